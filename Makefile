@@ -1,0 +1,75 @@
+# make demo: a whole study on synthetic faces.  make test: everything that must hold.  Needs Python >= 3.11 and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TESTS ?= tests
+
+.PHONY: demo test faults lint install clean fuzz bench-train bench-balance bench-copies bench-data bench-search bench-scale \
+  bench-coverage bench-factors
+
+install: $(INSTALLED)
+
+# One stamp for "the environment exists and holds what pyproject.toml asks for".
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "facex_tune needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+# Ends with the leaderboard and where the report is.
+demo: $(INSTALLED)
+	$(BIN)/facex-tune run search_spaces/quick.yaml --run demo
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check facex_tune tests
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+
+# Drivers and workers killed, faults in the trials, damaged files: the full forms of what `make test` runs short. Half an hour.
+faults: $(INSTALLED)
+	FACEX_FAULTS=full $(BIN)/python -m pytest -s tests/faults tests/test_store_s3.py
+
+# What every model costs: parameters, MACs, images per second forward and in training, fp32 and bf16.
+bench-train: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/throughput.py
+
+# How often 95 % intervals hold, over 1,000 simulated test sets of each kind (some minutes).
+bench-coverage: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/coverage.py
+
+# A factor study of trained networks on synthetic faces with a planted truth (some minutes).
+bench-factors: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/planted_factors.py
+
+# Ten minutes of damaged CSVs and zips. The suite runs some hundred of them.
+fuzz: $(INSTALLED)
+	$(BIN)/python tests/data/fuzz.py --seconds 600
+
+# Planted copies of real faces, and sheets of what is flagged as a copy: DATA has fer2013_rows.npz, OUT is a folder elsewhere.
+bench-copies: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/copies.py $(DATA) $(OUT)
+
+# Time and memory of preparing, opening and auditing FER2013 and CK+: DATA has fer2013.zip, fer2013_rows.npz and ckplus.zip.
+bench-data: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/preparing.py $(DATA)
+
+# What each balancing strategy gains where classes are planted at 1:50; some ten minutes of one core.
+bench-balance: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/imbalance.py
+
+# The search itself against Ray Tune's stock searcher and against random, on a simulated clock: table and plot.
+bench-search: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python tests/benchmarks/search.py --variants --jobs 2
+
+# Suggestions, replay and Ray Tune's overhead at a thousand trials and more, without training.
+bench-scale: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/scale.py --tune
+
+# Your own data and runs stay; only the demo's run goes.
+clean:
+	rm -rf $(VENV) runs/demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find facex_tune tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,81 @@
+"""Class-balancing strategies: what each says about sampling, loss and logits, in one plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Loss = Callable[["Tensor", "Tensor"], "Tensor"]
+Synthesis = Callable[["Tensor", "Tensor | None", int], "tuple[Tensor, Tensor, Tensor | None]"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a strategy asks of training.
+
+    Attributes:
+        loss: (logits_NC, targets_NC) -> scalar; targets are probabilities (smoothed, mixed or voted labels).
+        sample_weights_N: relative odds of each face to be drawn, with replacement; None draws each once an epoch.
+        class_quota_C: faces of each class in an epoch, by its label, drawn anew every epoch: below the class's count
+            none twice, above it each as often as any other, give or take one. None takes every face once.
+        late_loss: the loss from `late_from` on; None keeps `loss`.
+        late_from: share of the training, 0 to 1.
+        synthesize: (images_NHW uint8, targets_NC or None, seed) -> (images_MHW, labels_M, targets_MC or None): further
+            faces, made once from those of the training split, before training, and then drawn as these are. Equal
+            seeds make equal faces. A plan with it has neither weights nor quotas.
+    """
+
+    loss: Loss
+    sample_weights_N: Tensor | None = None
+    class_quota_C: tuple[int, ...] | None = None
+    late_loss: Loss | None = None
+    late_from: float = 1.0
+    synthesize: Synthesis | None = None
+
+    def loss_at(self, progress: float) -> Loss:
+        """The loss at that share of the training, 0 to 1."""
+        return self.loss if self.late_loss is None or progress < self.late_from else self.late_loss
+
+
+def class_counts(labels_N: Tensor, n_classes: int) -> Tensor:
+    """Faces per class as floats, counts_C."""
+    import torch
+
+    return torch.bincount(labels_N, minlength=n_classes).float()
+
+
+def weights_of_mean_one(weight_C: Tensor, counts_C: Tensor) -> Tensor:
+    """weight_C scaled to mean 1 over the training faces, so that the learning rate keeps its meaning; absent classes
+    weigh nothing.
+    """
+    import torch
+
+    present_C = torch.where(counts_C > 0, weight_C, 0.0)
+    return present_C * counts_C.sum() / (present_C * counts_C).sum()
+
+
+def effective_number_weights(counts_C: Tensor, beta: float) -> Tensor:
+    """(1 - beta) / (1 - beta ** n): Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR
+    2019.
+    """
+    weight_C = (1 - beta) / (1 - beta ** counts_C.double().clamp(min=1))
+    return weight_C.to(counts_C.dtype)
+
+
+def quota_positions(labels_N: Tensor, class_quota_C: tuple[int, ...]) -> Tensor:
+    """positions_K, in faces sorted by label, that fill every class's quota; fixed for a training set.
+
+    In an order that is random within each class, those positions hold a fresh draw of each quota.
+    """
+    import torch
+
+    counts = torch.bincount(labels_N, minlength=len(class_quota_C)).tolist()
+    starts = [sum(counts[:label]) for label in range(len(counts))]
+    positions = [
+        start + torch.arange(quota) % n for start, n, quota in zip(starts, counts, class_quota_C, strict=True) if n
+    ]
+    return torch.cat(positions).to(labels_N.device)

@@ -1,0 +1,29 @@
+"""Balanced softmax: every class's exponential is weighed by its number of training faces; prediction does without.
+
+Source: Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020 (its loss, without the
+  meta sampler). The same as `logit_adjust` at tau 1, which has the strength as a knob; here is none to tune.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from facex_tune.balance import Plan, class_counts
+from facex_tune.space import Config, Knobs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SPACE: Knobs = {}
+
+
+def plan(labels_N: Tensor, n_classes: int, knobs: Config) -> Plan:
+    """Cross-entropy of logits + log faces; an absent class counts as one face, so that its logarithm is finite."""
+    from torch.nn.functional import cross_entropy
+
+    offset_C = class_counts(labels_N, n_classes).clamp(min=1).log()
+
+    def loss(logits_NC: Tensor, targets_NC: Tensor) -> Tensor:
+        return cross_entropy(logits_NC + offset_C.to(logits_NC.dtype), targets_NC)
+
+    return Plan(loss=loss)

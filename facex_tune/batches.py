@@ -1,0 +1,109 @@
+"""Faces on the training device, and the batches that an epoch draws from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facex_tune.balance import Plan, quota_positions
+
+
+@dataclass(frozen=True)
+class Split:
+    """Faces to train on or to validate with, resident on the training device.
+
+    Attributes:
+        images_NHW: uint8.
+        labels_N: int64, the label that counts in scores.
+        targets_NC: probabilities to train towards, where annotators' votes replace the label; else None.
+    """
+
+    images_NHW: Tensor
+    labels_N: Tensor
+    targets_NC: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        images_NHW: NDArray[np.uint8],
+        labels_N: NDArray[np.int64],
+        targets_NC: NDArray[np.float32] | None,
+        device: torch.device,
+    ) -> Split:
+        """Copies arrays (memory maps too) to the device, once."""
+        return cls(
+            torch.from_numpy(np.array(images_NHW)).to(device),
+            torch.from_numpy(np.array(labels_N)).to(device),
+            None if targets_NC is None else torch.from_numpy(np.array(targets_NC, dtype=np.float32)).to(device),
+        )
+
+    def joined(self, images_MHW: Tensor, labels_M: Tensor, targets_MC: Tensor | None) -> Split:
+        """These faces and further ones, which have targets where these do."""
+        targets_NC = None
+        if self.targets_NC is not None and targets_MC is not None:
+            targets_NC = torch.cat([self.targets_NC, targets_MC])
+        images_NHW, labels_N = torch.cat([self.images_NHW, images_MHW]), torch.cat([self.labels_N, labels_M])
+        return Split(images_NHW, labels_N, targets_NC)
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+
+class Batches:
+    """The batches of an epoch, as indices drawn on the device, and the targets of each.
+
+    Args:
+        split: the faces to draw from.
+        plan: what the balancing strategy asks for.
+        largest: faces in a batch; fewer where an epoch has fewer.
+        smoothing: share of every target that is spread over all classes.
+    """
+
+    def __init__(self, split: Split, plan: Plan, *, largest: int, n_classes: int, smoothing: float) -> None:
+        self.split, self.sample_weights_N = split, plan.sample_weights_N
+        self.n_classes, self.smoothing = n_classes, smoothing
+        quota_C = plan.class_quota_C
+        self.quota_positions_K = None if quota_C is None else quota_positions(split.labels_N, quota_C)
+        self.size = min(largest, self.faces_per_epoch)
+        device = split.labels_N.device
+        self._one_hot_CC = torch.eye(n_classes, device=device)  # nn.functional.one_hot reads its input back to check it
+
+    @property
+    def faces_per_epoch(self) -> int:
+        """Faces that an epoch draws; a strategy that samples takes more or fewer than there are."""
+        return len(self.split) if self.quota_positions_K is None else len(self.quota_positions_K)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return self.faces_per_epoch // self.size
+
+    def draw(self, generator: torch.Generator) -> Iterator[Tensor]:
+        """Indices of whole batches, index_B; the few faces of a broken last batch wait for another epoch."""
+        order_K = self._order(generator)
+        for step in range(len(self)):
+            yield order_K[step * self.size : (step + 1) * self.size]
+
+    def targets(self, index_B: Tensor) -> Tensor:
+        """Target probabilities, targets_BC, smoothed."""
+        if self.split.targets_NC is None:
+            targets_BC = self._one_hot_CC[self.split.labels_N[index_B]]
+        else:
+            targets_BC = self.split.targets_NC[index_B]
+        return targets_BC * (1 - self.smoothing) + self.smoothing / self.n_classes
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        """The faces of an epoch in the order in which they come, as the balancing strategy wants them."""
+        count, device = len(self.split), self.split.labels_N.device
+        if self.sample_weights_N is not None:
+            return torch.multinomial(self.sample_weights_N, count, replacement=True, generator=generator)
+        order_N = torch.randperm(count, generator=generator, device=device)
+        if self.quota_positions_K is None:
+            return order_N
+        by_class_N = order_N[self.split.labels_N[order_N].argsort(stable=True)]
+        chosen_K = by_class_N[self.quota_positions_K]
+        return chosen_K[torch.randperm(len(chosen_K), generator=generator, device=device)]

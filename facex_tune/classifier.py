@@ -1,0 +1,174 @@
+"""A model as it is trained, kept and asked: built from a configuration, with its input scaling inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from facex_tune import parts
+from facex_tune.space import Config
+
+EVALUATION_BATCH = 512
+TTA = ("none", "flip", "ten_crop")
+TEN_CROP_SHARE = 11 / 12  # of a face's side
+
+
+class Classifier(nn.Module):
+    """A model with its input scaling inside: pixels in [0, 1] go in, logits come out.
+
+    What of it is frozen (has parameters, none of which needs gradients) stays in evaluation mode when the rest trains:
+    its batch norms keep the statistics that its weights were trained with.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, mean: float, std: float) -> None:
+        super().__init__()
+        self.body = body
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, faces_N1HW: Tensor) -> Tensor:
+        logits_NC: Tensor = self.body((faces_N1HW - self.mean) / self.std)
+        return logits_NC
+
+    def train(self, mode: bool = True) -> Classifier:
+        """See `nn.Module.train`; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for module in self.body.modules() if mode else ():
+            if _is_frozen(module):
+                module.eval()
+        return self
+
+
+def build_model(config: Config, n_classes: int, mean_std: tuple[float, float] = (0.0, 1.0)) -> Classifier:
+    """The configuration's model, untrained, on the CPU."""
+    body = parts.model(str(config["model"])).build(parts.knobs("model", config), n_classes)
+    return Classifier(body, *mean_std)
+
+
+def start_model(
+    config: Config, n_classes: int, mean_std: tuple[float, float]
+) -> tuple[Classifier, parts.Pretrained | None]:
+    """The configuration's model as its training starts, on the CPU: with the weights that it names and the scaling that
+    those expect, or new and scaled by `mean_std`.
+
+    Raises:
+        InputError: weights are named that are not here or do not fit.
+    """
+    model, knobs = build_model(config, n_classes, mean_std), parts.knobs("model", config)
+    if not knobs.get("pretrained"):
+        return model, None
+    loaded: parts.Pretrained = parts.model(str(config["model"])).load_pretrained(model.body, knobs)
+    return Classifier(model.body, loaded.mean, loaded.std), loaded
+
+
+def load_model(config: Config, tensors: dict[str, Tensor], n_classes: int, device: torch.device) -> nn.Module:
+    """A trained model in evaluation mode, from the tensors that `state` or `final` kept."""
+    model = build_model(config, n_classes)
+    model.load_state_dict(tensors)
+    return placed(model, device).eval()
+
+
+def probabilities_NC(
+    model: nn.Module,
+    images_NHW: NDArray[np.uint8],
+    device: torch.device,
+    *,
+    tta: str = "none",
+    batch: int = EVALUATION_BATCH,
+) -> NDArray[np.float32]:
+    """Class probabilities of each face, averaged over the views that `tta` names (see `views`)."""
+    model.eval()
+    found: list[NDArray[np.float32]] = []
+    with torch.inference_mode():
+        for start in range(0, len(images_NHW), batch):
+            faces_N1HW = as_floats(torch.from_numpy(np.array(images_NHW[start : start + batch])).to(device))
+            seen = [model(view_N1HW).float().softmax(1) for view_N1HW in views(faces_N1HW, tta)]
+            found.append((sum(seen[1:], seen[0]) / len(seen)).cpu().numpy())
+    return np.concatenate(found)
+
+
+def views(faces_N1HW: Tensor, tta: str) -> Iterator[Tensor]:
+    """The views of faces that test-time augmentation averages over.
+
+    "none": the faces; "flip": and their mirror images; "ten_crop": corners and centre of eleven twelfths of the side
+    (44 of 48 pixels), enlarged to the whole, and their mirror images (Krizhevsky et al., NIPS 2012).
+
+    Raises:
+        ValueError: no such augmentation.
+    """
+    if tta not in TTA:
+        raise ValueError(f"no test-time augmentation named {tta!r}; choices: {', '.join(TTA)}")
+    side = int(faces_N1HW.shape[-1])
+    crop = round(side * TEN_CROP_SHARE)
+    last, middle = side - crop, (side - crop) // 2
+    corners = [(0, 0), (0, last), (last, 0), (last, last), (middle, middle)] if tta == "ten_crop" else [(0, 0)]
+    for top, left in corners:
+        cut_N1HW = faces_N1HW[..., top : top + crop, left : left + crop] if tta == "ten_crop" else faces_N1HW
+        view_N1HW = resized(cut_N1HW, side)
+        yield view_N1HW
+        if tta != "none":
+            yield view_N1HW.flip(3)
+
+
+def predict_logits(
+    model: nn.Module,
+    images_NHW: Tensor,
+    *,
+    pixels: int,
+    autocast: Callable[[], AbstractContextManager[Any]],
+    batch: int = EVALUATION_BATCH,
+) -> Tensor:
+    """logits_NC of faces on the model's device, left there."""
+    was_training = model.training
+    model.eval()
+    logits: list[Tensor] = []
+    with torch.inference_mode(), autocast():
+        for faces_NHW in torch.split(images_NHW, batch):
+            logits.append(model(resized(as_floats(faces_NHW), pixels)).float())
+    model.train(was_training)
+    return torch.cat(logits)
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    owned = list(module.parameters())
+    return bool(owned) and not any(parameter.requires_grad for parameter in owned)
+
+
+def placed(model: Classifier, device: torch.device) -> Classifier:
+    """On its device, filters laid out channels-last: the faster layout on CPUs always, on GPUs with bf16."""
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def as_floats(images_NHW: Tensor) -> Tensor:
+    """faces_N1HW in [0, 1]."""
+    return images_NHW.unsqueeze(1).float().div_(255)
+
+
+def resized(faces_N1HW: Tensor, pixels: int) -> Tensor:
+    """Faces of `pixels` a side."""
+    if faces_N1HW.shape[-1] == pixels:
+        return faces_N1HW
+    return nn.functional.interpolate(
+        faces_N1HW, size=(pixels, pixels), mode="bilinear", antialias=True, align_corners=False
+    )
+
+
+def pixel_scale(images_NHW: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of the training pixels, in [0, 1]; counted, so that no float copy of the set is
+    made.
+    """
+    counts_256 = torch.bincount(images_NHW.flatten(), minlength=256).double().cpu()
+    values_256 = torch.arange(256, dtype=torch.float64) / 255
+    share_256 = counts_256 / counts_256.sum()
+    mean = (share_256 * values_256).sum()
+    variance = (share_256 * (values_256 - mean) ** 2).sum()
+    return float(mean), float(variance.sqrt().clamp(min=1e-3))

@@ -1,0 +1,128 @@
+"""What a network costs: parameters, multiply-accumulates, and images a second on this machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from facex_tune import parts, recipe
+from facex_tune.classifier import build_model, placed
+from facex_tune.devices import pick_device, pick_precision
+from facex_tune.errors import InputError
+from facex_tune.space import Config, Value
+
+PIXELS, N_CLASSES = 48, 7
+BATCH, SECONDS = 32, 0.3
+
+
+def configuration(model: str, **knobs: Value) -> Config:
+    """The model at its knobs' defaults but for `knobs`, as a configuration to train."""
+    usual = {name: knob.default for name, knob in parts.model(model).SPACE.items()} | knobs
+    training = {f"train.{name}": value for name, value in recipe.defaults().items()}
+    return {"model": model, **{f"model.{model}.{name}": value for name, value in usual.items()}, **training}
+
+
+def counted(config: Config) -> dict[str, int]:
+    """`parameters`, those in training (`trained`), and `macs`: multiplications of weights or activations that one face
+    of 48×48 takes forward, in convolutions and matrix products. Nothing is computed.
+    """
+    with torch.device("meta"):
+        network = build_model(config, N_CLASSES).eval()
+        counter = FlopCounterMode(display=False)
+        with counter, torch.inference_mode():
+            network(torch.empty(1, 1, PIXELS, PIXELS))
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
+    return {
+        "parameters": sum(size for size, _ in sizes),
+        "trained": sum(size for size, is_trained in sizes if is_trained),
+        "macs": counter.get_total_flops() // 2,
+    }
+
+
+def measured(
+    config: Config, device: torch.device, *, batch: int = BATCH, seconds: float = SECONDS, threads: int | None = None
+) -> dict[str, Any]:
+    """Images a second of 48×48: `forward` alone as in evaluation, and `training` forward and backward; with the
+    `precision` that the configuration means on this device. Medians over some `seconds` each, after a first batch that
+    is not counted (unless it takes ten times as long).
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        model = placed(build_model(config, N_CLASSES), device)
+        precision = pick_precision(config, device)
+        faces_N1HW = torch.rand(batch, 1, PIXELS, PIXELS, device=device)
+        labels_N = torch.arange(batch, device=device) % N_CLASSES
+
+        def forward() -> torch.Tensor:
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                logits_NC: torch.Tensor = model(faces_N1HW)
+            return logits_NC.float()
+
+        def evaluate() -> None:
+            with torch.inference_mode():
+                forward()
+
+        def step() -> None:
+            model.zero_grad()
+            torch.autograd.backward(nn.functional.cross_entropy(forward(), labels_N))
+
+        model.eval()
+        told = {"precision": precision, "forward": batch / _seconds_each(evaluate, device, seconds)}
+        model.train()
+        return told | {"training": batch / _seconds_each(step, device, seconds)}
+    finally:
+        torch.set_num_threads(before)
+
+
+def of_models(
+    names: Sequence[str],
+    device_name: str | None = None,
+    *,
+    measure: bool = True,
+    progress: Callable[[int, int], object] = lambda _done, _total: None,
+) -> dict[str, Any]:
+    """What each model costs at its defaults, and on what that was measured.
+
+    Args:
+        measure: also speeds, a second or two a model.
+        progress: told (models done, all of them).
+
+    Returns:
+        device, threads, batch, pixels; models: name -> counts and speeds, or `problem`, why it cannot be built.
+    """
+    device = pick_device(device_name)
+    models: dict[str, dict[str, Any]] = {}
+    for done, name in enumerate(names):
+        progress(done, len(names))
+        config = configuration(name)
+        try:
+            models[name] = {**counted(config), **(measured(config, device) if measure else {})}
+        except InputError as error:
+            models[name] = {"problem": error.problems[0]}
+    about = {"device": str(device), "threads": torch.get_num_threads(), "batch": BATCH, "pixels": PIXELS}
+    return {**about, "models": models}
+
+
+def _seconds_each(do: Callable[[], object], device: torch.device, seconds: float) -> float:
+    first = _timed(do, device)
+    if first > 10 * seconds:
+        return first
+    taken: list[float] = []
+    while len(taken) < 2 or sum(taken) < seconds:
+        taken.append(_timed(do, device))
+    return statistics.median(taken)
+
+
+def _timed(do: Callable[[], object], device: torch.device) -> float:
+    start = time.perf_counter()
+    do()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

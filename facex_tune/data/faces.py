@@ -1,0 +1,310 @@
+"""Faces: the one form in which every stage sees images, and its prepared folder on disk.
+
+Axes: N faces, H and W pixels (48 x 48), C annotators' answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facex_tune.data.atomic import write_folder
+from facex_tune.data.emotions import EMOTIONS
+from facex_tune.errors import InputError, nearest
+
+SIDE = 48
+SPLITS = ("train", "public_test", "private_test", "test")
+VOTE_ANSWERS = (*EMOTIONS, "unknown", "not-a-face")
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """One face that could not be read: its file, its row in it (None where a file is one face), and why."""
+
+    file: str
+    row: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Grey 48 x 48 faces with everything known about each.
+
+    Attributes:
+        images_NHW: uint8, may be a read-only memory map.
+        labels_N: int64 index into `EMOTIONS`.
+        split_N: one of `SPLITS`.
+        group_N: int64; faces that must stay together share a number (a CK+ subject, exact copies).
+        sequence_N: int64 CK+ sequence, -1 where there is none.
+        votes_NC: int16 N x 10 counts of annotators by `VOTE_ANSWERS`, or None.
+        source_N: file name or row that the face came from.
+    """
+
+    images_NHW: NDArray[np.uint8]
+    labels_N: NDArray[np.int64]
+    split_N: NDArray[np.str_]
+    group_N: NDArray[np.int64]
+    sequence_N: NDArray[np.int64]
+    votes_NC: NDArray[np.int16] | None
+    source_N: NDArray[np.str_]
+
+    def __post_init__(self) -> None:
+        n = len(self.images_NHW)
+        _check("images_NHW", self.images_NHW, (n, SIDE, SIDE), "uint8")
+        for name in ("labels_N", "group_N", "sequence_N"):
+            _check(name, getattr(self, name), (n,), "int64")
+        for name in ("split_N", "source_N"):
+            _check(name, getattr(self, name), (n,), "str")
+        if self.votes_NC is not None:
+            _check("votes_NC", self.votes_NC, (n, len(VOTE_ANSWERS)), "int16")
+        if n and not (self.labels_N.min() >= 0 and self.labels_N.max() < len(EMOTIONS)):
+            raise ValueError(f"labels_N must lie in 0..{len(EMOTIONS) - 1}")
+        strange_N = np.logical_and.reduce([self.split_N != split for split in SPLITS])  # np.unique would sort: slow
+        if strange_N.any():
+            raise ValueError(f"split_N has {self.split_N[strange_N][0]!r}; splits are {SPLITS}")
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.integer[Any]]) -> Faces:
+        """The faces at an index array (in its order) or under a boolean mask of length N."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in values.items():
+            values[name] = value if value is None else np.asarray(value[rows])
+        return Faces(**values)
+
+    def where(self, split: str) -> Faces:
+        """The faces of one split, possibly none."""
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
+        return self.take(self.split_N == split)
+
+
+def _check(name: str, value: NDArray[Any], shape: tuple[int, ...], kind: str) -> None:
+    right_kind = value.dtype.kind == "U" if kind == "str" else value.dtype == np.dtype(kind)
+    if value.shape != shape or not right_kind:
+        raise ValueError(f"{name} must be {kind} of shape {shape}, got {value.dtype} of shape {value.shape}")
+
+
+def exact_groups(images_NHW: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """One number per face, shared by faces with equal pixels; numbered from 0 in order of first appearance."""
+    numbers: dict[bytes, int] = {}
+    digests = (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images_NHW)
+    return np.fromiter((numbers.setdefault(digest, len(numbers)) for digest in digests), np.int64, len(images_NHW))
+
+
+def fingerprint(faces: Faces) -> str:
+    """SHA-256 over images, labels, splits, groups, sequences and votes; the same on every machine."""
+    digest = hashlib.sha256(f"faces {SCHEMA} {len(faces)} {faces.votes_NC is not None}\n".encode())
+    digest.update(np.ascontiguousarray(faces.images_NHW).data)
+    for numbers in (faces.labels_N, faces.group_N, faces.sequence_N):
+        digest.update(np.ascontiguousarray(numbers, "<i8").data)
+    digest.update("\n".join(faces.split_N.tolist()).encode())
+    if faces.votes_NC is not None:
+        digest.update(np.ascontiguousarray(faces.votes_NC, "<i2").data)
+    return digest.hexdigest()
+
+
+def counts(faces: Faces) -> dict[str, dict[str, int]]:
+    """Number of faces by split, then by emotion; splits and emotions without a face are left out."""
+    table: dict[str, dict[str, int]] = {}
+    for split in SPLITS:
+        per_emotion_C = np.bincount(faces.labels_N[faces.split_N == split], minlength=len(EMOTIONS))
+        if per_emotion_C.any():
+            table[split] = {name: int(n) for name, n in zip(EMOTIONS, per_emotion_C, strict=True) if n}
+    return table
+
+
+def write(faces: Faces, data_dir: Path, name: str, *, source: dict[str, Any], skipped: list[Skipped]) -> dict[str, Any]:
+    """Write the prepared folder `<data_dir>/<name>` in one step and return its manifest.
+
+    A failure leaves the old set or none, never a part. A set with the same fingerprint is left as it is.
+
+    Raises:
+        InputError: no space left, or the folder cannot be written.
+    """
+    manifest = {
+        "schema": SCHEMA,
+        "name": name,
+        "n": len(faces),
+        "counts": counts(faces),
+        "sha256": fingerprint(faces),
+        "source": source,
+        "skipped": [asdict(skip) for skip in skipped],
+    }
+    if _already_there(data_dir, name, str(manifest["sha256"])):
+        return read_manifest(data_dir, name)
+    writers: dict[str, Callable[[BinaryIO], object]] = {
+        "images.npy": lambda file: _write_images(faces.images_NHW, file),
+        "rows.parquet": lambda file: _write_rows(faces, file),
+        "manifest.json": lambda file: file.write(json.dumps(manifest, indent=1).encode() + b"\n"),
+    }
+    needed_bytes = faces.images_NHW.nbytes + 64 * len(faces) + 2**20  # 64: a generous row of rows.parquet
+    write_folder(data_dir / name, writers, needed_bytes)
+    return manifest
+
+
+def _already_there(data_dir: Path, name: str, sha256: str) -> bool:
+    try:
+        return bool(read_manifest(data_dir, name)["sha256"] == sha256 == fingerprint(open_set(data_dir, name)))
+    except InputError:  # absent or damaged: to be written
+        return False
+
+
+def _write_images(images_NHW: NDArray[np.uint8], file: BinaryIO) -> None:
+    """As np.save does, but through `file.write`, whose errors tell a full disk; np.save's only count bytes."""
+    images_NHW = np.ascontiguousarray(images_NHW)
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(images_NHW))
+    file.write(images_NHW.data)
+
+
+def _write_rows(faces: Faces, file: BinaryIO) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    votes = [None] * len(faces) if faces.votes_NC is None else faces.votes_NC.tolist()
+    table = pa.table(
+        {
+            "label": faces.labels_N,
+            "split": faces.split_N.tolist(),
+            "group": faces.group_N,
+            "sequence": faces.sequence_N,
+            "votes": pa.array(votes, pa.list_(pa.int16())),
+            "source": faces.source_N.tolist(),
+        }
+    )
+    pq.write_table(table, file)
+
+
+def is_prepared(data_dir: Path, name: str) -> bool:
+    """Whether the set has been written here; damage shows only in `open_set`."""
+    return Path(name).name == name and (data_dir / name / "manifest.json").is_file()  # a name is never a path
+
+
+def prepared_names(data_dir: Path) -> list[str]:
+    """The names of the sets prepared in a folder, sorted; none where the folder is missing."""
+    if not data_dir.is_dir():
+        return []
+    folders = sorted(folder.name for folder in data_dir.iterdir() if not folder.name.startswith("."))
+    return [name for name in folders if is_prepared(data_dir, name)]
+
+
+def read_manifest(data_dir: Path, name: str) -> dict[str, Any]:
+    """A prepared set's manifest.
+
+    Raises:
+        InputError: the set is not prepared here (with the command that prepares it), or its manifest is damaged.
+    """
+    path = data_dir / name / "manifest.json"
+    if not is_prepared(data_dir, name):
+        raise InputError(
+            f"data set {name!r} is not prepared in {data_dir}: run `facex-tune data prepare {_how_to_prepare(name)}`"
+        )
+    try:
+        manifest = json.loads(path.read_bytes())
+        if manifest["schema"] != SCHEMA:
+            raise InputError(f"{path} has schema {manifest['schema']}, this version reads {SCHEMA}: prepare it again")
+        return {key: manifest[key] for key in ("schema", "name", "n", "counts", "sha256", "source", "skipped")}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        _damaged(path, error)
+
+
+def _how_to_prepare(name: str) -> str:
+    if name.startswith("synthetic"):  # made, not read, and `synthetic` makes its lab set too
+        return "synthetic"
+    is_source = (Path(__file__).parent / "sources" / f"{Path(name).name}.py").is_file()
+    return f"{name} SOURCE" if is_source else f"folder SOURCE --as {name}"
+
+
+def open_set(data_dir: Path, name: str) -> Faces:
+    """A prepared set, its images as a read-only memory map shared by every process of a node.
+
+    Raises:
+        InputError: the set is not prepared here, or a file of it is damaged (the message names the file).
+    """
+    folder = data_dir / name
+    n = read_manifest(data_dir, name)["n"]
+    path = folder / "images.npy"
+    try:
+        images_NHW = np.load(path, mmap_mode="r", allow_pickle=False)
+        if images_NHW.shape != (n, SIDE, SIDE) or images_NHW.dtype != np.uint8:
+            raise ValueError(f"{images_NHW.dtype} of shape {images_NHW.shape} where the manifest counts {n} faces")
+        path = folder / "rows.parquet"
+        return Faces(images_NHW, **_read_rows(path))
+    except (ValueError, KeyError, TypeError, OSError, EOFError) as error:  # pyarrow's own errors are among these
+        _damaged(path, error)
+
+
+def _read_rows(path: Path) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    # one thread and no dataset layer: fastest for one small file, and leaves no thread pool behind in a forking parent
+    table = pq.ParquetFile(path).read(use_threads=False)
+    votes = table["votes"].combine_chunks()
+    return {
+        "labels_N": np.array(table["label"], np.int64),
+        "split_N": _strings(table["split"].combine_chunks()),
+        "group_N": np.array(table["group"], np.int64),
+        "sequence_N": np.array(table["sequence"], np.int64),
+        "votes_NC": None if votes.null_count else np.array(votes.flatten(), np.int16).reshape(-1, len(VOTE_ANSWERS)),
+        "source_N": _strings(table["source"].combine_chunks()),
+    }
+
+
+def _strings(column: Any) -> NDArray[np.str_]:
+    encoded = column.dictionary_encode()  # few distinct splits: only those are made into Python strings
+    words: NDArray[np.str_] = np.array(encoded.dictionary.to_pylist(), dtype=np.str_)
+    return np.take(words, np.array(encoded.indices, np.int64))
+
+
+def _damaged(path: Path, error: Exception) -> NoReturn:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise InputError(f"{path} is damaged ({reason}): delete {path.parent} and prepare it again") from error
+
+
+def majority_labels(votes_NC: NDArray[np.int16]) -> NDArray[np.int64]:
+    """Labels under the majority rule of FER+ (Barsoum et al., ICMI 2016), -1 for a face that it drops.
+
+    A single vote for an answer counts as noise; the winner must have over half of the votes that remain; faces won
+    by 'unknown' or 'not-a-face' are dropped.
+    """
+    kept_NC = np.where(votes_NC > 1, votes_NC, 0)
+    winner_N = kept_NC.argmax(axis=1)
+    has_majority_N = 2 * kept_NC.max(axis=1) > kept_NC.sum(axis=1)
+    return np.where(has_majority_N & (winner_N < len(EMOTIONS)), winner_N, -1).astype(np.int64)
+
+
+def holdout(faces_train: Faces, fraction: float, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Cut a validation part: (train_mask_N, validation_mask_N), complementary and the same for the same seed.
+
+    Whole groups move; within each emotion (a group counts as its most frequent one) groups are taken in random order
+    while the emotion's validation faces stay within `fraction` of its faces.
+
+    Raises:
+        InputError: the fraction does not lie strictly between 0 and 1.
+    """
+    if not 0 < fraction < 1:
+        raise InputError(f"holdout fraction {fraction} must lie between 0 and 1, both excluded; 0.1 is usual")
+    group_N = np.unique(faces_train.group_N, return_inverse=True)[1]
+    table_GC = np.zeros((int(group_N.max(initial=-1)) + 1, len(EMOTIONS)), np.int64)
+    np.add.at(table_GC, (group_N, faces_train.labels_N), 1)
+    size_G, emotion_G = table_GC.sum(axis=1), table_GC.argmax(axis=1)
+    order_G = np.random.default_rng(seed).permutation(len(size_G))
+    chosen_G = np.zeros(len(size_G), np.bool_)
+    for emotion in range(len(EMOTIONS)):
+        members = order_G[emotion_G[order_G] == emotion]
+        room = round(fraction * int(size_G[members].sum()))
+        for group in members:
+            if size_G[group] <= room:
+                chosen_G[group] = True
+                room -= int(size_G[group])
+    validation_N = chosen_G[group_N]
+    return ~validation_N, validation_N

@@ -1,0 +1,65 @@
+"""Groups of copies: faces that are one picture must stay together in holdouts and in the draws of an interval, and a
+test face whose copy was trained on is no test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facex_tune.data.faces import Faces, exact_groups
+from facex_tune.data.near import near_between, near_pairs
+
+
+def with_copies_grouped(faces: Faces, progress: Callable[[int, int], None] = lambda done, total: None) -> Faces:
+    """The faces with `group_N` shared by exact, mirrored and near copies, and by copies of copies.
+
+    Sets with sequences keep theirs: a subject is more than a picture.
+    """
+    if len(faces) == 0 or (faces.sequence_N >= 0).any():
+        return faces
+    group_N = exact_groups(faces.images_NHW)
+    first_G = np.unique(group_N, return_index=True)[1]
+    pairs = near_pairs(faces.images_NHW[first_G], progress)
+    return replace(faces, group_N=_connected(len(first_G), pairs.first_P, pairs.second_P)[group_N])
+
+
+def copies_between(held: Faces, train: Faces, *, one_set: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(held_N, train_M): which held-out faces stand in train as exact, mirrored or near copies, and those copies.
+
+    Args:
+        one_set: both are of one prepared set. Its groups then tell near copies, and copies of copies; a subject's
+            group, where there are sequences, is no copy. Across sets the pixels are compared.
+    """
+    held_N, train_M = _equal_or_mirrored(held, train), _equal_or_mirrored(train, held)
+    if one_set:
+        held_groups, train_groups = held.group_N[held.sequence_N < 0], train.group_N[train.sequence_N < 0]
+        held_N |= np.isin(held.group_N, train_groups) & (held.sequence_N < 0)
+        train_M |= np.isin(train.group_N, held_groups) & (train.sequence_N < 0)
+    else:
+        pairs = near_between(held.images_NHW, train.images_NHW)
+        held_N[pairs.first_P] = True
+        train_M[pairs.second_P] = True
+    return held_N, train_M
+
+
+def _equal_or_mirrored(faces: Faces, others: Faces) -> NDArray[np.bool_]:
+    """Which faces stand among others, pixel for pixel or mirrored; blank ones too."""
+    seen = {image.tobytes() for image in others.images_NHW}
+    hits = (image.tobytes() in seen or image[:, ::-1].tobytes() in seen for image in faces.images_NHW)
+    return np.fromiter(hits, np.bool_, len(faces))
+
+
+def _connected(n: int, first_P: NDArray[np.int64], second_P: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of n things, shared by those that pairs connect; from 0 in order of first appearance."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(len(first_P)), (first_P, second_P)), shape=(n, n))
+    part_N = connected_components(links, directed=False)[1]
+    _, first, part_N = np.unique(part_N, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))
+    return np.asarray(rank[part_N], np.int64)

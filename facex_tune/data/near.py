@@ -1,0 +1,203 @@
+"""Find near duplicates: re-encoded, brightened, shifted by up to two pixels, mirrored.
+
+Two steps, as in any copy detection at scale: a small descriptor proposes, the pixels decide. The descriptor is the
+blurred face at 8 x 8, zero mean and unit norm, so that brightness and contrast fall out and the product of two is
+their correlation. Each face asks with itself and with four diagonal shifts of one pixel, which leaves at most one pixel
+in each direction to any shift of up to two. A pair stands if the normalised cross-correlation (NCC) of its pixels, over
+all shifts of up to two pixels, reaches `SAME`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facex_tune.data.faces import SIDE
+
+Floats = NDArray[np.float32]
+Images = NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+
+REACH = 2  # pixels of shift
+SAME = 0.97  # NCC from which on two faces count as one picture; below it FER2013 has people who only look alike
+_ALIKE = 0.91  # correlation of descriptors from which on the pixels are compared
+_GRID = 8
+_MARGIN = REACH + 1  # pixels: the asking shift of one comes on top
+_BLUR = 2.0  # pixels
+_ASKING_SHIFTS = ((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
+_BLOCK = 2048  # faces: a block of products takes 16 MB
+_PAIRS_AT_ONCE = 256
+_ROUNDING = 1e-4  # NCC this near to SAME is computed again in double precision: groups are alike on every machine
+_FLAT = 1.0  # standard deviation: below it there is nothing to compare
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """P pairs of faces: rows of one set and of another (or first_P < second_P, of one set).
+
+    ncc_P is their likeness, mirrored_P whether one is turned left to right.
+    """
+
+    first_P: NDArray[np.int64]
+    second_P: NDArray[np.int64]
+    mirrored_P: NDArray[np.bool_]
+    ncc_P: Floats
+
+    def __len__(self) -> int:
+        return len(self.first_P)
+
+
+def _silent(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def blank(images_NHW: Images) -> NDArray[np.bool_]:
+    """Which images show next to nothing: a standard deviation of pixels under 1."""
+    flat_N = [np.std(images_NHW[rows], axis=(1, 2)) < _FLAT for rows in _blocks(len(images_NHW))]
+    return np.concatenate([np.zeros(0, np.bool_), *flat_N])
+
+
+def near_pairs(images_NHW: Images, progress: Progress = _silent) -> Pairs:
+    """Every pair of images that is one picture, plain or mirrored, except pairs with a blank image.
+
+    Equal images are pairs too. About N^2 / 2 products of 64 numbers, ten times; memory some 100 MB beside the images.
+    `progress` hears (done, total) in passes over the set.
+    """
+    return _search(images_NHW, images_NHW, progress, within=True)
+
+
+def near_between(images_NHW: Images, other_NHW: Images, progress: Progress = _silent) -> Pairs:
+    """As `near_pairs`, but the pairs of an image of one set with one of another: N times M products, ten times."""
+    return _search(images_NHW, other_NHW, progress, within=False)
+
+
+def _search(asking_NHW: Images, asked_NHW: Images, progress: Progress, *, within: bool) -> Pairs:
+    asking_rows_N, asked_rows_M = np.flatnonzero(~blank(asking_NHW)), np.flatnonzero(~blank(asked_NHW))
+    asked_MD = _descriptors(asked_NHW, asked_rows_M, (0, 0), mirrored=False)
+    found = []
+    asks = [(mirrored, shift) for mirrored in (False, True) for shift in _ASKING_SHIFTS]
+    for number, (mirrored, shift) in enumerate(asks):
+        asking_ND = _descriptors(asking_NHW, asking_rows_N, shift, mirrored=mirrored)
+        first_P, second_P = _alike(asking_ND, asked_MD, within=within)
+        found.append(_codes(first_P, second_P, mirrored, len(asked_rows_M)))
+        progress(number + 1, len(asks) + 1)
+    pairs = _verified(asking_NHW, asking_rows_N, asked_NHW, asked_rows_M, np.unique(np.concatenate(found)))
+    progress(len(asks) + 1, len(asks) + 1)
+    return pairs
+
+
+def _blocks(n: int, step: int = _BLOCK) -> Iterator[slice]:
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def _descriptors(images_NHW: Images, rows_M: NDArray[np.int64], shift: tuple[int, int], *, mirrored: bool) -> Floats:
+    """descriptors_MD of the images at rows_M, mirrored and then shifted."""
+    parts = [np.empty((0, _GRID * _GRID), np.float32)]
+    for block in _blocks(len(rows_M)):
+        images_BHW = images_NHW[rows_M[block]]
+        parts.append(_described(images_BHW[:, :, ::-1] if mirrored else images_BHW, shift))
+    return np.concatenate(parts)
+
+
+def _described(images_BHW: Images, shift: tuple[int, int]) -> Floats:
+    smooth_GH = _smoothing(shift[0])
+    small_BGG = smooth_GH @ images_BHW.astype(np.float32) @ _smoothing(shift[1]).T
+    flat_BD: Floats = small_BGG.reshape(len(images_BHW), -1)
+    flat_BD -= flat_BD.mean(axis=1, keepdims=True)
+    flat_BD /= np.linalg.norm(flat_BD, axis=1, keepdims=True) + 1e-6
+    return flat_BD
+
+
+def _smoothing(shift: int) -> Floats:
+    """weights_GH: a Gaussian around each of the grid's centres, moved by `shift` pixels; each row sums to one.
+
+    The grid leaves the margin out, which a shifted copy filled with something else.
+    """
+    side = SIDE - 2 * _MARGIN
+    centre_G = (np.arange(_GRID) + 0.5) * side / _GRID - 0.5 + _MARGIN + shift
+    pixel_H = np.arange(SIDE)
+    weight_GH = np.exp(-((pixel_H - centre_G[:, None]) ** 2) / (2 * _BLUR**2))
+    weight_GH[:, (pixel_H < _MARGIN + shift) | (pixel_H >= _MARGIN + shift + side)] = 0
+    weights_GH: Floats = (weight_GH / weight_GH.sum(axis=1, keepdims=True)).astype(np.float32)
+    return weights_GH
+
+
+def _alike(asking_ND: Floats, asked_MD: Floats, *, within: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs whose descriptors correlate, block by block; within one set only those with first_P < second_P."""
+    firsts, seconds = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for rows in _blocks(len(asking_ND)):
+        for columns in _blocks(len(asked_MD)):
+            if within and columns.stop <= rows.start:
+                continue
+            product_BB = asking_ND[rows] @ asked_MD[columns].T
+            at = np.flatnonzero(product_BB.ravel() >= _ALIKE)
+            first_P, second_P = np.divmod(at, product_BB.shape[1])
+            first_P, second_P = first_P + rows.start, second_P + columns.start
+            kept_P = first_P < second_P if within else np.full(len(at), True)
+            firsts.append(first_P[kept_P])
+            seconds.append(second_P[kept_P])
+    return np.concatenate(firsts), np.concatenate(seconds)
+
+
+def _codes(first_P: NDArray[np.int64], second_P: NDArray[np.int64], mirrored: bool, m: int) -> NDArray[np.int64]:
+    """One number for a pair and its kind, so that what several passes found is compared once."""
+    return (first_P * m + second_P) * 2 + mirrored
+
+
+def _verified(
+    asking_NHW: Images,
+    asking_rows_N: NDArray[np.int64],
+    asked_NHW: Images,
+    asked_rows_M: NDArray[np.int64],
+    codes_P: NDArray[np.int64],
+) -> Pairs:
+    """The proposed pairs whose pixels agree."""
+    kept: list[tuple[Any, ...]] = []
+    for block in _blocks(len(codes_P), _PAIRS_AT_ONCE):
+        pair_B, mirrored_B = codes_P[block] // 2, (codes_P[block] % 2).astype(np.bool_)
+        first_B, second_B = asking_rows_N[pair_B // len(asked_rows_M)], asked_rows_M[pair_B % len(asked_rows_M)]
+        moving_BHW, still_BHW = asking_NHW[first_B], asked_NHW[second_B]
+        moving_BHW[mirrored_B] = moving_BHW[mirrored_B][:, :, ::-1]
+        ncc_B = _best_ncc(moving_BHW, still_BHW)
+        close_B = np.abs(ncc_B - SAME) < _ROUNDING
+        ncc_B[close_B] = _best_ncc(moving_BHW[close_B], still_BHW[close_B], np.float64)
+        same_B = ncc_B >= SAME
+        kept.append((first_B[same_B], second_B[same_B], mirrored_B[same_B], ncc_B[same_B]))
+    empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_), np.empty(0, np.float32))
+    first_P, second_P, mirrored_P, ncc_P = (np.concatenate(parts) for parts in zip(empty, *kept, strict=True))
+    return Pairs(first_P, second_P, mirrored_P, ncc_P)
+
+
+def _best_ncc(
+    moving_images_BHW: Images, still_images_BHW: Images, dtype: type[np.float32] | type[np.float64] = np.float32
+) -> NDArray[Any]:
+    """The highest NCC of the middle of `still` with any window of `moving` within `REACH` pixels, lightly smoothed."""
+    moving_BHW, still_BHW = _smoothed(moving_images_BHW).astype(dtype), _smoothed(still_images_BHW).astype(dtype)
+    side = SIDE - 2 * REACH - 2  # smoothing took one pixel from each side
+    middle_BP = _standardised(still_BHW[:, REACH:-REACH, REACH:-REACH])
+    best_B = np.full(len(still_BHW), -1, dtype)
+    for down in range(2 * REACH + 1):
+        for right in range(2 * REACH + 1):
+            window_BP = _standardised(moving_BHW[:, down : down + side, right : right + side])
+            np.maximum(best_B, np.einsum("bp,bp->b", middle_BP, window_BP), out=best_B)
+    return best_B
+
+
+def _smoothed(images_BHW: Images) -> Floats:
+    """Without the grain that JPEG changes: each inner pixel with its eight neighbours, weighted 1 2 1 both ways."""
+    pixels_BHW = images_BHW.astype(np.float32)
+    rows_BHW = pixels_BHW[:, :-2] + 2 * pixels_BHW[:, 1:-1] + pixels_BHW[:, 2:]
+    smooth_BHW: Floats = rows_BHW[:, :, :-2] + 2 * rows_BHW[:, :, 1:-1] + rows_BHW[:, :, 2:]
+    return smooth_BHW
+
+
+def _standardised(images_BHW: NDArray[Any]) -> NDArray[Any]:
+    """Pixels as rows of zero mean and unit norm."""
+    flat_BP: NDArray[Any] = images_BHW.reshape(len(images_BHW), images_BHW.shape[1] * images_BHW.shape[2]).copy()
+    flat_BP -= flat_BP.mean(axis=1, keepdims=True)
+    flat_BP /= np.sqrt(np.einsum("bp,bp->b", flat_BP, flat_BP))[:, None] + 1e-6
+    return flat_BP

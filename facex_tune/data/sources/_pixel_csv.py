@@ -1,0 +1,213 @@
+"""Read faces from a CSV as FER2013 was published in: `emotion` a number, `pixels` 2,304 numbers, `Usage` the split.
+
+The CSV may stand alone, in a zip or in a folder; its column names in any order and case, with spaces around.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facex_tune.data.faces import SIDE, Faces, Skipped, exact_groups
+from facex_tune.data.tree import (
+    Progress,
+    Tree,
+    is_zip,
+    open_tree,
+    printable,
+    refuse_other_archives,
+    require_classes,
+    require_readable,
+    told_as_damage,
+)
+from facex_tune.errors import InputError
+
+COLUMNS = ("emotion", "pixels", "usage")
+USAGES = ("Training", "PublicTest", "PrivateTest")
+_MAX_LINE = 2**16  # characters: a face takes some 9,000; a file without line ends must not fill the memory
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a CSV's numbers and words mean: emotion n is `emotions[n]` of `EMOTIONS`, Usage u split `split_of_usage[u]`.
+
+    Each emotion must have a face in the split of Training.
+    """
+
+    emotions: tuple[int, ...]
+    split_of_usage: Mapping[str, str]
+
+
+@dataclass
+class _Rows:
+    """The faces read so far, as columns."""
+
+    images: list[NDArray[np.uint8]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def load_rows(path: Path, progress: Progress, layout: Layout) -> tuple[Faces, list[Skipped]] | None:
+    """The faces of the CSV alone (plain, in a zip, or in a folder), in row order; None where there is no such CSV.
+
+    `source_N` and skipped rows count data rows from 0, as the FER+ votes do.
+
+    Raises:
+        InputError: nothing there, a plain file that is no such CSV, a damaged one, or an emotion without a face.
+    """
+    require_readable(path)
+    if path.is_file() and not is_zip(path):
+        refuse_other_archives(path)
+        with told_as_damage(path.name), path.open("rb") as file:
+            return _load(file, path.stat().st_size, path.name, progress, layout)
+    with open_tree(path) as tree:
+        if name := _csv_name(tree):
+            with told_as_damage(name), tree.open(name) as file:
+                return _load(file, tree.size_bytes(name), name, progress, layout)
+    return None
+
+
+def _csv_name(tree: Tree) -> str | None:
+    """The largest CSV with the right columns: the challenge's zip has several."""
+    for name in sorted(tree.names, key=tree.size_bytes, reverse=True):
+        if name.lower().endswith(".csv") and set(COLUMNS) <= set(first_line(tree, name)):
+            return name
+    return None
+
+
+def first_line(tree: Tree, name: str) -> list[str]:
+    """The column names of a CSV, in lower case and without spaces around."""
+    with told_as_damage(name), tree.open(name) as file:
+        return column_names(file.readline(4096).decode("utf-8-sig", errors="replace").split(","))
+
+
+def column_names(header: Iterable[str]) -> list[str]:
+    return [name.strip().lower() for name in header]
+
+
+def records_of(file: BinaryIO, where: str) -> Generator[list[str], None, None]:
+    """The records of a CSV, its header first, empty ones left out; close it before the file.
+
+    Raises:
+        InputError: it is no CSV, or a line has no end.
+    """
+    text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
+    try:
+        yield from (record for record in csv.reader(_lines(text)) if record)
+    except csv.Error as error:
+        raise InputError(f"{where} is damaged ({error}): download it again") from error
+    finally:
+        text.detach()
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    while line := text.readline(_MAX_LINE):
+        if len(line) == _MAX_LINE:
+            raise csv.Error(f"a line of more than {_MAX_LINE:,} characters")
+        yield line
+
+
+def _load(
+    file: BinaryIO, size_bytes: int, where: str, progress: Progress, layout: Layout
+) -> tuple[Faces, list[Skipped]]:
+    rows = _Rows()
+    # a number that cannot be read is a DeprecationWarning in numpy 1 and 2, a ValueError later: here always an error
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        _read(file, size_bytes, where, rows, progress, layout)
+    first = layout.split_of_usage[USAGES[0]]
+    labels = {label for label, split in zip(rows.labels, rows.splits, strict=True) if split == first}
+    require_classes(labels, layout.emotions, f"{where} ({first})")
+    images_NHW = np.stack(rows.images)
+    faces = Faces(
+        images_NHW=images_NHW,
+        labels_N=np.array(rows.labels, np.int64),
+        split_N=np.array(rows.splits, dtype=np.str_),
+        group_N=exact_groups(images_NHW),
+        sequence_N=np.full(len(images_NHW), -1, np.int64),
+        votes_NC=None,
+        source_N=np.array([str(number) for number in rows.numbers], dtype=np.str_),
+    )
+    return faces, rows.skipped
+
+
+def _read(file: BinaryIO, size_bytes: int, where: str, rows: _Rows, progress: Progress, layout: Layout) -> None:
+    with closing(records_of(file, where)) as records:
+        _read_records(records, file, size_bytes, where, rows, progress, layout)
+    progress(size_bytes, size_bytes)
+
+
+def _read_records(
+    records: Iterator[list[str]],
+    file: BinaryIO,
+    size_bytes: int,
+    where: str,
+    rows: _Rows,
+    progress: Progress,
+    layout: Layout,
+) -> None:
+    columns = _columns(next(records, []), where)
+    for number, record in enumerate(records):
+        try:
+            emotion, pixels, usage = _fields(record, columns)
+            image_HW, label, split = _image(pixels), _label(emotion, layout), _split(usage, layout)
+        except ValueError as error:
+            rows.skipped.append(Skipped(where, number, str(error)))
+            continue
+        rows.images.append(image_HW)
+        rows.labels.append(label)
+        rows.splits.append(split)
+        rows.numbers.append(number)
+        if number % 512 == 511:
+            progress(min(file.tell(), size_bytes), size_bytes)
+
+
+def _columns(header: list[str], where: str) -> list[int]:
+    names = column_names(header)
+    if missing := [name for name in COLUMNS if name not in names]:
+        shown = printable(", ".join(names)[:80]) or "nothing"
+        raise InputError(f"{where} has no column {', '.join(missing)}: wanted emotion,pixels,Usage, found {shown}")
+    return [names.index(name) for name in COLUMNS]
+
+
+def _fields(record: list[str], columns: list[int]) -> tuple[str, str, str]:
+    if len(record) <= max(columns):
+        raise ValueError(f"{len(record)} fields where {max(columns) + 1} are wanted")
+    emotion, pixels, usage = (record[column].strip() for column in columns)
+    return emotion, pixels, usage
+
+
+def _image(pixels: str) -> NDArray[np.uint8]:
+    try:
+        values = np.fromstring(pixels, np.int64, sep=" ")
+    except (DeprecationWarning, ValueError):
+        raise ValueError("pixels holds something that is not a whole number") from None
+    if values.size != SIDE * SIDE:
+        raise ValueError(f"{values.size:,} pixels where {SIDE * SIDE:,} are wanted")
+    if values.min() < 0 or values.max() > 255:
+        strange = values[(values < 0) | (values > 255)][0]
+        raise ValueError(f"pixel {strange} out of range 0..255")
+    return values.astype(np.uint8).reshape(SIDE, SIDE)
+
+
+def _label(emotion: str, layout: Layout) -> int:
+    if emotion not in {str(index) for index in range(len(layout.emotions))}:
+        raise ValueError(f"emotion {emotion[:20]!r} out of range 0..{len(layout.emotions) - 1}")
+    return layout.emotions[int(emotion)]
+
+
+def _split(usage: str, layout: Layout) -> str:
+    if usage not in layout.split_of_usage:
+        raise ValueError(f"Usage {usage[:20]!r} is none of {', '.join(layout.split_of_usage)}")
+    return layout.split_of_usage[usage]

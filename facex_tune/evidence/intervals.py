@@ -1,0 +1,115 @@
+"""How far a number can be believed: over seeds by Student's t, over faces by a bootstrap of whole clusters.
+
+Axes: D bootstrap draws, M models, N faces, G clusters, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVEL = 0.95
+DRAWS = 2000
+MIN_SEEDS = 3
+_CHUNK_CELLS = 4_000_000  # draws x clusters held at once, 16 MB of float32
+
+Interval = tuple[float, float]
+
+
+def over_seeds(values: Sequence[float]) -> Interval | None:
+    """The 95 % t interval of the mean; None below three seeds, and where all agree, which is not certainty."""
+    if len(values) < MIN_SEEDS or len(set(values)) == 1:
+        return None
+    from scipy import special  # scipy.stats would take a second to import
+
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
+    reach = float(special.stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * spread
+    return mean - reach, mean + reach
+
+
+def resampled_confusion(
+    answers_MN: NDArray[np.integer[Any]],
+    labels_N: NDArray[np.integer[Any]],
+    groups_N: NDArray[np.integer[Any]],
+    n_classes: int,
+    seed: np.random.SeedSequence,
+    draws: int = DRAWS,
+) -> NDArray[np.float64] | None:
+    """Confusion matrices of every model in every draw, D x M x K x K; None where there is but one cluster.
+
+    A draw takes as many whole clusters as there are, with replacement (the cluster bootstrap, Davison & Hinkley 1997,
+    section 3.8), and the same ones for every model. Faces of one cluster are far from independent; drawing them one by
+    one would make the interval too narrow.
+    """
+    clusters, cluster_N = np.unique(groups_N, return_inverse=True)
+    if len(clusters) < 2:
+        return None
+    counts_GC = _cluster_counts(answers_MN, labels_N, cluster_N, len(clusters), n_classes)
+    rng = np.random.default_rng(seed)
+    even_G = np.full(len(clusters), 1 / len(clusters))
+    step = max(1, _CHUNK_CELLS // len(clusters))
+    parts = [
+        rng.multinomial(len(clusters), even_G, min(step, draws - start)).astype(np.float32) @ counts_GC
+        for start in range(0, draws, step)
+    ]
+    return np.concatenate(parts).astype(np.float64).reshape(draws, len(answers_MN), n_classes, n_classes)
+
+
+def resampled_mean(
+    values_MN: NDArray[np.floating[Any]],
+    groups_N: NDArray[np.integer[Any]],
+    seed: np.random.SeedSequence,
+    draws: int = DRAWS,
+) -> NDArray[np.float64] | None:
+    """Means over faces in every draw of whole clusters, D x M; None where there is but one cluster."""
+    clusters, cluster_N = np.unique(groups_N, return_inverse=True)
+    if len(clusters) < 2:
+        return None
+    sums_MG = np.stack([np.bincount(cluster_N, values_N, len(clusters)) for values_N in values_MN])
+    size_G = np.bincount(cluster_N, minlength=len(clusters))
+    drawn_DG = _draws(len(clusters), seed, draws)
+    means_DM: NDArray[np.float64] = (drawn_DG @ sums_MG.T) / (drawn_DG @ size_G)[:, None]
+    return means_DM
+
+
+def _draws(n_clusters: int, seed: np.random.SeedSequence, draws: int) -> NDArray[np.int64]:
+    """How often each cluster is in each draw, D x G."""
+    return np.random.default_rng(seed).multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), draws)
+
+
+def _cluster_counts(
+    answers_MN: NDArray[Any], labels_N: NDArray[Any], cluster_N: NDArray[Any], n_clusters: int, n_classes: int
+) -> NDArray[np.float32]:
+    """One row a cluster: the models' flattened confusion matrices beside each other."""
+    cells = n_classes**2
+    per_model = [
+        np.bincount((cluster_N * n_classes + labels_N) * n_classes + answers_N, minlength=n_clusters * cells)
+        for answers_N in answers_MN
+    ]
+    counts_MGC = np.stack(per_model).reshape(len(answers_MN), n_clusters, cells)
+    return np.moveaxis(counts_MGC, 0, 1).reshape(n_clusters, -1).astype(np.float32)
+
+
+def percentile(values_D: NDArray[np.float64], n_clusters: int | None = None) -> Interval | None:
+    """The central 95 % of the draws; None where all draws agree (a class never recognised), which is not certainty.
+
+    Args:
+        n_clusters: how many the number rests on. The bootstrap is too narrow for few of them, by the root of
+            (n - 1) / n and by normal instead of t quantiles; the percentiles are moved outwards by as much (the
+            expanded percentile interval: Hesterberg, The American Statistician 69, 2015, section 5.2).
+    """
+    if n_clusters is not None and n_clusters < 2:
+        return None
+    tail = (1 - LEVEL) / 2 if n_clusters is None else _expanded_tail(n_clusters)
+    low, high = np.quantile(values_D, [tail, 1 - tail])
+    return (float(low), float(high)) if values_D.min() < values_D.max() else None
+
+
+def _expanded_tail(n_clusters: int) -> float:
+    from scipy import special
+
+    reach = (n_clusters / (n_clusters - 1)) ** 0.5 * float(special.stdtrit(n_clusters - 1, (1 + LEVEL) / 2))
+    return float(special.ndtr(-reach))

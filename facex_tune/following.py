@@ -1,0 +1,62 @@
+"""A run that another process writes, as it grows: its log is the source, so any process can watch any run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TextIO
+
+from facex_tune import lease
+from facex_tune.board import Board
+from facex_tune.history import fold
+from facex_tune.plan import Plan
+from facex_tune.progress import Past, View
+from facex_tune.store import Event, Run
+from facex_tune.study import Study
+
+POLL_S = 1.0
+PAUSE_SHARE = 10  # a pause is that many times what the last reading took: at most a tenth of a core
+
+
+def batches(run: Run, pause: Callable[[float], None] = time.sleep) -> Iterator[list[Event]]:
+    """The events so far, then the new ones, until nobody writes the run any more."""
+    seen = 0
+    is_written = True
+    while is_written:
+        is_written = lease.holder(run.folder) is not None  # asked before reading: the last words are not missed
+        began_s = time.monotonic()
+        new = [event for event in run.events() if event["seq"] > seen]
+        seen = max([seen, *(event["seq"] for event in new)])
+        yield new
+        if is_written:
+            pause(max(POLL_S, PAUSE_SHARE * (time.monotonic() - began_s)))
+
+
+def watch(run: Run, stream: TextIO | None = None, pause: Callable[[float], None] = time.sleep) -> None:
+    """Shows a run as its own process does, until nobody writes it any more or the watcher leaves with Ctrl-C."""
+    feed = batches(run, pause)
+    with suppress(KeyboardInterrupt), View(*caught_up(run.study, next(feed)), stream) as view:
+        view.tell()
+        for events in feed:
+            for event in events:
+                view(event)
+
+
+def caught_up(study: Study, events: Sequence[Event]) -> tuple[Board, Past]:
+    """The board after these events, and what a view must know of the time before it."""
+    board = Board(Plan.of(study))
+    now = datetime.now(UTC)
+    session = stage = now
+    searched_s = share = 0.0
+    for index, event in enumerate(events):
+        board.see(event)
+        if event["type"] in ("run_started", "run_resumed"):
+            session = datetime.fromisoformat(event["time_utc"])
+        elif event["type"] == "stage_started":
+            stage = datetime.fromisoformat(event["time_utc"])
+            searched_s = fold(events[: index + 1]).search_seconds
+            share = board.share_done(searched_s) or 0.0
+    elapsed_s, stage_s = (max(0.0, (now - since).total_seconds()) for since in (session, stage))
+    return board, Past(searched_s, elapsed_s, stage_s, share)

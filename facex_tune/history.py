@@ -1,0 +1,259 @@
+"""What a run's events add up to: trials, candidates, models. Pure: no files, no clocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from facex_tune.metrics import MAXIMIZE
+from facex_tune.space import Config
+
+if TYPE_CHECKING:
+    from facex_tune.study import Study
+
+RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
+_ORDER = {FINISHED: 0, STOPPED: 1, RUNNING: 2, FAILED: 3}
+
+
+@dataclass
+class Trial:
+    """One configuration's story.
+
+    Attributes:
+        number: ours, from 0 in the order suggested.
+        source: "start_with" or "sampler".
+        epochs: epoch (1-based) -> the validation metrics at its end.
+        seconds: training time so far, without waiting.
+        reason: why it failed, else "".
+    """
+
+    number: int
+    config: Config
+    source: str
+    state: str = RUNNING
+    epochs: dict[int, dict[str, float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"t{self.number:04d}"
+
+    @property
+    def last_epoch(self) -> int:
+        return max(self.epochs, default=0)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last epoch's, empty before the first."""
+        return self.epochs.get(self.last_epoch, {})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial chosen for retraining."""
+
+    trial: int
+    value: float
+    rank: int
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the sampler took over from an earlier run.
+
+    Attributes:
+        trials: how many of its trials.
+        left_out: why others did not fit -> how many.
+    """
+
+    run: str
+    trials: int
+    left_out: dict[str, int]
+
+
+@dataclass
+class History:
+    """Everything that the log says so far."""
+
+    trials: dict[int, Trial] = field(default_factory=dict)
+    candidates: list[Candidate] = field(default_factory=list)
+    models: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
+    opened: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, str] = field(default_factory=dict)
+    search_seconds: float = 0.0
+    learned: list[Learned] = field(default_factory=list)
+
+    def leaderboard(self, study: Study) -> list[Trial]:
+        """Trials, best first: finished ones, then what a rung stopped (longer before shorter), running, failed.
+
+        Only trials that keep the study's constraints come before those that break them; of several objectives' trials,
+        the Pareto front comes first, and within it and behind it the first objective decides.
+        """
+        front = self.pareto(study)
+
+        def rank(trial: Trial) -> tuple[Any, ...]:
+            fidelity = 0 if trial.state == FINISHED else -trial.last_epoch
+            broken = not keeps(study.bounds, trial.metrics)
+            behind = trial.number not in front
+            return (
+                _ORDER[trial.state],
+                broken,
+                behind,
+                fidelity,
+                badness(study.objective, trial.metrics)[0],
+                trial.number,
+            )
+
+        return sorted(self.trials.values(), key=rank)
+
+    def pareto(self, study: Study) -> set[int]:
+        """The numbers of the finished trials that keep every constraint and that no other such trial beats: none is at
+        least as good in every objective and better in one.
+        """
+        eligible = [t for t in self.trials.values() if t.state == FINISHED and keeps(study.bounds, t.metrics)]
+        return pareto_front({trial.number: badness(study.objective, trial.metrics) for trial in eligible})
+
+
+def pareto_front(badness: Mapping[int, tuple[float, ...]]) -> set[int]:
+    """The numbers that no other beats, of those whose every value is finite; smaller is better."""
+    # in this order, one is beaten by another that comes before it, or by none
+    front: list[tuple[tuple[float, ...], int]] = []
+    for mine, number in sorted((each, number) for number, each in badness.items()):
+        beaten = any(other != mine and _no_worse(other, mine) for other, _ in front)
+        if math.isfinite(max(mine)) and not beaten:
+            front.append((mine, number))
+    return {number for _, number in front}
+
+
+def badness(objectives: Sequence[str], metrics: Mapping[str, float]) -> tuple[float, ...]:
+    """By objective, smaller is better; infinite where it was not measured."""
+    values = ((name, metrics.get(name)) for name in objectives)
+    return tuple(math.inf if value is None else -value if MAXIMIZE[name] else value for name, value in values)
+
+
+def _no_worse(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(mine <= theirs for mine, theirs in zip(one, other, strict=True))
+
+
+def baseline_of(history: History) -> Trial | None:
+    """The study's baseline: its first configuration to start with, else the first that was tried, chosen by nobody.
+
+    None where there is no trial, or it failed.
+    """
+    trials = sorted(history.trials.values(), key=lambda trial: (trial.source != "start_with", trial.number))
+    return trials[0] if trials and trials[0].state != FAILED else None
+
+
+def keeps(constraints: Mapping[str, Mapping[str, float]], metrics: Mapping[str, float]) -> bool:
+    """Whether metrics keep every constraint ``{metric: {min, max}}``; an unmeasured metric breaks it."""
+    return all(
+        metric in metrics and bounds.get("min", float("-inf")) <= metrics[metric] <= bounds.get("max", float("inf"))
+        for metric, bounds in constraints.items()
+    )
+
+
+def fold(events: Iterable[Mapping[str, Any]]) -> History:
+    """The history that a run's events tell, in their order."""
+    history = History()
+    spans = _Spans()
+    for event in events:
+        spans.see(event)
+        handler = _HANDLERS.get(event["type"])
+        if handler is not None:
+            handler(history, event)
+    history.search_seconds = spans.seconds
+    return history
+
+
+def _trial_started(history: History, event: Mapping[str, Any]) -> None:
+    history.trials.setdefault(event["trial"], Trial(event["trial"], dict(event["config"]), event["source"]))
+
+
+def _epoch(history: History, event: Mapping[str, Any]) -> None:
+    trial = history.trials[event["trial"]]
+    if event["epoch"] not in trial.epochs:
+        trial.epochs[event["epoch"]] = dict(event["metrics"])
+        trial.seconds += event["seconds"]
+
+
+def _ended(state: str) -> Any:
+    def handle(history: History, event: Mapping[str, Any]) -> None:
+        trial = history.trials[event["trial"]]
+        trial.state, trial.reason, trial.detail = state, event.get("reason", ""), event.get("detail", "")
+
+    return handle
+
+
+def _learned(history: History, event: Mapping[str, Any]) -> None:
+    if event["run"] not in [learned.run for learned in history.learned]:
+        history.learned.append(Learned(event["run"], len(event["trials"]), dict(event["left_out"])))
+
+
+def _candidate_chosen(history: History, event: Mapping[str, Any]) -> None:
+    if event["trial"] not in [candidate.trial for candidate in history.candidates]:
+        history.candidates.append(Candidate(event["trial"], event["value"], event["rank"]))
+
+
+def _model_finished(history: History, event: Mapping[str, Any]) -> None:
+    history.models[event["candidate"], event["seed"]] = dict(event["metrics"])
+
+
+def _test_opened(history: History, event: Mapping[str, Any]) -> None:
+    history.opened[event["protocol"]] = history.opened.get(event["protocol"], 0) + 1
+
+
+def _stage(state: str) -> Any:
+    def handle(history: History, event: Mapping[str, Any]) -> None:
+        history.stages[event["stage"]] = state
+
+    return handle
+
+
+_HANDLERS: dict[str, Any] = {
+    "trial_started": _trial_started,
+    "epoch": _epoch,
+    "trial_finished": _ended(FINISHED),
+    "trial_stopped": _ended(STOPPED),
+    "trial_failed": _ended(FAILED),
+    "learned": _learned,
+    "candidate_chosen": _candidate_chosen,
+    "model_finished": _model_finished,
+    "test_opened": _test_opened,
+    "stage_started": _stage("started"),
+    "stage_finished": _stage("finished"),
+}
+
+
+class _Spans:
+    """Wall-clock seconds of the search stage, over any number of resumes: a killed driver's idle time does not
+    count.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._open = False
+        self._last: datetime | None = None
+
+    def see(self, event: Mapping[str, Any]) -> None:
+        now = datetime.fromisoformat(event["time_utc"])
+        if event["type"] in ("run_started", "run_resumed"):
+            self._open = False
+        if self._open and self._last is not None:
+            self.seconds += (now - self._last).total_seconds()
+        self._last = now
+        if event["type"] in ("stage_started", "stage_finished") and event["stage"] == "search":
+            self._open = event["type"] == "stage_started"
+
+
+def best_of_each(values: Sequence[float], maximize: bool) -> list[float]:
+    """The best value so far, after each of `values`: a search's progress."""
+    best: list[float] = []
+    for value in values:
+        better = value if not best else (max(best[-1], value) if maximize else min(best[-1], value))
+        best.append(better)
+    return best

@@ -1,0 +1,83 @@
+"""What an event is worth as one line of text, where no terminal draws the board. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from facex_tune.board import Board
+from facex_tune.history import FAILED
+from facex_tune.screen import ends
+from facex_tune.tables import clock, metric
+
+DETAIL_SHOWN = 120  # characters of what went wrong; the log has it whole
+
+
+def line(board: Board, event: Mapping[str, Any], stage_s: float = 0.0) -> str:
+    """What an event (already folded into the board) is worth as one line of text; empty for most.
+
+    Args:
+        stage_s: seconds that the current stage has taken.
+    """
+    if event["type"] == "stage_finished":
+        ended_by = f" (ended by its budget: {event['reason']})" if event.get("reason") else ""
+        how = f": {ends(board)}" if event["stage"] == "search" and board.ends else ""
+        return f"{event['stage']}: done in {clock(stage_s)}{ended_by}{how}"
+    writer = _LINES.get(event["type"])
+    return writer(board, event) if writer is not None else ""
+
+
+def _trial_line(board: Board, event: Mapping[str, Any]) -> str:
+    row = board.row(event["trial"])
+    done = f"{board.ended}{f'/{board.plan.trials}' if board.plan.trials else ''} trials"
+    at = f"epoch {row.epoch}/{board.plan.max_epochs}"
+    if row.state == FAILED:
+        return f"{row.label} failed ({_with_detail(row.reason, event.get('detail'))}) {at} | {done}"
+    best = board.best(1)
+    leader = f" (best {best[0].label} {metric(best[0].value)})" if best else ""
+    return f"{row.label} {row.state} {at} {board.plan.objective} {metric(row.value)}{leader} | {done}"
+
+
+def _with_detail(reason: str, detail: str | None) -> str:
+    if not detail:
+        return reason
+    return f"{reason}: {detail if len(detail) <= DETAIL_SHOWN else detail[:DETAIL_SHOWN] + '...'}"
+
+
+def _model_line(board: Board, event: Mapping[str, Any]) -> str:
+    value = metric(board.objective(event["metrics"]))
+    name = f"model t{event['candidate']:04d} seed {event['seed']}"
+    return f"{name} finished {board.plan.objective} {value} | {board.models_done}/{board.plan.models} models"
+
+
+def _chosen_line(board: Board, event: Mapping[str, Any]) -> str:
+    at_search = f"rank {event['rank']}, {metric(event['value'])} at search time"
+    return f"t{event['trial']:04d} chosen for retraining ({at_search})"
+
+
+def _recovered_line(board: Board, event: Mapping[str, Any]) -> str:
+    """What a guard did for a trial or a model that goes on."""
+    who = f"t{event['trial']:04d}" if "trial" in event else f"model t{event['candidate']:04d} seed {event['seed']}"
+    return f"{who} goes on after {_with_detail(event['reason'], event.get('detail'))}"
+
+
+def _learned_line(board: Board, event: Mapping[str, Any]) -> str:
+    left_out = ", ".join(f"{count} {why}" for why, count in event["left_out"].items())
+    return (
+        f"learned from {len(event['trials'])} trials of run {event['run']}{f' (left out: {left_out})' * bool(left_out)}"
+    )
+
+
+_LINES: dict[str, Callable[[Board, Mapping[str, Any]], str]] = {
+    "stage_started": lambda board, event: f"{event['stage']}: started",
+    "trial_finished": _trial_line,
+    "trial_stopped": _trial_line,
+    "trial_failed": _trial_line,
+    "trial_recovered": _recovered_line,
+    "model_recovered": _recovered_line,
+    "learned": _learned_line,
+    "candidate_chosen": _chosen_line,
+    "model_finished": _model_line,
+    "test_opened": lambda board, event: f"test set opened: {event['protocol']}",
+    "note": lambda board, event: f"note: {event['text']}",
+}

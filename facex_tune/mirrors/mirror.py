@@ -1,0 +1,90 @@
+"""A run in the forms of other tools: an Optuna study, TensorBoard logs, a table. Written from the log, at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facex_tune import files, following, frames
+from facex_tune.errors import InputError
+from facex_tune.frames import Times
+from facex_tune.history import History, fold
+from facex_tune.store import Event, Run
+
+OPTUNA, TENSORBOARD, CSV = "optuna.log", "tensorboard", "trials.csv"
+HOW_TO_OPEN = {
+    "optuna": ": open it with `optuna-dashboard {}`",
+    "tensorboard": ": open it with `tensorboard --logdir {}`",
+    "csv": "",
+}
+Update = Callable[[History, Times], None]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What to write, and where; None leaves a form out."""
+
+    optuna: Path | None = None
+    tensorboard: Path | None = None
+    csv: Path | None = None
+
+    @classmethod
+    def chosen(cls, run: Run, optuna: Path | None, tensorboard: Path | None, csv: Path | None) -> Targets:
+        """Those that are named; where none is, all three in the run's own folder `mirror/`, or, because the tools read
+        from disks, in `mirror-RUN/` here where the run lies behind a URL.
+        """
+        if optuna or tensorboard or csv:
+            return cls(optuna, tensorboard, csv)
+        folder = run.folder / "mirror" if isinstance(run.folder, Path) else Path(f"mirror-{run.name}")
+        return cls(folder / OPTUNA, folder / TENSORBOARD, folder / CSV)
+
+
+def mirror(run: Run, targets: Targets, *, follow: bool = False) -> dict[str, Any]:
+    """Writes the forms; with `follow` goes on while another process writes the run.
+
+    Returns:
+        what was written: ``{version, run, trials, written: {form: path}}``.
+
+    Raises:
+        InputError: a place cannot be written to.
+    """
+    events: list[Event] = []
+    try:
+        with ExitStack() as stack, suppress(KeyboardInterrupt):  # Ctrl-C ends the following; what is written is whole
+            updates = _updates(run, targets, stack)
+            for new in following.batches(run) if follow else [list(run.events())]:
+                events += new
+                if new or not events:
+                    _update(updates, events)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise InputError(f"{error.filename}: cannot write there ({error.strerror}); name another place") from error
+    written = {name: str(path) for name, path in vars(targets).items() if path is not None}
+    return {"version": 1, "run": run.name, "trials": len(fold(events).trials), "written": written}
+
+
+def _update(updates: Sequence[Update], events: Sequence[Event]) -> None:
+    history, times = fold(events), Times.of(events)
+    for update in updates:
+        update(history, times)
+
+
+def _updates(run: Run, targets: Targets, stack: ExitStack) -> list[Update]:
+    found: list[Update] = []
+    if targets.optuna is not None:
+        from facex_tune.mirrors.optuna_journal import OptunaJournal
+
+        found.append(OptunaJournal(run, targets.optuna).update)
+    if targets.tensorboard is not None:
+        from facex_tune.mirrors.tensorboard_logs import TensorBoardLogs
+
+        logs = TensorBoardLogs(run, targets.tensorboard)
+        stack.callback(logs.close)
+        found.append(logs.update)
+    if (path := targets.csv) is not None:
+        found.append(lambda history, times: files.write_bytes(path, frames.csv_of(run, history, times).encode()))
+    return found

@@ -1,0 +1,266 @@
+"""timm's networks for small grey faces: what `timm.py` does once it is known that timm is there."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from facex_tune.errors import InputError
+from facex_tune.models import _pretrained, _weights
+from facex_tune.space import Config, Knobs
+
+PIXELS = 48
+TRIED_PIXELS = (48, 40, 32)  # progressive training starts with smaller faces
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class OneSize(nn.Module):
+    """A network that takes faces of 48×48 alone, for faces of any size: they are resized."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, faces_N1HW: Tensor) -> Tensor:
+        if faces_N1HW.shape[-2:] != (PIXELS, PIXELS):
+            size = (PIXELS, PIXELS)
+            faces_N1HW = nn.functional.interpolate(faces_N1HW, size, mode="bilinear", antialias=True)
+        logits_NC: Tensor = self.network(faces_N1HW)
+        return logits_NC
+
+
+def build(knobs: Config, n_classes: int) -> nn.Module:
+    """See `timm.build`."""
+    name, halve = str(knobs["name"]), bool(knobs["halve_stem"])
+    said: dict[str, Any] = {"num_classes": n_classes, "in_chans": 1, "drop_rate": knobs["dropout"]}
+    if knobs["stochastic_depth"]:
+        said["drop_path_rate"] = knobs["stochastic_depth"]
+    if not _has_one_size(name):
+        network = _created(name, **said)
+        if halve:
+            _halve_first_stride(network)
+        _freeze(network, knobs)
+        return network
+    said["img_size"] = PIXELS
+    if halve:
+        said["patch_size"] = _patch(name) // 2
+    network = _created(name, **said)
+    _freeze(network, knobs)
+    return OneSize(network)
+
+
+def load(network: nn.Module, knobs: Config) -> _pretrained.Loaded:
+    """See `timm.load_pretrained`."""
+    tensors, loaded = _fitted(network, knobs)
+    network.load_state_dict(tensors, strict=False)  # the classifier may be missing; `_fitted` refuses the rest
+    return loaded
+
+
+def problems(knobs: Knobs) -> list[str]:
+    """A line for each combination of ranges that cannot be built, does not take small faces, or lacks its weights."""
+    found: list[str] = []
+    usual = {name: knob.default for name, knob in knobs.items()}
+    ranges = {
+        name: _pretrained.options(knobs[name]) for name in ("name", "halve_stem", "stochastic_depth", "pretrained")
+    }
+    for values in itertools.product(*ranges.values()):
+        chosen = usual | dict(zip(ranges, values, strict=True))
+        try:
+            network = _tried(chosen)
+            if chosen["pretrained"]:
+                _fitted(network, chosen)
+        except InputError as error:
+            found += error.problems
+    if not any(ranges["pretrained"]) and any(_pretrained.options(knobs["frozen"])):
+        found.append("frozen: only pretrained weights are frozen, and none are asked for; set pretrained as well")
+    return list(dict.fromkeys(found))
+
+
+def _tried(knobs: Config) -> nn.Module:
+    """The network without memory, after it took faces of every size that training shows.
+
+    Raises:
+        InputError: it does not.
+    """
+    with torch.device("meta"):
+        network = build(knobs, 7)
+        for pixels in TRIED_PIXELS:
+            try:
+                network.eval()(torch.empty(2, 1, pixels, pixels))
+            except Exception as error:  # whatever a foreign network says of a size that it was not made for
+                reason = " ".join(str(error).split())[:160]
+                raise InputError(
+                    f"name: {knobs['name']} does not take faces of {pixels}×{pixels} with halve_stem: "
+                    f"{str(knobs['halve_stem']).lower()} ({reason}); set it the other way or choose another network"
+                ) from error
+    return network
+
+
+def _created(name: str, **said: Any) -> nn.Module:
+    try:
+        network: nn.Module = timm.create_model(name, **said)
+    except TypeError as error:  # a network without stochastic depth, without patches, …
+        raise InputError(f"name: {name} cannot be built this way: {' '.join(str(error).split())}") from error
+    return network
+
+
+def _has_one_size(name: str) -> bool:
+    cfg = timm.models.get_pretrained_cfg(name)
+    return bool(cfg is not None and cfg.fixed_input_size)
+
+
+def _patch(name: str) -> int:
+    """Pixels a side of a transformer's patches."""
+    with torch.device("meta"):
+        patch = getattr(getattr(timm.create_model(name), "patch_embed", None), "patch_size", None)
+    if patch is None:
+        raise InputError(f"name: {name} has no patches that could be halved; set halve_stem: false")
+    return int(patch[0] if isinstance(patch, tuple) else patch)
+
+
+def _halve_first_stride(network: nn.Module) -> None:
+    """The first convolution that passes pixels over, and those beside it that read the face too."""
+    strided = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) and module.stride[0] > 1 and module.stride[0] == module.stride[1]
+    }
+    if not strided:
+        return
+    first = next(iter(strided))
+    beside = [name for name, module in strided.items() if module.in_channels == 1 == strided[first].in_channels]
+    for name in dict.fromkeys([first, *beside]):
+        parent, _, last = name.rpartition(".")
+        setattr(network.get_submodule(parent), last, _halved(strided[name]))
+
+
+def _halved(convolution: nn.Conv2d) -> nn.Conv2d:
+    stride = convolution.stride[0]
+    if convolution.kernel_size != convolution.stride:
+        convolution.stride = (stride // 2, stride // 2)
+        return convolution
+    patch = nn.Conv2d(
+        convolution.in_channels,
+        convolution.out_channels,
+        stride // 2,
+        stride // 2,
+        bias=convolution.bias is not None,
+        device=convolution.weight.device,
+    )
+    nn.init.trunc_normal_(patch.weight, std=0.02)
+    if patch.bias is not None:
+        nn.init.zeros_(patch.bias)
+    return patch
+
+
+def _freeze(network: nn.Module, knobs: Config) -> None:
+    """So many fifths of the network's own groups of layers, from the input; never the classifier's."""
+    levels = int(knobs["frozen"] or 0)
+    if not knobs["pretrained"] or not levels:
+        return
+    matcher = getattr(network, "group_matcher", None)
+    if matcher is None:
+        raise InputError(f"frozen: timm does not tell the order of {knobs['name']}'s layers; set frozen: 0")
+    groups = timm.models.group_parameters(network, matcher(coarse=True))
+    classifier = _classifier(network)
+    body = [names for _, names in sorted(groups.items()) if not any(name.startswith(classifier) for name in names)]
+    for names in body[: round(len(body) * levels / _pretrained.LEVELS)]:
+        for name in names:
+            network.get_parameter(name).requires_grad_(False)
+
+
+def _classifier(network: nn.Module) -> tuple[str, ...]:
+    """Prefixes of the names of a network's last layers, which answer the classes."""
+    said = getattr(network, "default_cfg", {}).get("classifier") or ()
+    return tuple(f"{name}." for name in ((said,) if isinstance(said, str) else said))
+
+
+def _fitted(network: nn.Module, knobs: Config) -> tuple[dict[str, Tensor], _pretrained.Loaded]:
+    """The weights under the network's own names, and where they are from.
+
+    Raises:
+        InputError: they are not here or do not fit.
+    """
+    name = str(knobs["name"])
+    cfg: Any = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
+    path = _located(str(knobs["pretrained"]), name, cfg)
+    state = _weights.read(path)
+    own = network.state_dict()
+    prefix = "network." if isinstance(network, OneSize) else ""
+    anew = {key for key in own if key.startswith(tuple(prefix + each for each in _classifier(_inner(network))))}
+    if {"mean", "std"} <= state.keys():
+        found = _pretrained.body_of(state)
+        if any(key in found and len(found[key]) != len(own[key]) for key in anew):
+            found = {key: tensor for key, tensor in found.items() if key not in anew}
+        mean, std = float(state["mean"]), float(state["std"])
+    else:
+        donor = _donor(name, state, path, knobs)
+        found = _grey({prefix + key: tensor for key, tensor in donor.items()}, own, cfg)
+        found = {key: tensor for key, tensor in found.items() if key not in anew}
+        mean, std = sum(cfg.mean) / 3, sum(cfg.std) / 3
+    expected = f"timm's {name}, or this package's timm of equal knobs"
+    _pretrained.must_fit(own, found, anew, f"{path} does not fit; expected is {expected}")
+    return found, _pretrained.Loaded(mean, std, str(path), _weights.sha256(path))
+
+
+def _inner(network: nn.Module) -> nn.Module:
+    return network.network if isinstance(network, OneSize) else network
+
+
+def _located(said: str, name: str, cfg: Any) -> Path:
+    """A path, or the file of timm's own weights in the caches of Hugging Face's and of torch's hub."""
+    if said != _weights.IMAGENET:
+        return _weights.existing(said)
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in (cfg.hf_hub_filename,) if cfg.hf_hub_filename else WEIGHT_FILES:
+        cached = try_to_load_from_cache(cfg.hf_hub_id, file) if cfg.hf_hub_id else None
+        if isinstance(cached, str):
+            return Path(cached)
+    in_hub: Path = _weights.hub_folder() / str(cfg.url or "").rpartition("/")[2]
+    if cfg.url and in_hub.is_file():
+        return in_hub
+    raise InputError(
+        f"pretrained: no ImageNet weights of {name} are here: where there is internet, "
+        f"`python -c \"import timm; timm.create_model('{name}', pretrained=True)\"` puts them into the cache; "
+        "or name a file of weights, or set pretrained: false"
+    )
+
+
+def _donor(name: str, state: dict[str, Tensor], path: Path, knobs: Config) -> Mapping[str, Tensor]:
+    """The zoo's own network in colour with the weights in it, as timm translates them; a transformer that sees twice
+    the pixels in patches twice as wide as ours.
+    """
+    said: dict[str, Any] = {}
+    if _has_one_size(name):
+        said["img_size"] = PIXELS * (2 if knobs["halve_stem"] else 1)
+    overlay = {"state_dict": state, "custom_load": False}
+    try:
+        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **said)
+    except (RuntimeError, KeyError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"pretrained: {path} does not fit timm's {name}: {reason}") from error
+    donor: Mapping[str, Tensor] = network.state_dict()
+    return donor
+
+
+def _grey(donor: dict[str, Tensor], own: Mapping[str, Tensor], cfg: Any) -> dict[str, Tensor]:
+    """The donor's tensors, its filters of colour folded to grey and to our width."""
+    names = list(own)
+    found = dict(donor)
+    for key, tensor in donor.items():
+        if key in own and tensor.ndim == 4 and tensor.shape[1] == 3 and own[key].shape[1] == 1:
+            found[key], shift_O = _pretrained.fold(tensor, own[key].shape[-1], cfg.mean, cfg.std)
+            bias = key.replace(".weight", ".bias")
+            norm = next((name for name in names[names.index(key) :] if name.endswith("running_mean")), None)
+            if bias in found:
+                found[bias] = found[bias] + shift_O
+            elif norm is not None:  # a norm that follows subtracts its mean
+                found[norm] = found[norm] - shift_O
+    return found

@@ -1,0 +1,93 @@
+"""Any network of timm's zoo, by its name there, adapted to 48×48 grey faces.
+
+Source: Wightman, "PyTorch Image Models" (the library `timm`, 2019); each network's paper stands in its documentation.
+  Adapted to small images: with `halve_stem` the first convolution that passes pixels over takes half its stride, so
+  that 48 pixels keep twice as many positions a side; filters as wide as their stride (patches) become half as wide too.
+  Transformers, which take faces of one size alone, are built for 48 pixels, and other faces are resized for them.
+  Weights: timm's for ImageNet from its cache or a file, colours folded to grey, patches to half their width.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from facex_tune.errors import InputError
+from facex_tune.models import _pretrained
+from facex_tune.space import Choice, Config, Float, Knobs, Open
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PRECISION = "fp32"
+SPACE: Knobs = {
+    "name": Open(
+        ("regnety_002", "ghostnet_100", "vit_tiny_patch16_224"),
+        "regnety_002",
+        "a network as timm calls it, with or without a tag of weights",
+        also="any other name of timm.list_models()",
+    ),
+    "halve_stem": Choice((True, False), True, "half the first stride; false is the zoo's, a quarter of the cost"),
+    "dropout": Float(0.0, 0.6, 0.0, doc="before the classifier"),
+    "stochastic_depth": Open(
+        (0.0, 0.05, 0.1, 0.2, 0.3), 0.0, "probability that a block is left out, where it has that"
+    ),
+    "pretrained": _pretrained.PRETRAINED,
+    "frozen": _pretrained.FROZEN,
+}
+MISSING = "timm is not installed: pip install 'facex-tune[timm]'"
+
+
+def build(knobs: Config, n_classes: int) -> nn.Module:
+    """The network from faces_N1HW to logits_NC.
+
+    Raises:
+        InputError: timm is not installed, has no such network, or the network lacks what a knob asks for.
+    """
+    _check_name(str(knobs["name"]))
+    from facex_tune.models import _zoo
+
+    return _zoo.build(knobs, n_classes)
+
+
+def load_pretrained(network: nn.Module, knobs: Config) -> _pretrained.Loaded:
+    """Puts the weights that `pretrained` names into a network that `build` made.
+
+    Raises:
+        InputError: they are not here or do not fit.
+    """
+    from facex_tune.models import _zoo
+
+    return _zoo.load(network, knobs)
+
+
+def problems(knobs: Knobs) -> list[str]:
+    """What of a study's ranges cannot be built here: no timm, unknown names, networks that do not take small faces,
+    weights that are missing or do not fit.
+    """
+    try:
+        for name in _pretrained.options(knobs["name"]):
+            _check_name(str(name))
+    except InputError as error:
+        return [f"model.timm.{error}"]
+    from facex_tune.models import _zoo
+
+    return [f"model.timm.{line}" for line in _zoo.problems(knobs)]
+
+
+def _check_name(name: str) -> None:
+    if importlib.util.find_spec("timm") is None:
+        raise InputError(f"name: {MISSING}")
+    import timm
+
+    try:
+        if timm.is_model(name):
+            timm.models.get_pretrained_cfg(name)  # fails for a tag that the network has not
+            return
+    except RuntimeError:
+        tags = [each.partition(".")[2] for each in timm.list_pretrained(name.partition(".")[0] + ".*")]
+        raise InputError(f"name: {name!r} has a tag that timm does not know; choices: {', '.join(tags)}") from None
+    close = get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
+    nearest = f"did you mean {' or '.join(close)}? " if close else ""
+    raise InputError(f"name: timm has no network {name!r}; {nearest}(timm.list_models() tells all)")

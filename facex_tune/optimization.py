@@ -1,0 +1,93 @@
+"""The optimizer, and what changes in the course of a training: the learning rate, the size of the faces, the average
+of the weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from facex_tune.space import Config
+
+STEP_MILESTONES = (0.5, 0.75)
+PROGRESSIVE_PIXELS = ((0.4, 2 / 3), (0.65, 5 / 6), (1.0, 1.0))
+
+
+def build_optimizer(model: nn.Module, knobs: Config) -> torch.optim.Optimizer:
+    """Weight decay acts on matrices and filters only, not on what has one number a channel: biases, normalisation and
+    layer scales, whichever shape they have.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in trained if parameter.numel() > max(parameter.shape, default=1)]
+    others = [parameter for parameter in trained if parameter.numel() <= max(parameter.shape, default=1)]
+    groups = [
+        {"params": weights, "weight_decay": float(knobs["weight_decay"] or 0)},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    rate, momentum = float(knobs["lr"] or 0), float(knobs["momentum"] or 0)
+    if knobs["optimizer"] == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999))
+    if knobs["optimizer"] == "adam":
+        return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999))
+    if knobs["optimizer"] == "nadam":
+        return torch.optim.NAdam(groups, lr=rate, betas=(momentum, 0.999))
+    if knobs["optimizer"] == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=rate, momentum=momentum)
+    return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0)
+
+
+def rate_factor(schedule: str, progress: float, warmup: float) -> float:
+    """The learning rate as a share of its peak, at `progress` (0 to 1) of the training.
+
+    All rise linearly over `warmup`; "one_cycle" then falls linearly (Smith and Topin 2018), "cosine" along half a
+    cosine (Loshchilov and Hutter 2017), "step" to a tenth at half and again at three quarters of the training (He et
+    al. 2016); "plateau" stays, and `plateau_factor` says the rest.
+    """
+    if progress < warmup:
+        return max(progress / warmup, 0.01)
+    if schedule == "plateau":
+        return 1.0
+    if schedule == "step":
+        return 0.1 ** sum(progress >= milestone for milestone in STEP_MILESTONES)
+    left = 1 - (progress - warmup) / (1 - warmup)
+    return left if schedule == "one_cycle" else 0.5 * (1 - math.cos(math.pi * left))
+
+
+def plateau_factor(scores: Sequence[float], patience: int, factor: float) -> float:
+    """`factor` to the power of how often `patience` epochs in a row brought no better score, of those in `scores`."""
+    best, waited, falls = -math.inf, 0, 0
+    for score in scores:
+        best, waited = (score, 0) if score > best else (best, waited + 1)
+        if waited == patience:
+            falls, waited = falls + 1, 0
+    return factor**falls
+
+
+def progressive_pixels(height: int, number: int, epochs: int) -> int:
+    """Side of the faces in epoch `number` of `epochs`: it starts small and ends whole."""
+    if number == epochs:
+        return height
+    share = next(size for until, size in PROGRESSIVE_PIXELS if number <= math.ceil(until * epochs))
+    return round(height * share)
+
+
+class Average:
+    """Exponential moving average of a model's weights; buffers are copied. Early steps average less, so that it
+    starts unbiased.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.source, self.decay, self.updates = model, decay, 0
+        self.model = copy.deepcopy(model).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(list(self.model.parameters()), list(self.source.parameters()), 1 - decay)
+        for mine, theirs in zip(self.model.buffers(), self.source.buffers(), strict=True):
+            mine.copy_(theirs)

@@ -1,0 +1,204 @@
+"""Parts by file name: the listing of `models/`, `augment/` and `balance/` is the registry.
+
+Each file is one part. It has a `SPACE` (its own knobs), a docstring with its source, and
+
+- a model: ``build(knobs, n_classes) -> nn.Module`` on ``faces_N1HW`` (normalised), and ``PRECISION``
+  ("bf16" for dense convolutions, "fp32" for depthwise ones);
+- an augmentation: ``build(knobs) -> (faces_N1HW, generator) -> faces_N1HW``, random per image, on the batch's own
+  device, pixels in [0, 1];
+- a balancing strategy: ``plan(labels_N, n_classes, knobs) -> balancing.Plan``.
+
+A part may also have ``problems(knobs) -> list[str]``: of a study's ranges, what would stop it here (a library or a file
+that is missing), told before anything starts. A model with a knob `pretrained` has ``load_pretrained(network, knobs)``,
+which puts the weights that the knob names into a network that `build` made.
+
+Parts import torch inside these functions, so that a study is read and checked without it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, cast
+
+from facex_tune.errors import InputError, nearest
+from facex_tune.space import FAMILIES, Config, Knobs, Space, knobs_of
+
+FOLDERS = {"model": "models", "augment": "augment", "balance": "balance"}
+MUST_HAVE = {"model": ("SPACE", "PRECISION", "build"), "augment": ("SPACE", "build"), "balance": ("SPACE", "plan")}
+
+_own_folders: list[Path] = []
+
+
+class Part(Protocol):
+    """What every part's module offers; `build` or `plan` by family."""
+
+    SPACE: Knobs
+    __doc__: str | None
+
+
+class ModelPart(Part, Protocol):
+    """One architecture family."""
+
+    PRECISION: str
+
+    def build(self, knobs: Config, n_classes: int) -> Any:
+        """An `nn.Module` from faces_N1HW to logits_NC."""
+
+    def load_pretrained(self, network: Any, knobs: Config) -> Pretrained:
+        """Only of parts with a knob `pretrained`: loads the weights that it names; where they are from, and the scale
+        of pixels in [0, 1] that they expect.
+        """
+
+
+class Pretrained(Protocol):
+    """Weights that a model starts from: the mean and standard deviation that they expect of pixels in [0, 1], the file
+    and its SHA-256.
+    """
+
+    @property
+    def mean(self) -> float: ...
+    @property
+    def std(self) -> float: ...
+    @property
+    def file(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+class AugmentPart(Part, Protocol):
+    """One augmentation policy."""
+
+    def build(self, knobs: Config) -> Any:
+        """A function (faces_N1HW, torch.Generator) -> faces_N1HW."""
+
+
+class BalancePart(Part, Protocol):
+    """One class-balancing strategy."""
+
+    def plan(self, labels_N: Any, n_classes: int, knobs: Config) -> Any:
+        """A `facex_tune.balance.Plan` for labels_N (a LongTensor on the training device)."""
+
+
+def use_folder(folder: Path | str) -> None:
+    """Adds a folder of the user's own parts (``models/x.py`` and so on); the package itself stays untouched.
+
+    Raises:
+        InputError: no such folder, no part in it, or a part whose name the package has already.
+    """
+    root = Path(folder).resolve()
+    if root in _own_folders:
+        return
+    found = [(family, path) for family in FAMILIES for path in _files(root / FOLDERS[family])]
+    if not found:
+        raise InputError(
+            f"no parts in {root}: expected files such as models/my_net.py, augment/x.py or balance/y.py in it"
+        )
+    for family, path in found:
+        if not path.stem.isidentifier():
+            raise InputError(f"{path}: a part is called by its file's name; use letters, digits and _ alone")
+        if path.stem in names(family):
+            raise InputError(f"{path}: the {family} {path.stem!r} exists already; give the file another name")
+    _own_folders.append(root)
+
+
+def own_folders() -> list[str]:
+    """The folders added by `use_folder`, for a worker process to add too."""
+    return [str(folder) for folder in _own_folders]
+
+
+def names(family: str) -> list[str]:
+    """The names of a family's parts, sorted."""
+    return sorted(path.stem for path in _all_files(family))
+
+
+def find(family: str, name: str) -> ModuleType:
+    """The part's module.
+
+    Raises:
+        InputError: there is no such part (with the nearest names), or the file lacks what its family needs.
+    """
+    paths = {path.stem: path for path in _all_files(family)}
+    if name not in paths:
+        raise InputError(f"{family}: no part named {name!r}; {nearest(name, sorted(paths))}")
+    module = _load(family, paths[name])
+    if missing := [needed for needed in MUST_HAVE[family] if not hasattr(module, needed)]:
+        raise InputError(
+            f"{paths[name]}: a {family} part needs {', '.join(MUST_HAVE[family])}; missing: {', '.join(missing)}"
+        )
+    return module
+
+
+def model(name: str) -> ModelPart:
+    """The architecture family of that name."""
+    return cast(ModelPart, find("model", name))
+
+
+def augment(name: str) -> AugmentPart:
+    """The augmentation policy of that name."""
+    return cast(AugmentPart, find("augment", name))
+
+
+def balance(name: str) -> BalancePart:
+    """The balancing strategy of that name."""
+    return cast(BalancePart, find("balance", name))
+
+
+def problems(space: Space) -> list[str]:
+    """What would stop the chosen parts on this machine, a line each, as far as the parts themselves can tell."""
+    chosen = [(find(family, name), own) for family, options in space.parts.items() for name, own in options.items()]
+    return [line for module, own in chosen if hasattr(module, "problems") for line in module.problems(own)]
+
+
+def knobs(family: str, config: Config) -> Config:
+    """The chosen part's own knobs; one that the part got after the configuration was recorded has its default."""
+    space: Knobs = find(family, str(config[family])).SPACE
+    return {name: knob.default for name, knob in space.items()} | knobs_of(family, config)
+
+
+def summary(family: str, name: str) -> str:
+    """The first line of a part's docstring, read without running the file.
+
+    Raises:
+        InputError: the file is no Python.
+    """
+    path = {path.stem: path for path in _all_files(family)}[name]
+    try:
+        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    except ValueError as error:  # NUL bytes, or no UTF-8
+        raise InputError(f"{path}: this part is no Python file: {error}") from error
+    except SyntaxError as error:
+        raise InputError(f"{path}: this part does not parse: {error.msg}, line {error.lineno}") from error
+    return doc.partition("\n")[0]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*.py") if not path.stem.startswith("_")]
+
+
+def _all_files(family: str) -> list[Path]:
+    roots = [Path(__file__).parent, *_own_folders]
+    return [path for root in roots for path in _files(root / FOLDERS[family])]
+
+
+def _load(family: str, path: Path) -> ModuleType:
+    if path.parent.parent == Path(__file__).parent:
+        return importlib.import_module(f"facex_tune.{FOLDERS[family]}.{path.stem}")
+    name = f"facex_own_parts.{FOLDERS[family]}.{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        reason = " ".join(str(error).split())  # one line, whatever the part's own error looks like
+        raise InputError(f"{path}: this part does not import: {type(error).__name__}: {reason}") from error
+    sys.modules[name] = module
+    return module

@@ -1,0 +1,346 @@
+"""One run from top to bottom: begin, then search, retrain, evaluate, report. Each stage reads what its predecessor
+wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facex_tune import parts, protocols, remote, surroundings
+from facex_tune.data import faces, prepare
+from facex_tune.errors import InputError, Interrupted, StorageOutage, nearest
+from facex_tune.files import Place
+from facex_tune.remote import RemotePath
+from facex_tune.signals import raising_interrupted
+from facex_tune.store import Event, Log, Run
+from facex_tune.study import Study
+
+if TYPE_CHECKING:
+    from facex_tune.search.asked import Asked
+    from facex_tune.search.worker import Context
+
+STAGES = ("search", "retrain", "evaluate", "report")
+NEED_RAY = ("search", "retrain", "factors")
+MINIMUM_FREE_BYTES = 200e6
+LAST_WORD_S = 3.0  # of an interrupted run, to a store that may not answer
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and on what a run is executed; nothing of it changes what the run means.
+
+    Attributes:
+        storage: the folder of runs, here or behind a URL.
+        data_dir: the folder of prepared data sets.
+        device: "cpu", "cuda", …; None picks.
+        parts: folders of the user's own parts.
+        address: a Ray cluster's; None starts Ray here.
+        factors: what is asked of the factor study, where that stage is done.
+        ends_process: whether a signal may end this process, with exit code 75, where unwinding takes too long.
+    """
+
+    storage: Place
+    data_dir: Path
+    device: str | None = None
+    parts: tuple[Path, ...] = ()
+    address: str | None = None
+    factors: Asked | None = None
+    ends_process: bool = False
+
+
+def begin(study: Study, name: str | None, options: Options) -> Run:
+    """A new run of the study, or, where `name` exists already, that run.
+
+    Raises:
+        InputError: anything that would stop the run, every problem a line; or the run exists with another study.
+    """
+    if isinstance(options.storage, RemotePath) and (found := _storage_problems(options.storage)):
+        raise InputError(found)  # before anything waits for a store that is not there
+    run = Run(options.storage, name or _free_name(study, options.storage))
+    if run.exists():
+        _same_study(run, study)
+        return run
+    _prepare_synthetic(study, options)
+    if found := problems(study, options):
+        raise InputError(found)
+    data = {name: faces.read_manifest(options.data_dir, name) for name in _data_sets(study)}
+    environment = {**surroundings.describe(options.device), "faces": _face_counts(study, options)}
+    return Run.create(options.storage, run.name, study, data=data, environment=environment)
+
+
+def _face_counts(study: Study, options: Options) -> dict[str, int]:
+    """How many faces every trial trains on and is validated with: what its value rests on."""
+    from facex_tune.data import training_set
+
+    loaded = training_set.load(study, options.data_dir)
+    return {"train": len(loaded.train), "validation": len(loaded.validation)}
+
+
+def execute(run: Run, stages: Sequence[str], options: Options, listeners: Sequence[Callable[[Event], None]]) -> None:
+    """Does the stages, one after another; those that the log says are finished are left alone when several are asked
+    for.
+
+    Raises:
+        InputError: something the user can mend stands in the way.
+        Interrupted: SIGINT or SIGTERM came; what was reported is saved.
+    """
+    with raising_interrupted(run.name, ends_process=options.ends_process) as signals, run.log() as log:
+        log.listeners += listeners
+        signals.last_words = partial(_log_interrupted, log)
+        with contextlib.ExitStack() as ray:  # outlives the last event: ending Ray takes its time
+            try:
+                _execute(run, stages, options, log, ray)
+            except BaseException as error:  # Ray's compiled half may have made another one of the interruption
+                interrupted = error if isinstance(error, Interrupted) else signals.behind(error)
+                if interrupted is not None:
+                    signals.last_words = None
+                    _log_interrupted(log, interrupted)
+                raise
+
+
+def _execute(run: Run, stages: Sequence[str], options: Options, log: Log, ray: contextlib.ExitStack) -> None:
+    _same_header(run)
+    history = run.history()
+    if history.stages:
+        log.append("run_resumed", options=_plain(options))
+    else:
+        log.append("run_started", options=_plain(options), **_header_as_begun(run))
+    if not log.is_fenced:
+        log.tell("note", text=f"{run.storage}: this store itself keeps no second writer out; start none")
+    _same_data(run, options)
+    asked_again = len(stages) == 1 or "factors" in stages  # whose budget may have ended it before
+    left = [stage for stage in stages if asked_again or history.stages.get(stage) != "finished"]
+    _with_ray([stage for stage in left if stage in NEED_RAY], run, log, options, ray)
+    ray.close()
+    _without_ray([stage for stage in left if stage not in NEED_RAY], run, log, options)
+
+
+def _log_interrupted(log: Log, interrupted: Interrupted) -> None:
+    with contextlib.suppress(StorageOutage, InputError), remote.hurry(LAST_WORD_S):  # the end must not wait
+        log.append("run_interrupted", signal=interrupted.signal_name)
+
+
+def _with_ray(stages: Sequence[str], run: Run, log: Log, options: Options, ray: contextlib.ExitStack) -> None:
+    if not stages:
+        return
+    log.tell("note", text="starting Ray" if options.address is None else f"joining Ray at {options.address}")
+    from facex_tune.search import cluster, factors, retrain, search, telemetry
+    from facex_tune.search.asked import Asked
+
+    work: dict[str, Callable[[Run, Log, Context], None]] = {
+        "search": search.search,
+        "retrain": retrain.retrain,
+        "factors": partial(factors.factors, asked=options.factors or Asked()),
+    }
+    ray.enter_context(cluster.connected(options.address))
+    log.listeners.append(telemetry.Telemetry(run.name, run.study, run.history()))
+    for stage in stages:
+        work[stage](run, log, _context(run, options, log.fence))
+
+
+def _without_ray(stages: Sequence[str], run: Run, log: Log, options: Options) -> None:
+    from facex_tune.evidence import evaluate, report
+
+    for stage in stages:
+        log.append("stage_started", stage=stage)
+        if stage == "evaluate":
+            evaluate.evaluate(run, log, options.data_dir, options.device)
+        else:
+            report.report(run, options.data_dir)
+        log.append("stage_finished", stage=stage)
+
+
+def problems(study: Study, options: Options) -> list[str]:
+    """Everything that would stop a run of this study here, a line each."""
+    found = parts.problems(study.space) + _data_problems(study, options) + _storage_problems(options.storage)
+    found += _warm_start_problems(study, options)
+    if not found and faces.is_prepared(options.data_dir, study.data):
+        from facex_tune.data import training_set
+
+        try:
+            training_set.load(study, options.data_dir)
+        except InputError as error:
+            found += error.problems
+    return found
+
+
+def _warm_start_problems(study: Study, options: Options) -> list[str]:
+    from facex_tune.search import warm_start
+
+    found: list[str] = []
+    for name in study.search.learn_from:
+        try:
+            warm_start.find(options.storage, name)
+        except InputError as error:
+            found += error.problems
+    return found
+
+
+def _data_problems(study: Study, options: Options) -> list[str]:
+    found: list[str] = []
+    for name in _data_sets(study):
+        if faces.is_prepared(options.data_dir, name) or name.startswith("synthetic"):
+            continue
+        if name not in prepare.names():
+            known = sorted({*prepare.names(), *faces.prepared_names(options.data_dir)})
+            found.append(
+                f"data set {name!r} is neither prepared in {options.data_dir} nor known; {nearest(name, known)}"
+            )
+        else:
+            found.append(
+                f"data set {name!r} is not prepared in {options.data_dir}: "
+                f"run `{prepare_command(name, options.data_dir)}`"
+            )
+    return found
+
+
+def prepare_command(name: str, data_dir: Path) -> str:
+    """The command that prepares a set."""
+    where = "" if data_dir == Path("data") else f" --data {data_dir}"
+    return f"facex-tune data prepare {name} SOURCE{where}"
+
+
+def _storage_problems(storage: Place) -> list[str]:
+    if isinstance(storage, RemotePath):
+        found = remote.problem(storage)
+        return [found] if found else []
+    existing = next(folder for folder in (storage, *storage.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return [f"--storage {storage}: cannot write there; choose another folder"]
+    free = shutil.disk_usage(existing).free
+    if free < MINIMUM_FREE_BYTES:
+        return [
+            f"--storage {storage}: no space left ({free / 1e6:.0f} MB free, "
+            f"at least {MINIMUM_FREE_BYTES / 1e6:.0f} MB are needed)"
+        ]
+    return []
+
+
+def _data_sets(study: Study) -> list[str]:
+    """The sets that a study reads, its own first."""
+    names = [study.data, *(protocols.find(protocol).data for protocol in study.evaluate.protocols)]
+    return list(dict.fromkeys(names))
+
+
+def _prepare_synthetic(study: Study, options: Options) -> None:
+    wanted = [name for name in _data_sets(study) if name.startswith("synthetic")]
+    if any(not faces.is_prepared(options.data_dir, name) for name in wanted):
+        prepare.prepare("synthetic", None, options.data_dir)
+
+
+def _free_name(study: Study, storage: Place) -> str:
+    taken = set(Run.names(storage))
+    number = 1
+    while f"{study.name}-{number}" in taken:
+        number += 1
+    return f"{study.name}-{number}"
+
+
+def _same_study(run: Run, study: Study) -> None:
+    """A run keeps the study that it began with."""
+    changed = _differences(run.study.to_data(), study.to_data())
+    if changed:
+        shown = "; ".join(changed[:3]) + ("; …" if len(changed) > 3 else "")
+        raise InputError(
+            f"run {run.name!r} exists with another study ({shown}): "
+            f"continue it with `facex-tune resume {run.name}`, or start a new one with --run NAME"
+        )
+
+
+def _header_as_begun(run: Run) -> dict[str, Any]:
+    """What the log keeps of run.json, to tell later whether somebody has changed it, and what."""
+    sha256 = hashlib.sha256((run.folder / "run.json").read_bytes()).hexdigest()
+    return {"header_sha256": sha256, "study": run.study.to_data()}
+
+
+def _same_header(run: Run) -> None:
+    """A run's header is written once; an edited one would let the log be read with another study's eyes."""
+    begun = next((event for event in run.events() if "header_sha256" in event), None)
+    if begun is None or begun["header_sha256"] == _header_as_begun(run)["header_sha256"]:
+        return
+    changed = _differences(begun["study"], run.study.to_data()) or ["something outside the study"]
+    raise InputError(
+        f"{run.folder / 'run.json'} was changed after the run began ({'; '.join(changed[:3])}): "
+        f"undo that, or start a new run with --run NAME"
+    )
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What two studies differ in, a key each."""
+    then, today = _flat(before), _flat(now)
+    changed = sorted(key for key in then.keys() | today.keys() if then.get(key) != today.get(key))
+    return [f"{key}: {then.get(key)!r} then, {today.get(key)!r} now" for key in changed]
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(data, dict):
+        return {prefix: data}
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _same_data(run: Run, options: Options) -> None:
+    for name, manifest in run.header["data"].items():
+        now = faces.read_manifest(options.data_dir, name)
+        if now["sha256"] != manifest["sha256"]:
+            raise InputError(
+                f"data set {name!r} in {options.data_dir} is not the one that run {run.name!r} began with: "
+                f"prepare that one again, name its folder with --data, or start a new run"
+            )
+
+
+def _context(run: Run, options: Options, fence: int) -> Context:
+    from facex_tune.search.worker import Context
+
+    study = run.study
+    return Context(
+        storage=str(options.storage.absolute()),
+        run=run.name,
+        study=study.to_data(),
+        data_dir=str(options.data_dir.absolute()),
+        threads=study.resources.cpus,
+        device=options.device or ("auto" if study.resources.gpus else "cpu"),
+        parts=tuple(parts.own_folders()),
+        fence=fence,
+        joined=bool(options.address or os.environ.get("RAY_ADDRESS")),
+    )
+
+
+def _plain(options: Options) -> dict[str, Any]:
+    return {
+        "data": str(options.data_dir),
+        "device": options.device,
+        "parts": [str(folder) for folder in options.parts],
+        "address": options.address,
+    }
+
+
+def estimate(study: Study, options: Options) -> dict[str, Any]:
+    """What a run of the study would take, from a few measured steps of each architecture at its defaults.
+
+    Returns:
+        trials, epochs_expected, hours (searching and retraining), memory_gb, disk_gb, seconds_per_epoch by model,
+        device, at_once.
+    """
+    from facex_tune import estimating
+
+    with contextlib.suppress(InputError):
+        _prepare_synthetic(study, options)
+    return estimating.estimate(study, _train_faces(study, options), options.device)
+
+
+def _train_faces(study: Study, options: Options) -> int:
+    """How many faces an epoch trains on; FER2013's own number where the set is not prepared yet."""
+    if not faces.is_prepared(options.data_dir, study.data):
+        return 28_709
+    return int(sum(faces.read_manifest(options.data_dir, study.data)["counts"]["train"].values()))

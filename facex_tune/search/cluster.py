@@ -1,0 +1,97 @@
+"""Ray, started or joined, and quiet about what a user cannot act on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from facex_tune.errors import InputError
+from facex_tune.study import Resources
+
+_QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our log is the record, not Tune's copies
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune would end with exit code 0 and part of the trials
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nothing is ever restored from Tune's own state
+    "TUNE_WARN_THRESHOLD_S": "60",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a lost worker goes to our log, in one line
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default; unset, Ray warns of it
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # its banner prints even when told to be silent
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A Ray of our own, or the cluster at `address` (or in RAY_ADDRESS, as inside a job), while the block lasts.
+
+    Raises:
+        InputError: the cluster does not answer.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    address = address or os.environ.get("RAY_ADDRESS")
+    sigterm_before = signal.getsignal(signal.SIGTERM)
+    try:
+        if address is None:
+            # Object store small: faces travel as memory maps, checkpoints as files.
+            ray.init(
+                address="local",  # without it, Ray joins whatever cluster was last started on this machine
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False,
+                configure_logging=True,
+                object_store_memory=256 * 1024 * 1024,
+                _temp_dir=_short_temporary_folder(),
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise InputError(
+            f"--address {address}: no Ray cluster answers there; start one, or leave --address out"
+        ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, sigterm_before)  # ray.init has put its own there
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def capacity(resources: Resources, may_grow_to: int | None = None) -> int:
+    """How many trials the cluster holds at once, at this moment.
+
+    Args:
+        may_grow_to: trials that nodes to come may hold, where an autoscaler brings what is asked for.
+
+    Raises:
+        InputError: not even one, whatever becomes free, and none is to come.
+    """
+    import ray
+
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    slots = int(total.get("CPU", 0) // resources.cpus)
+    if resources.gpus:
+        slots = min(slots, int(total.get("GPU", 0) / resources.gpus))
+    if slots < 1 and not may_grow_to:
+        raise InputError(
+            f"resources: a trial wants {resources.cpus} CPU and {resources.gpus:g} GPU; this Ray has "
+            f"{total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU: "
+            "lower `resources`, or join a larger cluster with --address (one that grows when asked: say to how many "
+            "trials with search.concurrency)"
+        )
+    return max(slots, may_grow_to or 0)
+
+
+def _short_temporary_folder() -> str | None:
+    """Ray's sockets live under its temporary folder, and a socket's path holds 107 characters at most."""
+    folder = os.path.join(tempfile.gettempdir(), "ray")
+    return folder if len(folder) < 40 else None

@@ -1,0 +1,222 @@
+"""The search itself, without Ray: what runs next, what goes on, when it is over. Every word goes to the log before
+anybody acts on it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from facex_tune import retention, seeds
+from facex_tune.errors import InputError, StorageOutage
+from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, Trial, fold, keeps
+from facex_tune.search import scheduler as schedulers
+from facex_tune.search.searcher import Searcher
+from facex_tune.search.worker import Job, Report
+from facex_tune.store import Event, Log, Run
+
+WORKER_LOSSES = 5  # in one epoch; a sixth worker would be lost to it too
+ONE_ANSWER_RECALL = 0.98  # of the one class that is answered; no other reaches what is left
+
+
+class Referee:
+    """One search in progress, rebuilt from the run's log whenever a driver starts.
+
+    Args:
+        log: the right to write; every event goes through it.
+        clock: seconds, for the wall-clock budget.
+        ahead: see `Searcher`.
+    """
+
+    def __init__(self, run: Run, log: Log, clock: Callable[[], float] = time.monotonic, *, ahead: bool = False) -> None:
+        self.run, self.log, self.study = run, log, run.study
+        self.scheduler = schedulers.build(self.study)
+        self.searcher = Searcher(self.study, ahead=ahead)
+        self.fatal: Exception | None = None
+        self._clock, self._start = clock, clock()
+        events = list(run.events())
+        history = fold(events)
+        self.trials = history.trials
+        self._losses: Counter[int] = Counter()  # of workers, since the trial's last epoch
+        self._noted: set[tuple[Any, ...]] = set()
+        self._seconds_before = history.search_seconds
+        self._trained_s = sum(trial.seconds for trial in self.trials.values())
+        self._reached = any(self._reaches(trial) for trial in self.trials.values())
+        self._replay(events)
+        self._waiting = deque(trial.number for trial in self.trials.values() if trial.state == RUNNING)
+        self.live: set[int] = set()
+        self._cleared: set[int] = set()  # whose checkpoint is gone
+
+    def _replay(self, events: Iterable[Event]) -> None:
+        """Rungs and sampler, from the events in the order in which they came."""
+        for event in events:
+            self.searcher.replay(event)
+            if event["type"] == "epoch":
+                self.scheduler.goes_on(event["trial"], event["epoch"], event["metrics"][self.study.objective[0]])
+            elif event["type"] == "trial_recovered":
+                self._noted.add((event["trial"], event["reason"], event["detail"]))
+
+    def next_trial(self) -> Trial | None:
+        """The trial to start now: first those that an earlier driver left unfinished. None: there will be no more."""
+        if self.fatal is not None:
+            return None
+        if self.over() not in ("", "trials"):
+            self._give_up_waiting()
+            return None
+        if self._waiting:
+            number = self._waiting.popleft()
+        elif self.over():
+            return None
+        else:
+            number, config, source = self.searcher.ask()
+            self.log.append("trial_started", trial=number, config=config, source=source)
+            self.trials[number] = Trial(number, config, source)
+        self.live.add(number)
+        return self.trials[number]
+
+    def job(self, trial: Trial) -> Job:
+        """What a worker needs to train it."""
+        checkpoint = str(self.run.trial_checkpoint(trial.number))
+        return Job(
+            trial.config,
+            self.study.fidelity.max_epochs,
+            seeds.of_trial(self.study.search.seed, trial.number),
+            checkpoint,
+            trial.last_epoch,
+        )
+
+    def take(self, number: int, report: Report) -> bool:
+        """Takes in a worker's report; whether the trial goes on."""
+        trial = self.trials[number]
+        if trial.state != RUNNING:
+            return False
+        for note in report.get("notes", ()):
+            self._note(number, **note)
+        if "fatal" in report:
+            self.fatal = self.fatal or InputError(report["fatal"])
+            return False
+        if "outage" in report:
+            self.fatal = self.fatal or StorageOutage(report["outage"])
+            return False
+        if "failed" in report:
+            self.fail(number, report["failed"], report["detail"])
+            return False
+        self._epoch(trial, report)
+        return self._goes_on(trial)
+
+    def fail(self, number: int, reason: str, detail: str) -> None:
+        """Ends a trial that cannot go on."""
+        if self.trials[number].state == RUNNING:
+            self._end(self.trials[number], FAILED, reason=reason, detail=detail)
+
+    def lose_worker(self, number: int, why: str) -> int:
+        """Takes in that a trial's worker was lost; how many more it may lose in this epoch. Below 0 it has failed."""
+        trial = self.trials[number]
+        self._losses[number] += 1
+        times, epoch = self._losses[number], trial.last_epoch + 1
+        if times > WORKER_LOSSES:
+            reason = "out_of_memory" if "memory" in why else "error"
+            self.fail(number, reason, f"its worker was lost {times} times in epoch {epoch}: {why}")
+        elif trial.state == RUNNING:
+            self._record(number, "worker_lost", f"{times} of {WORKER_LOSSES} times in epoch {epoch}: {why}")
+        return WORKER_LOSSES - times
+
+    def _note(self, number: int, reason: str, detail: str) -> None:
+        """Logs once what befell a trial that goes on; a worker that starts again tells it again."""
+        if (number, reason, detail) not in self._noted:
+            self._record(number, reason, detail)
+
+    def _record(self, number: int, reason: str, detail: str) -> None:
+        self._noted.add((number, reason, detail))
+        self.log.append("trial_recovered", trial=number, reason=reason, detail=detail)
+
+    def over(self) -> str:
+        """Which budget is used up: "trials", "time", "gpu_hours", "target"; "" while there is none."""
+        budget = self.study.budget
+        if self._reached:
+            return "target"
+        if budget.time is not None and self.seconds() >= budget.time:
+            return "time"
+        if budget.gpu_hours is not None and self.gpu_hours() >= budget.gpu_hours:
+            return "gpu_hours"
+        if budget.trials is not None and len(self.trials) >= budget.trials:
+            return "trials"
+        return ""
+
+    def seconds(self) -> float:
+        """Wall-clock of this search, all its drivers together."""
+        return self._seconds_before + self._clock() - self._start
+
+    def gpu_hours(self) -> float:
+        """GPU time that trials have held."""
+        return self._trained_s * self.study.resources.gpus / 3600
+
+    def _give_up_waiting(self) -> None:
+        """A budget that is used up also ends what an earlier driver left unfinished."""
+        while self._waiting:
+            trial = self.trials[self._waiting.popleft()]
+            self._end(trial, STOPPED, epoch=trial.last_epoch, reason=f"budget: {self.over()}")
+
+    def _epoch(self, trial: Trial, report: Report) -> None:
+        epoch = report["epoch"]
+        if epoch in trial.epochs:  # reported before; the worker could not know
+            return
+        self.log.append("epoch", trial=trial.number, epoch=epoch, metrics=report["metrics"], seconds=report["seconds"])
+        trial.epochs[epoch] = report["metrics"]
+        trial.seconds += report["seconds"]
+        self._losses[trial.number] = 0
+        self._trained_s += report["seconds"]
+        self.searcher.report(trial.number, epoch, trial.metrics)
+
+    def _goes_on(self, trial: Trial) -> bool:
+        if collapsed(trial):
+            self.fail(
+                trial.number,
+                "collapsed",
+                f"epochs {trial.last_epoch - 1} and {trial.last_epoch}: one answer for every face",
+            )
+        elif trial.last_epoch >= self.study.fidelity.max_epochs:
+            self._end(trial, FINISHED)
+        elif not self.scheduler.goes_on(trial.number, trial.last_epoch, self._value(trial)):
+            self._end(trial, STOPPED, epoch=trial.last_epoch, reason="rung")
+        elif self.over() not in ("", "trials"):
+            self._end(trial, STOPPED, epoch=trial.last_epoch, reason=f"budget: {self.over()}")
+        return trial.state == RUNNING
+
+    def _end(self, trial: Trial, state: str, **fields: Any) -> None:
+        event = {FINISHED: "trial_finished", STOPPED: "trial_stopped", FAILED: "trial_failed"}[state]
+        self.log.append(event, trial=trial.number, **fields)
+        trial.state, trial.reason, trial.detail = state, fields.get("reason", ""), fields.get("detail", "")
+        self.live.discard(trial.number)
+        self._reached = self._reached or self._reaches(trial)
+        self.searcher.tell(trial)
+        self._forget_checkpoints()
+
+    def _forget_checkpoints(self) -> None:
+        """Keeps those of running trials and of the best finished ones: twice as many as will be retrained."""
+        kept = retention.kept_checkpoints(self.trials.values(), self.study) | self._cleared
+        gone = {trial.number for trial in self.trials.values() if trial.number not in kept}
+        self.run.remove_checkpoints(gone)
+        self._cleared |= gone
+
+    def _reaches(self, trial: Trial) -> bool:
+        """Whether a trial is good enough to end the search: finished, within every constraint, at the target."""
+        target = self.study.budget.target
+        if target is None or trial.state != FINISHED or not keeps(self.study.bounds, trial.metrics):
+            return False
+        return self._value(trial) >= target if self.study.maximize else self._value(trial) <= target
+
+    def _value(self, trial: Trial) -> float:
+        return trial.metrics[self.study.objective[0]]
+
+
+def collapsed(trial: Trial) -> bool:
+    """Whether a trial gave (almost) every face the same answer in both of its last two epochs."""
+    return trial.last_epoch > 1 and all(_one_answer(trial.epochs.get(trial.last_epoch - ago, {})) for ago in (0, 1))
+
+
+def _one_answer(metrics: Mapping[str, float]) -> bool:
+    recalls = sorted((value for name, value in metrics.items() if name.startswith("recall.")), reverse=True)
+    return len(recalls) > 1 and recalls[0] >= ONE_ANSWER_RECALL and recalls[1] <= 1 - ONE_ANSWER_RECALL

@@ -1,0 +1,117 @@
+"""When a trial is cut short: pure functions of (trial, epoch, value), fed by the log alone, so that a replay gives
+the same rungs.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Protocol
+
+from facex_tune.study import Study
+
+
+class Scheduler(Protocol):
+    """Says after each epoch whether a trial may go on."""
+
+    def goes_on(self, trial: int, epoch: int, value: float) -> bool:
+        """False: stop the trial here. Asked again for the same (trial, epoch), it answers the same."""
+
+
+class NoScheduler:
+    """Every trial runs its whole course."""
+
+    def goes_on(self, trial: int, epoch: int, value: float) -> bool:
+        return True
+
+
+class _Comparing(ABC):
+    """Compares a trial with those that came as far before it, and remembers what it answered."""
+
+    @cached_property
+    def _said(self) -> dict[tuple[int, int], bool]:
+        return {}
+
+    def goes_on(self, trial: int, epoch: int, value: float) -> bool:
+        """The comparison's answer, the same whenever it is asked; a value that is not finite stops anywhere."""
+        if (trial, epoch) not in self._said:
+            self._said[trial, epoch] = math.isfinite(value) and self._compare(trial, epoch, value)
+        return self._said[trial, epoch]
+
+    @abstractmethod
+    def _compare(self, trial: int, epoch: int, value: float) -> bool:
+        """Whether the trial goes on, its finite value taken in."""
+
+
+class Asha(_Comparing):
+    """Asynchronous successive halving, in its stopping form: at each rung a trial goes on if it is among the best
+    1/reduction seen there.
+
+    Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020.
+
+    Args:
+        min_epochs: the first rung.
+        max_epochs: the end, which is no rung.
+        reduction: rungs are min_epochs · reduction^k.
+        maximize: whether larger values are better.
+    """
+
+    def __init__(self, min_epochs: int, max_epochs: int, reduction: int, maximize: bool) -> None:
+        self.reduction, self.sign = reduction, 1.0 if maximize else -1.0
+        count = 0
+        self.rungs: dict[int, dict[int, float]] = {}
+        while (rung := min_epochs * reduction**count) < max_epochs:
+            self.rungs[rung] = {}
+            count += 1
+
+    def _compare(self, trial: int, epoch: int, value: float) -> bool:
+        if epoch not in self.rungs:
+            return True
+        rung = self.rungs[epoch]
+        rung[trial] = self.sign * value
+        places = max(1, math.ceil(len(rung) / self.reduction))
+        return rung[trial] >= sorted(rung.values(), reverse=True)[places - 1]
+
+
+class Median(_Comparing):
+    """The median stopping rule: a trial stops once its best value so far is worse than the median of what the others
+    had, on average, over as many epochs.
+
+    Source: Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.1.
+
+    Args:
+        min_epochs: before this epoch nothing is stopped.
+        maximize: whether larger values are better.
+    """
+
+    MIN_OTHERS = 3  # a median of fewer says little
+
+    def __init__(self, min_epochs: int, maximize: bool) -> None:
+        self.min_epochs, self.sign = min_epochs, 1.0 if maximize else -1.0
+        self._seen: dict[int, dict[int, float]] = {}
+
+    def _compare(self, trial: int, epoch: int, value: float) -> bool:
+        own = self._seen.setdefault(trial, {})
+        own[epoch] = self.sign * value
+        others = [
+            self._average(seen, epoch) for number, seen in self._seen.items() if number != trial and epoch in seen
+        ]
+        if epoch < self.min_epochs or len(others) < self.MIN_OTHERS:
+            return True
+        return max(own.values()) >= statistics.median(others)
+
+    @staticmethod
+    def _average(seen: dict[int, float], until: int) -> float:
+        return statistics.fmean(value for epoch, value in seen.items() if epoch <= until)
+
+
+def build(study: Study) -> Scheduler:
+    """The study's scheduler."""
+    if study.search.scheduler == "none":
+        return NoScheduler()
+    fidelity = study.fidelity
+    if study.search.scheduler == "median":
+        return Median(fidelity.min_epochs, study.maximize)
+    return Asha(fidelity.min_epochs, fidelity.max_epochs, fidelity.reduction, study.maximize)

@@ -1,0 +1,119 @@
+"""Which configuration comes next. The searcher is fed by the log, event by event, and a replay of the log feeds it the
+same, so a resumed search suggests what the first one would have.
+
+Where many trials run at once, a suggestion is worked out in a thread while all slots are busy, so that no free slot
+waits for it. The one for trial n+1 knows what the log said before trial n started, and that n runs; which is a matter
+of the log's order, not of time, so a replay gives the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from facex_tune.history import FAILED, FINISHED, STOPPED, Trial
+from facex_tune.search import samplers
+from facex_tune.search.ledger import Ledger
+from facex_tune.search.samplers import distribution
+from facex_tune.space import Config, is_fixed
+from facex_tune.study import Study
+
+AHEAD_FROM_SLOTS = 4  # below, what the last trial showed is worth more than the moment that its successor waits
+_ENDED = {"trial_finished": FINISHED, "trial_stopped": STOPPED, "trial_failed": FAILED}
+
+
+class Searcher:
+    """Suggests configurations of a study's space, trial after trial.
+
+    Args:
+        ahead: work the next suggestion out in a thread, before it is asked for.
+    """
+
+    def __init__(self, study: Study, *, ahead: bool = False) -> None:
+        self._study, self._ahead = study, ahead
+        self._sampler = samplers.build(study)
+        self.ledger = Ledger(study.objective, study.bounds, study.fidelity.max_epochs, self._sampler.view)
+        self._numbers: dict[int, int] = {}  # our trial -> its place in the ledger, where learned ones come first
+        self._news: list[Callable[[], None]] = []
+        self._next: Future[Config] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+
+    def ask(self) -> tuple[int, Config, str]:
+        """The next trial's number, configuration and source ("start_with" or "sampler")."""
+        number = len(self._numbers)
+        if not self._ahead:
+            self._take_news()
+        starts = self._study.search.start_with
+        if number < len(starts):
+            config, source = self._study.space.complete(starts[number]), "start_with"
+        else:
+            config, source = self._suggested(number), "sampler"
+        self._start(number, config)
+        if self._ahead and number + 1 >= len(starts):
+            self._work_ahead(number + 1)
+        return number, config, source
+
+    def _suggested(self, number: int) -> Config:
+        if self._next is None:
+            return self._sampler.plan(self.ledger, number)()
+        config, self._next = self._next.result(), None
+        return config
+
+    def _work_ahead(self, number: int) -> None:
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="suggestions")
+        self._next = self._thread.submit(self._sampler.plan(self.ledger, number))
+
+    def _start(self, number: int, config: Config) -> None:
+        """A trial joins the ledger; what was told since the last one did is taken in, before or after."""
+        if not self._ahead:
+            self._take_news()
+        varied = {name: knob for name, knob in self._study.space.knobs() if name in config and not is_fixed(knob)}
+        entry = self.ledger.add(
+            {name: config[name] for name in varied}, {name: distribution(knob) for name, knob in varied.items()}
+        )
+        self._numbers[number] = entry.number
+        self._sampler.joined(self.ledger, entry)
+        self._take_news()
+
+    def _take_news(self) -> None:
+        for take in self._news:
+            take()
+        self._news.clear()
+
+    def replay(self, event: Mapping[str, Any]) -> None:
+        """Takes in an event of the log, in the log's order."""
+        kind, number = event["type"], event.get("trial", -1)
+        if kind == "learned":
+            self._learn(event)
+        elif kind == "trial_started" and number not in self._numbers:
+            self._start(number, event["config"])
+        elif kind == "epoch":
+            self.report(number, event["epoch"], event["metrics"])
+        elif kind in _ENDED:
+            self._end(number, _ENDED[kind])
+
+    def report(self, number: int, epoch: int, scores: Mapping[str, float]) -> None:
+        """What a trial had after an epoch."""
+        place = self._numbers[number]
+        self._news.append(lambda: self.ledger.report(place, epoch, scores))
+
+    def tell(self, trial: Trial) -> None:
+        """A trial's end. What it is worth to the sampler, `ledger.py` says."""
+        self._end(trial.number, trial.state)
+
+    def _end(self, number: int, state: str) -> None:
+        place = self._numbers[number]
+        self._news.append(lambda: self.ledger.end(place, state))
+
+    def _learn(self, event: Mapping[str, Any]) -> None:
+        """The trials of an earlier run that fit this study, as if they had been searched here first."""
+        knobs = {name: knob for name, knob in self._study.space.knobs() if not is_fixed(knob)}
+        for told in event["trials"]:
+            params = {name: value for name, value in told["config"].items() if name in knobs}
+            entry = self.ledger.add(params, {name: distribution(knobs[name]) for name in params})
+            self._sampler.joined(self.ledger, entry)
+            for epoch, scores in told["epochs"].items():
+                self.ledger.report(entry.number, int(epoch), scores)
+            # one that trained for fewer epochs than this study's count as cut short, which the ledger knows to value
+            self.ledger.end(entry.number, told["state"])

@@ -1,0 +1,111 @@
+"""`learn_from`: the finished trials of earlier runs as what the sampler knows before its first trial.
+
+They are copied into the run's log when the search starts, so that a resumed search knows the same although the earlier
+run has gone on, or is gone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from facex_tune.errors import InputError
+from facex_tune.files import Place, place
+from facex_tune.history import FINISHED, Trial
+from facex_tune.space import Config, Space, is_active, is_fixed
+from facex_tune.store import Log, Run
+from facex_tune.study import Study
+
+SAME = ("data", "validation", "labels", "duplicates")  # else values do not compare
+
+
+def find(storage: Place, name: str) -> Run:
+    """The run that `learn_from` names: beside the others in `storage`, or by its folder's path or URL.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        path = place(name)
+        return Run.open(path.parent, path.name) if "/" in str(path) else Run.open(storage, name)
+    except InputError as error:
+        raise InputError([f"search.learn_from: {line}" for line in error.problems]) from error
+
+
+def learn(run: Run, log: Log) -> None:
+    """Writes what the study's `learn_from` runs teach into the log, once."""
+    if not run.study.search.learn_from:
+        return
+    known = {learned.run for learned in run.history().learned}
+    for name in run.study.search.learn_from:
+        if name not in known:
+            taken, left_out = fitting(find(run.storage, name), run.study)
+            log.append("learned", run=name, trials=taken, left_out=left_out)
+            log.tell("note", text=summary(name, len(taken), left_out))
+
+
+def summary(name: str, taken: int, left_out: dict[str, int]) -> str:
+    """What was learned and what did not fit, in a line."""
+    said = f"learned from {taken} trial{'' if taken == 1 else 's'} of run {name}"
+    reasons = "; ".join(f"{count} ({reason})" for reason, count in left_out.items())
+    return f"{said}; left out: {reasons}" if reasons else said
+
+
+def fitting(earlier: Run, study: Study) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The earlier run's finished trials that mean the same here, and why the others do not: reason -> how many."""
+    history, before = earlier.history(), earlier.study
+    taken: list[dict[str, Any]] = []
+    reasons: list[str] = []
+    for trial in sorted(history.trials.values(), key=lambda trial: trial.number):
+        reason = _other_study(before, study) or _other_trial(trial, study)
+        if reason:
+            reasons.append(reason)
+        else:
+            taken.append(_observation(trial, study))
+    return taken, dict(Counter(reasons).most_common())
+
+
+def _other_study(before: Study, study: Study) -> str:
+    """What keeps any value of the earlier study from being compared."""
+    was, now = before.to_data(), study.to_data()
+    differs = [f"{key} {was[key]} there, {now[key]} here" for key in SAME if was[key] != now[key]]
+    if before.fidelity.max_epochs > study.fidelity.max_epochs:
+        differs.append(f"{before.fidelity.max_epochs} epochs there, {study.fidelity.max_epochs} here")
+    return ", ".join(differs)
+
+
+def _other_trial(trial: Trial, study: Study) -> str:
+    if trial.state != FINISHED:
+        return f"{trial.state}, not finished"
+    if missing := [name for name in (*study.objective, *study.bounds) if name not in trial.metrics]:
+        return f"{missing[0]} was not measured"
+    return misfit(trial.config, study.space)
+
+
+def misfit(config: Config, space: Space) -> str:
+    """Why a configuration is none of this space; "" if it is.
+
+    A knob that the configuration predates counts with its default, as everywhere; one that it has and this space has
+    not would have been something else here.
+    """
+    knobs = {name: knob for name, knob in space.knobs() if is_active(name, config)}
+    for name, knob in knobs.items():
+        if not knob.holds(config.get(name, knob.default)):
+            return f"{name} is fixed here" if is_fixed(knob) else f"{name} lies outside its range here"
+    strange = [name for name in config if name not in knobs]
+    return f"{strange[0]} is no knob here" if strange else ""
+
+
+def _observation(trial: Trial, study: Study) -> dict[str, Any]:
+    """A trial as the log keeps it: what the sampler needs, every epoch's, because the epochs may be fewer than here."""
+    knobs = {name: knob for name, knob in study.space.knobs() if is_active(name, trial.config)}
+    wanted = (*study.objective, *study.bounds)
+    return {
+        "trial": trial.number,
+        "config": {name: trial.config.get(name, knob.default) for name, knob in knobs.items()},
+        "state": FINISHED,
+        "epochs": {
+            str(epoch): {name: scores[name] for name in wanted if name in scores}
+            for epoch, scores in sorted(trial.epochs.items())
+        },
+    }

@@ -1,0 +1,276 @@
+"""What runs inside a worker process: one configuration after another, an epoch at a time, each epoch durable before
+it is told.
+
+Knows nothing of Ray: `trainable.py` and `fleet.py` put it on actors.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from facex_tune import devices, files, parts, remote, train
+from facex_tune.batches import Split
+from facex_tune.data import training_set
+from facex_tune.errors import InputError, StorageOutage
+from facex_tune.files import Place
+from facex_tune.lease import LeaseLost
+from facex_tune.search.watchdog import Watchdog
+from facex_tune.space import Config
+from facex_tune.store import Run
+from facex_tune.study import Study
+
+Report = dict[str, Any]
+LAST_WORD_S = 5.0  # of a process that ends itself, to a store that may not answer
+HANGS_FORGIVEN = 1  # the second is no accident
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every job of a run shares; plain values, so that it travels.
+
+    Attributes:
+        threads: of torch, on a CPU.
+        device: "auto", "cpu", "cuda", …
+        parts: folders of the user's own parts.
+        fence: the number of the driver that the workers work for; once another has taken the run, they write nothing.
+        joined: whether Ray is a cluster that others may use and that may grow.
+    """
+
+    storage: str
+    run: str
+    study: Mapping[str, Any]
+    data_dir: str
+    threads: int
+    device: str
+    parts: tuple[str, ...]
+    fence: int
+    joined: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One configuration to train.
+
+    Attributes:
+        seed: see `seeds.py`.
+        checkpoint: where its last epoch lies, and where a resumed job goes on.
+        epochs_done: how many the log knows of; a checkpoint that holds fewer has been lost.
+    """
+
+    config: Config
+    epochs: int
+    seed: tuple[int, ...]
+    checkpoint: str
+    epochs_done: int = 0
+
+
+class Worker:
+    """One process's trainer: loads the faces once, at the first step, then takes jobs."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.study = Study.from_data(context.study)
+        self.run = Run(context.storage, context.run)
+        self._faces: tuple[Split, Split] | None = None
+        self._watchdog = Watchdog(self.study.search.hung_after, self._remember_hang)
+
+    def _load(self) -> tuple[Split, Split]:
+        """Train and validation, on the device."""
+        context = self.context
+        for folder in context.parts:
+            parts.use_folder(folder)
+        self.device = devices.pick_device(context.device)
+        if self.device.type == "cpu":
+            torch.set_num_threads(context.threads)
+        loaded = training_set.load(self.study, Path(context.data_dir))
+        self.n_classes = loaded.n_classes
+        seen, validation = loaded.train, loaded.validation
+        return (
+            Split.of(seen.images_NHW, seen.labels_N, loaded.targets_NC, self.device),
+            Split.of(validation.images_NHW, validation.labels_N, None, self.device),
+        )
+
+    def begin(self, job: Job) -> None:
+        """Takes a job. What goes wrong in building it is told by the first `step`."""
+        self.job = job
+        self.training: train.Training | None = None
+        self.history: list[dict[str, float]] = []
+        self._resumed = False
+        self._epoch_seconds: list[float] = []
+        self._notes: list[dict[str, str]] = []
+
+    def step(self) -> Report:
+        """One epoch, saved before it is reported; the first after a resume reports the saved epoch again.
+
+        Returns:
+            epoch, metrics, seconds; or `failed` (the reason) and `detail`; or `fatal`, which no other trial would
+            escape either; or `outage`, which ends the run until the store answers again. Where something befell the
+            job that did not end it, also `notes`: reasons with details.
+        """
+        usual_s = statistics.median(self._epoch_seconds) if self._epoch_seconds else None
+        self._notes = []
+        try:
+            with self._watchdog.watching(usual_s):
+                report = self._step()
+        except train.Diverged as error:
+            report = _failure("diverged", str(error))
+        except (InputError, LeaseLost) as error:
+            report = {"fatal": str(error)}
+        except StorageOutage as error:
+            report = {"outage": str(error)}
+        except Exception as error:
+            report = self._failed(error)
+        return {**report, "notes": self._notes} if self._notes else report
+
+    def _step(self) -> Report:
+        if self.training is None:
+            hangs = self._hangs()
+            if hangs["times"] > HANGS_FORGIVEN:
+                return _failure("hung", f"{hangs['times']} times; the last time {hangs['detail']}")
+            if hangs["times"]:
+                self._note("hung", hangs["detail"])
+            self.training = self._build()
+            if self._resumed:
+                return self._saved_report()
+        return self._epoch(self.training)
+
+    def _failed(self, error: Exception) -> Report:
+        if not devices.is_out_of_memory(error):
+            return _failure("error", f"{type(error).__name__}: {_one_line(error)}")
+        halved = self.training is not None and self.training.slices > 1
+        return _failure("out_of_memory", f"{'with half the batch too: ' if halved else ''}{_one_line(error)}")
+
+    def _note(self, reason: str, detail: str) -> None:
+        self._notes.append({"reason": reason, "detail": detail})
+
+    def _hangs(self) -> dict[str, Any]:
+        """How often this job's process had to be ended because it stood still, and where it stood last."""
+        try:
+            hangs: dict[str, Any] = files.read_json(self._hangs_path)
+        except (FileNotFoundError, files.DamagedRun):
+            return {"times": 0, "detail": ""}
+        return hangs
+
+    def _remember_hang(self, detail: str) -> None:
+        with suppress(StorageOutage), remote.hurry(LAST_WORD_S):
+            files.write_json(self._hangs_path, {"times": self._hangs()["times"] + 1, "detail": detail})
+
+    @property
+    def _hangs_path(self) -> Place:
+        return files.place(self.job.checkpoint).with_name("hung.json")
+
+    def finish(self, candidate: int, replicate: int) -> dict[str, float]:
+        """Keeps the trained model as a final one; its validation metrics. Its checkpoint stays until the log knows
+        of it.
+        """
+        assert self.training is not None
+        import pandas as pd
+
+        self._check_fence()
+        folder = self.run.final_folder(candidate, replicate)
+        tensors = dict(self.training.kept.state_dict())
+        last = self.history[-1]
+        info = {
+            "trial": candidate,
+            "seed": replicate,
+            "config": self.job.config,
+            "epochs": self.training.done,
+            "weights": self.study.retrain.weights,
+            "n_classes": self.n_classes,
+            "class_counts": self.training.class_counts.tolist(),
+            "metrics": last,
+            "params": sum(parameter.numel() for parameter in self.training.model.parameters()),
+            "images_per_second": last["images_per_second"],
+            "device": str(self.device),
+            "precision": self.training.precision,
+        }
+        if (source := self.training.pretrained) is not None:
+            info["pretrained"] = {"file": source.file, "sha256": source.sha256}
+        csv = pd.DataFrame(self.history).rename_axis("epoch").rename(index=lambda row: row + 1).to_csv()
+        files.write_bytes(folder / "history.csv", csv.encode())
+        self.run.save_model(candidate, replicate, tensors, info)
+        return last
+
+    def _build(self) -> train.Training:
+        if self._faces is None:
+            self._faces = self._load()
+        training = train.Training(
+            self.job.config,
+            *self._faces,
+            n_classes=self.n_classes,
+            epochs=self.job.epochs,
+            seed=self.job.seed,
+            device=self.device,
+            weights=self.study.retrain.weights,
+        )
+        training.on_batch = self._watchdog.beat
+        if (saved := self._saved()) is not None:
+            tensors, values = saved
+            training.load_state(tensors, values)
+            self.history = values["history"]
+            self._seconds = values["seconds"]
+            self._resumed = True
+        return training
+
+    def _saved(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The job's checkpoint, None before its first epoch. One that is damaged or gone costs its epochs, which are
+        trained again, and is told.
+        """
+        path = files.place(self.job.checkpoint)
+        try:
+            tensors, values = files.load_tensors(path)
+        except FileNotFoundError:
+            if self.job.epochs_done:
+                self._note("checkpoint_lost", f"{path}: gone; training starts again from epoch 1")
+            return None
+        except files.DamagedRun as error:
+            self._note("checkpoint_lost", f"{_one_line(error)}; training starts again from epoch 1")
+            return None
+        if values["epoch"] < self.job.epochs_done:
+            self._note("checkpoint_lost", f"{path}: an old one; training goes on after epoch {values['epoch']}")
+        return tensors, values
+
+    def _saved_report(self) -> Report:
+        """The epoch of the checkpoint, which may have been saved without anybody having been told."""
+        return {"epoch": len(self.history), "metrics": self.history[-1], "seconds": self._seconds}
+
+    def _epoch(self, training: train.Training) -> Report:
+        start, slices = time.perf_counter(), training.slices
+        done = training.epoch()
+        if training.slices > slices:
+            self._note("out_of_memory", f"a batch of {training.batches.size} is halved, its gradients are added up")
+        self.history.append(done.metrics)
+        tensors, values = training.state()
+        seconds = time.perf_counter() - start
+        self._epoch_seconds.append(seconds)
+        self._check_fence()
+        files.save_tensors(
+            files.place(self.job.checkpoint), tensors, {**values, "history": self.history, "seconds": seconds}
+        )
+        return {"epoch": done.epoch, "metrics": done.metrics, "seconds": seconds}
+
+    def _check_fence(self) -> None:
+        """What another driver's workers write must not be overwritten by those of one that lost the run. Between this
+        look and the write lies the time of one write; what then comes too late is an epoch that both would compute
+        alike.
+        """
+        newest = self.run.newest_fence()
+        if newest > self.context.fence:
+            raise LeaseLost(f"run {self.context.run!r} was taken over by another process; this one writes no more")
+
+
+def _failure(reason: str, detail: str) -> Report:
+    return {"failed": reason, "detail": detail}
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]

@@ -1,0 +1,189 @@
+"""A run brought home: from its storage where that can be read, else through the service. Each file is checked by its
+SHA-256; what was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http
+import http.client
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from facex_tune.errors import InputError
+from facex_tune.files import Place
+from facex_tune.service import bundle
+from facex_tune.service.bundle import Item
+
+TRIES = 3  # a report that is written again meanwhile no longer fits its checksum
+TIMEOUT_S = 30
+Progress = Callable[[int, int], None]  # bytes here, bytes in all
+
+
+class Source(Protocol):
+    """Where a run's files come from."""
+
+    def items(self) -> list[Item]:
+        """What there is."""
+
+    def read(self, item: Item, offset: int) -> Iterator[bytes]:
+        """An item's bytes from `offset` on."""
+
+
+class FolderSource:
+    """A run folder that can be read from here, or its URL."""
+
+    def __init__(self, folder: Place) -> None:
+        self.folder = folder
+
+    def items(self) -> list[Item]:
+        """All of it that is worth taking."""
+        return bundle.items(self.folder)
+
+    def read(self, item: Item, offset: int) -> Iterator[bytes]:
+        """As far as the item's size, though a log may have grown."""
+        return bundle.chunks(self.folder / item.path, offset, item.bytes)
+
+
+class ServiceSource:
+    """A run of a `facex-tune serve`.
+
+    Args:
+        url: the service's, such as http://127.0.0.1:8270.
+        token: what it asks for, if anything.
+    """
+
+    def __init__(self, url: str, run: str, token: str | None) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise InputError(f"--service {url}: an http(s) URL is wanted, such as http://127.0.0.1:8270")
+        self.url, self.run, self.token = url.rstrip("/"), run, token
+
+    def items(self) -> list[Item]:
+        """As the service lists them."""
+        with self._get("files") as answer:
+            said = json.load(answer)
+        if not isinstance(said, dict) or not isinstance(said.get("files"), list):
+            raise InputError(f"{self.url}: no facex-tune service answers there")
+        return [Item.parse(each) for each in said["files"]]
+
+    def read(self, item: Item, offset: int) -> Iterator[bytes]:
+        """By an HTTP range."""
+        if offset >= item.bytes:
+            return
+        path = "files/" + urllib.parse.quote(item.path)
+        with self._get(path, {"Range": f"bytes={offset}-{item.bytes - 1}"}) as answer:
+            try:
+                if answer.status == http.HTTPStatus.OK:  # no range: its storage is behind a URL
+                    answer.read(offset)
+                while chunk := answer.read(bundle.CHUNK_BYTES):
+                    yield chunk
+            except (OSError, http.client.HTTPException):
+                return  # `pull` sees that bytes are missing
+
+    def _get(self, path: str, headers: dict[str, str] | None = None) -> http.client.HTTPResponse:
+        request = urllib.request.Request(f"{self.url}/api/runs/{self.run}/{path}", headers=dict(headers or {}))
+        if self.token:
+            request.add_header("Authorization", f"Bearer {self.token}")
+        try:
+            answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        except urllib.error.HTTPError as error:
+            raise InputError(self._explained(error)) from error
+        except (urllib.error.URLError, OSError) as error:
+            raise InputError(f"{self.url}: no service answers there ({getattr(error, 'reason', error)})") from error
+        return answer
+
+    def _explained(self, error: urllib.error.HTTPError) -> str:
+        if error.code in (401, 403):
+            said = "refuses the token given" if self.token else "wants a token"
+            return f"{self.url} {said}: name the service's own with FACEX_TOKEN"
+        try:
+            detail = json.load(error)["detail"]
+        except (ValueError, KeyError, TypeError):
+            detail = f"HTTP {error.code}"
+        return f"{self.url}: {detail}"
+
+
+def pull(source: Source, target: Path, progress: Progress = lambda done, total: None) -> list[Item]:
+    """Brings a run's files into `target`, which becomes a run folder; files that are there already are left alone.
+
+    Args:
+        progress: told of bytes here and bytes in all.
+
+    Returns:
+        what `target` holds now.
+
+    Raises:
+        InputError: the source cannot be read, a file does not fit its checksum again and again, or no space is left.
+    """
+    changed: list[str] = []
+    for _ in range(TRIES):
+        items = source.items()
+        if not items:
+            raise InputError("this run has no files to pull yet")
+        changed = _fetch_all(source, items, target, progress)
+        if not changed:
+            return items
+    raise InputError(
+        f"{', '.join(changed[:3])}: changed while being read, {TRIES} times; pull again when the run is calm"
+    )
+
+
+def _fetch_all(source: Source, items: list[Item], target: Path, progress: Progress) -> list[str]:
+    """Every file; those that changed meanwhile."""
+    total, done, changed = sum(item.bytes for item in items), 0, []
+    for item in items:
+        if not _fetch(source, item, target, partial(_further, progress, done, total)):
+            changed.append(item.path)
+        done += item.bytes
+        progress(done, total)
+    return changed
+
+
+def _further(progress: Progress, before: int, total: int, here: int) -> None:
+    progress(before + here, total)
+
+
+def _fetch(source: Source, item: Item, target: Path, progress: Callable[[int], None]) -> bool:
+    """One file, whole and checked; False where what came does not fit its checksum."""
+    path = target / item.path
+    if path.is_file() and path.stat().st_size == item.bytes and _sha256(path) == item.sha256:
+        return True
+    part = path.with_name(f".{path.name}.{item.sha256[:16]}.part")  # its name tells of which version it is a part
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with part.open("ab") as sink:
+        for chunk in source.read(item, sink.tell()):
+            sink.write(chunk)
+            progress(sink.tell())
+        sink.flush()
+        os.fsync(sink.fileno())
+    if part.stat().st_size < item.bytes:
+        raise InputError(f"{item.path}: the connection ended early; pull again, it goes on where it stopped")
+    if _sha256(part) != item.sha256:
+        part.unlink()
+        return False
+    part.replace(path)
+    return True
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def summary(items: list[Item], target: Path) -> dict[str, Any]:
+    """What `pull` tells when it is done."""
+    page = target / "report" / "index.html"
+    return {
+        "version": 1,
+        "folder": str(target),
+        "files": len(items),
+        "bytes": sum(item.bytes for item in items),
+        "report": str(page.resolve()) if page.exists() else None,
+    }

@@ -1,0 +1,138 @@
+"""SIGINT and SIGTERM as an exception in the main thread, and an end within seconds even where that thread cannot take
+it; a second signal ends the process at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+from facex_tune.errors import Interrupted
+
+GRACE_S = 7.0  # of the ten that a caller may expect
+LAST_WORDS_S = 1.0
+EXIT_CODE = 75
+_CAUGHT = (signal.SIGINT, signal.SIGTERM)
+
+
+class Signals:
+    """The signals that have come.
+
+    Attributes:
+        last_words: called before the process is ended for being too slow; None where nothing is left to say.
+    """
+
+    def __init__(self, run: str, ends_process: bool) -> None:
+        self.raised: Interrupted | None = None
+        self.last_words: Callable[[Interrupted], object] | None = None
+        self._run, self._ends_process = run, ends_process
+        self._seen, self._left = threading.Event(), False
+        # The C half of Python's signal handling writes to it at once, also while the main thread is in native code.
+        self._numbers, self._wakeup = socket.socketpair()
+        self._wakeup.setblocking(False)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Python's half, which waits for the main thread."""
+        for caught in _CAUGHT:
+            signal.signal(caught, signal.SIG_DFL)
+        self.raised = self._interrupted(number)
+        raise self.raised
+
+    def behind(self, error: BaseException) -> Interrupted | None:
+        """The interruption that an error comes from: a compiled library may wrap it in one of its own, and another
+        handler may have turned the signal into SystemExit.
+        """
+        if self.raised is None and isinstance(error, SystemExit) and self._seen.wait(LAST_WORDS_S):
+            self.raised = self._first
+        return self.raised
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Handles signals within the block. The end within seconds holds beyond it: what a process does on its way out,
+        such as ending Ray's processes, takes its time too.
+        """
+        before = {caught: signal.signal(caught, self.handle) for caught in _CAUGHT}
+        wakeup_before = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
+        watch = threading.Thread(target=self._watch, name="facex-signals", daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup_before)
+            self._left = True
+            if not self._ends_process or (self.raised is None and not self._seen.is_set()):
+                for caught, handler in before.items():
+                    signal.signal(caught, handler)
+                self._wakeup.close()
+                watch.join()
+                self._numbers.close()
+
+    def _watch(self) -> None:
+        number = self._next()
+        if number is None:
+            return
+        self._first = self._interrupted(number)
+        self._seen.set()
+        if not self._ends_process:
+            return
+        self._numbers.settimeout(GRACE_S)
+        try:
+            second = self._next()
+        except TimeoutError:
+            self._end_late()
+        if second is not None:
+            os._exit(128 + second)
+
+    def _next(self) -> int | None:
+        """The next signal's number; None when the block is over."""
+        while data := self._numbers.recv(1):
+            if data[0] in _CAUGHT:
+                return data[0]
+        return None
+
+    def _end_late(self) -> NoReturn:
+        if not self._left:
+            words = threading.Thread(target=self._say, daemon=True)
+            words.start()
+            words.join(LAST_WORDS_S)
+            print(self._first, file=sys.stderr, flush=True)
+        os._exit(EXIT_CODE)
+
+    def _say(self) -> None:
+        if self.last_words is not None:
+            with suppress(Exception):
+                self.last_words(self._first)
+
+    def _interrupted(self, number: int) -> Interrupted:
+        return Interrupted(self._run, signal.Signals(number).name)
+
+
+@contextmanager
+def raising_interrupted(run: str, *, ends_process: bool = False) -> Iterator[Signals]:
+    """Within the block, the first signal raises `Interrupted`; outside the main thread nothing changes.
+
+    Args:
+        ends_process: end the process itself, with exit code 75, if the block is not left within seconds of the signal;
+            for a process that is ours alone.
+    """
+    signals = Signals(run, ends_process)
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
+    with signals.installed():
+        try:
+            yield signals
+            if signals.raised is not None:
+                raise signals.raised  # swallowed on its way
+        except (Exception, SystemExit) as error:
+            interrupted = signals.behind(error)
+            if interrupted is None:
+                raise
+            raise interrupted from error

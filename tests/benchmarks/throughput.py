@@ -1,0 +1,113 @@
+"""What every model costs, as a table; or how training speed changes with precision and with the size of the faces.
+
+    python tests/benchmarks/throughput.py [--threads 1] [--device auto] [--models resnet facex_cnn] [--seconds 0.5]
+    python tests/benchmarks/throughput.py --ratios [--rounds 5]
+
+The table has a line for each model at its defaults and at each of its sizes: parameters, multiply-accumulates of one
+48×48 face, images a second forward and in training (forward and backward), in fp32 and in bf16.
+
+With --ratios variants take turns, round after round, so that a machine whose speed drifts slows all of them; what is to
+be quoted is the ratio to the first variant (fp32, whole faces), the median over rounds, with its least and greatest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Iterator
+
+import torch
+
+from facex_tune import costs, parts, recipe, train
+from facex_tune.batches import Split
+from facex_tune.devices import has_fast_bf16, pick_device
+from facex_tune.errors import InputError
+from facex_tune.space import Choice, Config, Space, Value, constant
+
+SIZES = ("size", "depth", "name")  # the knobs that choose another network; `width` too, where there is no other
+VARIANTS = (("fp32", 48), ("bf16", 48), ("fp32", 40), ("fp32", 32))
+BATCH, STEPS = 32, 2
+EMULATED_BATCH = 4  # bf16 without instructions for it is some fifteen times slower
+
+
+def main() -> None:
+    """Measures and prints."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--threads", type=int, default=1)
+    asked.add_argument("--device", default="auto")
+    asked.add_argument("--models", nargs="*", default=parts.names("model"))
+    asked.add_argument("--seconds", type=float, default=0.5, help="of each measurement, at least")
+    asked.add_argument("--ratios", action="store_true")
+    asked.add_argument("--rounds", type=int, default=5)
+    said = asked.parse_args()
+    torch.set_num_threads(said.threads)
+    device = pick_device(said.device)
+    if said.ratios:
+        print(f"{device}, {said.threads} threads, batch {BATCH}, {said.rounds} rounds of {STEPS} steps")
+        for model in said.models:
+            _ratios(model, said.rounds, device)
+    else:
+        _table(said.models, said.seconds, device)
+
+
+def _table(models: list[str], seconds: float, device: torch.device) -> None:
+    small = BATCH if has_fast_bf16(device) else EMULATED_BATCH
+    print(f"{device}, {torch.get_num_threads()} threads, 48×48, images a second; batch {BATCH}, with bf16 {small}")
+    print("| model | parameters | MACs (M) | fp32 forward | fp32 training | bf16 forward | bf16 training |")
+    print("|---|---|---|---|---|---|---|")
+    for name, knobs in ((model, knobs) for model in models for knobs in _sizes(model)):
+        config = costs.configuration(name, **knobs)
+        try:
+            counted = costs.counted(config)
+        except InputError as error:
+            print(f"| {name} | {error.problems[0]} | | | | | |")
+            continue
+        speeds: list[str] = []
+        for precision, batch in (("fp32", BATCH), ("bf16", small)):
+            told = costs.measured(config | {"train.precision": precision}, device, batch=batch, seconds=seconds)
+            speeds += [f"{told['forward']:,.0f}", f"{told['training']:,.0f}"]
+        label = " ".join([name, *(f"{knob}={value}" for knob, value in knobs.items())])
+        cells = [label, f"{counted['parameters']:,}", f"{counted['macs'] / 1e6:,.1f}", *speeds]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _sizes(model: str) -> Iterator[dict[str, Value]]:
+    """The knobs that choose a part's networks, one after another."""
+    space = parts.model(model).SPACE
+    name = next((name for name in (*SIZES, "width") if name in space), None)
+    knob = space.get(name or "")
+    if name is None or not isinstance(knob, Choice):
+        yield {}
+        return
+    yield from ({name: option} for option in knob.options)
+
+
+def _ratios(model: str, rounds: int, device: torch.device) -> None:
+    runs = {variant: _training(model, *variant, device) for variant in VARIANTS}
+    for run in runs.values():
+        run.epoch()  # the first pays for set-up
+    speeds: dict[tuple[str, int], list[float]] = {variant: [] for variant in VARIANTS}
+    for _ in range(rounds):
+        for variant, run in runs.items():
+            speeds[variant].append(run.epoch().metrics["images_per_second"])
+    first = speeds[VARIANTS[0]]
+    for (precision, pixels), measured in speeds.items():
+        ratios = [speed / base for speed, base in zip(measured, first, strict=True)]
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"{model:16s} {precision} {pixels} px: {statistics.median(measured):8.0f} images/s, ratio {spread}")
+
+
+def _training(model: str, precision: str, pixels: int, device: torch.device) -> train.Training:
+    space = Space(
+        {"model": {model: dict(parts.model(model).SPACE)}, "augment": {"none": {}}, "balance": {"none": {}}},
+        {name: constant(knob.default) for name, knob in recipe.SPACE.items()},
+    )
+    config: Config = {**space.defaults(), "train.batch_size": BATCH, "train.precision": precision}
+    images_NHW = torch.randint(0, 256, (BATCH * STEPS, pixels, pixels), dtype=torch.uint8, device=device)
+    faces = Split(images_NHW, torch.arange(len(images_NHW), device=device) % 7)
+    few = Split(faces.images_NHW[:7], faces.labels_N[:7])
+    return train.Training(config, faces, few, n_classes=7, epochs=10_000, seed=[0], device=device)
+
+
+if __name__ == "__main__":
+    main()

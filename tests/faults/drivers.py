@@ -1,0 +1,161 @@
+"""Drivers in processes of their own, to be killed: the command line's on Ray, and a bare one that starts sooner."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from facex_tune.history import RUNNING, Trial
+from facex_tune.store import Run
+from tests.faults.conftest import PARTS
+
+ROOT = Path(__file__).resolve().parents[2]
+LIFE_S = 600  # after which a driver that has not ended is taken for stuck
+STEPS = 8  # an epoch's, of 280 faces in batches of 32
+
+
+def study(**changes: Any) -> dict[str, Any]:
+    """Trials of at most four epochs of the faulty network, sound as long as nothing else is said."""
+    network = {"fault": ["none"], "tag": {"low": 0.0, "high": 1.0}, "step_ms": 40, "fits": 16, "sound_steps": 0}
+    said: dict[str, Any] = {
+        "version": 1,
+        "name": "faults",
+        "data": "synthetic",
+        "budget": {"trials": 6},
+        "fidelity": {"min_epochs": 1, "max_epochs": 4, "reduction": 2},
+        "search": {"seed": 5, "sampler": "random", "concurrency": 1, "hung_after": 300},
+        "space": {
+            "model": [{"faulty_net": network}],
+            "augment": ["none"],
+            "balance": ["none"],
+            "train": {"lr": {"low": 0.01, "high": 0.3, "log": True}, "batch_size": 32},
+        },
+        "retrain": {"top": 1, "seeds": 1, "epochs": 2},
+        "evaluate": {"protocols": []},
+    }
+    return {**said, **changes}
+
+
+@dataclass
+class Place:
+    """Where a run lives, and what its drivers are told.
+
+    Attributes:
+        on_ray: the command line's driver; else the bare one.
+        kills: drivers killed so far.
+        interruptions: by trial, how many of them found it unfinished.
+    """
+
+    folder: Path
+    data: Path
+    study: Mapping[str, Any]
+    on_ray: bool
+    kills: int = 0
+    interruptions: Counter[int] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True)
+        self.ticks.mkdir()
+        (self.folder / "study.yaml").write_text(yaml.safe_dump(dict(self.study)))
+
+    @property
+    def ticks(self) -> Path:
+        """One file a trial, a byte for each step that was begun."""
+        return self.folder / "ticks"
+
+    @property
+    def run(self) -> Run:
+        return Run(self.folder, "r")
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """A driver that begins or resumes the run."""
+        own = ["--run", "r", "--storage", str(self.folder), "--data", str(self.data), "--parts", str(PARTS), *words]
+        command = (
+            ["-c", "from facex_tune.cli import main; main()", "search"]
+            if self.on_ray
+            else [
+                "-m",
+                "tests.faults.bare_driver",
+            ]
+        )
+        return subprocess.Popen(
+            [sys.executable, *command, str(self.folder / "study.yaml"), *own],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "FACEX_TICKS": str(self.ticks), "OMP_NUM_THREADS": "1"},
+        )
+
+    def finish(self) -> Run:
+        """Lets a driver come to the end of the search."""
+        driver = self.start()
+        _, errors = driver.communicate(timeout=LIFE_S)
+        assert driver.returncode == 0, errors
+        return self.run
+
+    def kill_one(self, chance: random.Random, most_s: float) -> bool:
+        """Starts a driver and kills it at a random moment of its work; False if it came to its end before."""
+        before = self.written()
+        driver = self.start()
+        deadline = time.monotonic() + LIFE_S
+        while self.written() == before and driver.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        try:
+            driver.wait(chance.uniform(0, most_s))
+        except subprocess.TimeoutExpired:
+            driver.send_signal(signal.SIGKILL)
+        _, errors = driver.communicate(timeout=60)
+        if driver.returncode != -signal.SIGKILL:
+            assert driver.returncode == 0, errors
+            return False
+        self.kills += 1
+        self.interruptions.update(number for number, trial in self.trials().items() if trial.state == RUNNING)
+        return True
+
+    def written(self) -> int:
+        """Bytes of the log so far."""
+        return sum(path.stat().st_size for path in (self.run.folder / "events").glob("*.jsonl"))
+
+    def trials(self) -> dict[int, Trial]:
+        """All that the log knows of; none before there is a log."""
+        return self.run.history().trials if self.run.exists() else {}
+
+    def steps(self, trial: Trial) -> int:
+        """Steps that were begun for a trial, by all drivers together."""
+        path = self.ticks / str(trial.config["model.faulty_net.tag"])
+        return path.stat().st_size if path.exists() else 0
+
+
+def told_once(run: Run) -> bool:
+    """Whether no start, epoch or end of a trial stands in the log twice."""
+    kinds = ("trial_started", "epoch", "trial_stopped", "trial_finished", "trial_failed")
+    told = [(event["type"], event["trial"], event.get("epoch")) for event in run.events() if event["type"] in kinds]
+    return len(told) == len(set(told))
+
+
+def timeless(trials: Mapping[int, Trial]) -> dict[int, Any]:
+    """What trials came to, but for how fast it went."""
+    return {
+        number: (
+            trial.config,
+            trial.state,
+            trial.reason,
+            {
+                epoch: {name: value for name, value in metrics.items() if name != "images_per_second"}
+                for epoch, metrics in trial.epochs.items()
+            },
+        )
+        for number, trial in trials.items()
+    }

@@ -1,0 +1,74 @@
+"""A driver killed at random moments, and resumed as often: nothing is lost, nothing counted twice."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from facex_tune.history import RUNNING
+from facex_tune.search import scheduler as schedulers
+from facex_tune.store import Run
+from tests.faults.conftest import FULL, only_full
+from tests.faults.drivers import STEPS, Place, study, timeless, told_once
+
+KILLS, TRIALS, MOST_S = (50, 90, 1.0) if FULL else (3, 6, 0.4)  # of the bare driver; an epoch takes a third of a second
+
+
+def kill(place: Place, kills: int, most_s: float) -> Run:
+    """Kills drivers of a search at random moments, then lets one finish."""
+    chance = random.Random(11)
+    while place.kills < kills and place.kill_one(chance, most_s):
+        pass
+    assert place.kills >= kills, f"the search was over after {place.kills} kills: give it more trials"
+    return place.finish()
+
+
+def check(place: Place, run: Run) -> None:
+    """What must hold however a search was cut up."""
+    trials, budget = place.trials(), run.study.budget
+    assert told_once(run)
+    assert len(trials) == budget.trials, "the budget is kept"
+    assert all(trial.state != RUNNING for trial in trials.values())
+    for number, trial in trials.items():
+        assert sorted(trial.epochs) == list(range(1, trial.last_epoch + 1)), "no completed epoch is lost"
+        most = (trial.last_epoch + place.interruptions[number]) * STEPS
+        assert trial.last_epoch * STEPS <= place.steps(trial) <= most, "only epochs in flight are trained again"
+
+
+def rungs_agree(run: Run) -> bool:
+    """Whether every trial that a rung stopped is stopped by a scheduler that reads the log afresh, and no other."""
+    scheduler = schedulers.build(run.study)
+    stopped = set()
+    for event in run.events():
+        if event["type"] == "epoch":
+            value = event["metrics"][run.study.objective[0]]
+            if not scheduler.goes_on(event["trial"], event["epoch"], value):
+                stopped.add(event["trial"])
+    last = run.study.fidelity.max_epochs
+    said = {number for number, trial in run.history().trials.items() if trial.reason == "rung"}
+    return said == {number for number in stopped if run.history().trials[number].last_epoch < last}
+
+
+@pytest.mark.slow
+def test_a_search_killed_at_random_moments_is_the_search_that_was_not(tiny_data: Path, tmp_path: Path) -> None:
+    """One trial at a time, so that every draw, value and rung must be the same."""
+    said = study(budget={"trials": TRIALS})
+    place = Place(tmp_path / "killed", tiny_data, said, on_ray=False)
+    run = kill(place, KILLS, most_s=MOST_S)
+    check(place, run)
+    assert rungs_agree(run)
+    whole = Place(tmp_path / "whole", tiny_data, said, on_ray=False)
+    whole.finish()
+    assert timeless(place.trials()) == timeless(whole.trials())
+
+
+@only_full
+def test_a_search_on_ray_killed_at_random_moments_loses_nothing(tiny_data: Path, tmp_path: Path) -> None:
+    """Two trials at a time, whose order may differ; the rungs must be those of the log."""
+    said = study(budget={"trials": 120}, search={**study()["search"], "concurrency": 2})
+    place = Place(tmp_path / "killed", tiny_data, said, on_ray=True)
+    run = kill(place, KILLS, most_s=8.0)
+    check(place, run)
+    assert rungs_agree(run)

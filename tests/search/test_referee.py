@@ -1,0 +1,326 @@
+"""A whole search without Ray: the referee, a real run folder, and workers made of arithmetic."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from facex_tune.history import FAILED, FINISHED, STOPPED, Trial
+from facex_tune.search import scheduler as schedulers
+from facex_tune.search.referee import Referee
+from facex_tune.store import Log, Run
+from facex_tune.study import Study
+from tests.search.conftest import tiny_study
+
+
+class Clock:
+    """Time that passes only when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def new_run(folder: Path, study: Study) -> Run:
+    return Run.create(folder, "r", study, data={}, environment={})
+
+
+def value(trial: Trial, epoch: int) -> float:
+    return round(float(trial.config["train.lr"] or 0) * 5 + epoch / 100, 6)
+
+
+def report(trial: Trial, epoch: int) -> dict[str, object]:
+    if trial.number == 2 and epoch == 2:
+        return {"failed": "diverged", "detail": "training loss is nan in epoch 2"}
+    return {"epoch": epoch, "metrics": {"macro_f1": value(trial, epoch)}, "seconds": 1.0}
+
+
+def play(run: Run, log: Log, clock: Clock | None = None) -> Referee:
+    """One trial after another until the referee has no more, as one slot would."""
+    clock = clock or Clock()
+    referee = Referee(run, log, clock)
+    while (trial := referee.next_trial()) is not None:
+        epoch = max(trial.last_epoch - 1, 0)  # as a worker does, which reports the epoch of its checkpoint again
+        goes_on = True
+        while goes_on:
+            epoch += 1
+            clock.now += 1
+            goes_on = referee.take(trial.number, report(trial, epoch))
+    return referee
+
+
+def trials_of(run: Run) -> dict[int, Trial]:
+    return run.history().trials
+
+
+def test_every_trial_ends_and_every_word_is_in_the_log(tmp_path: Path) -> None:
+    run = new_run(tmp_path, tiny_study(budget={"trials": 8}))
+    with run.log() as log:
+        referee = play(run, log)
+    trials = trials_of(run)
+    assert trials == referee.trials
+    assert len(trials) == 8
+    assert {trial.state for trial in trials.values()} == {FINISHED, STOPPED, FAILED}
+    assert (trials[2].state, trials[2].reason) == (FAILED, "diverged")
+    assert all(trial.last_epoch == 3 for trial in trials.values() if trial.state == FINISHED)
+    assert all(trial.last_epoch in (1, 2) for trial in trials.values() if trial.state == STOPPED)
+
+
+def test_a_search_cut_off_after_any_event_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    study = tiny_study(budget={"trials": 10})
+    whole = new_run(tmp_path / "whole", study)
+    with whole.log() as log:
+        play(whole, log)
+    lines = (whole.folder / "events" / "000001.jsonl").read_text().splitlines(keepends=True)
+    for cut in range(1, len(lines)):
+        resumed = Run(tmp_path / f"cut{cut}", "r")
+        shutil.copytree(whole.folder, resumed.folder)
+        (resumed.folder / "events" / "000001.jsonl").write_text("".join(lines[:cut]))
+        with resumed.log() as log:
+            play(resumed, log)
+        assert trials_of(resumed) == trials_of(whole), f"cut after event {cut}: {lines[cut - 1]}"
+        told = [(event["type"], event.get("trial"), event.get("epoch")) for event in resumed.events()]
+        assert len(told) == len(set(told)), "something is counted twice"
+
+
+def test_an_epoch_reported_twice_counts_once(tmp_path: Path) -> None:
+    run = new_run(tmp_path, tiny_study())
+    with run.log() as log:
+        referee = Referee(run, log)
+        trial = referee.next_trial()
+        assert trial is not None
+        assert referee.take(trial.number, report(trial, 1)) == referee.take(trial.number, report(trial, 1))
+    assert [event["type"] for event in run.events()] == ["trial_started", "epoch"]
+
+
+def test_a_trial_may_lose_its_worker_five_times_an_epoch(tmp_path: Path) -> None:
+    run = new_run(tmp_path, tiny_study())
+    with run.log() as log:
+        referee = Referee(run, log)
+        trial = referee.next_trial()
+        assert trial is not None
+        assert [referee.lose_worker(0, "the node is gone") for _ in range(5)] == [4, 3, 2, 1, 0]
+        referee.take(0, report(trial, 1))
+        assert [referee.lose_worker(0, "the node is gone") for _ in range(6)] == [4, 3, 2, 1, 0, -1]
+    trial = trials_of(run)[0]
+    assert (trial.state, trial.reason) == (FAILED, "error")
+    assert trial.detail == "its worker was lost 6 times in epoch 2: the node is gone"
+    told = [event["detail"] for event in run.events() if event["type"] == "trial_recovered"]
+    assert len(told) == 10
+    assert told[0] == "1 of 5 times in epoch 1: the node is gone"
+
+
+def test_a_worker_that_the_node_had_no_memory_for_is_told_as_such(tmp_path: Path) -> None:
+    run = new_run(tmp_path, tiny_study())
+    with run.log() as log:
+        referee = Referee(run, log)
+        referee.next_trial()
+        while referee.lose_worker(0, "the node was running low on memory") >= 0:
+            pass
+    assert trials_of(run)[0].reason == "out_of_memory"
+
+
+def test_what_befell_a_trial_that_goes_on_is_logged_once(tmp_path: Path) -> None:
+    run = new_run(tmp_path, tiny_study())
+    note = {"reason": "hung", "detail": "no epoch was done for 300 s"}
+    for _ in range(2):
+        with run.log() as log:
+            referee = Referee(run, log)
+            trial = referee.next_trial()
+            assert trial is not None
+            referee.take(0, {**report(trial, 1), "notes": [note]})
+    [told] = [event for event in run.events() if event["type"] == "trial_recovered"]
+    assert (told["trial"], told["reason"], told["detail"]) == (0, *note.values())
+
+
+def test_a_job_knows_how_far_the_log_is(tmp_path: Path) -> None:
+    run = new_run(tmp_path, tiny_study())
+    with run.log() as log:
+        referee = Referee(run, log)
+        trial = referee.next_trial()
+        assert trial is not None
+        assert referee.job(trial).epochs_done == 0
+        referee.take(0, report(trial, 1))
+    with run.log() as log:
+        resumed = Referee(run, log)
+        assert resumed.job(resumed.trials[0]).epochs_done == 1
+
+
+def test_time_ends_the_search_over_any_number_of_resumes(tmp_path: Path) -> None:
+    run = new_run(tmp_path, tiny_study(budget={"time": 4}, search={"scheduler": "none"}))
+    with run.log() as log:
+        log.append("stage_started", stage="search")
+        referee = play(run, log)
+        assert referee.over() == "time"
+    states = [trial.state for trial in trials_of(run).values()]
+    assert states == [FINISHED, STOPPED], "three epochs, then one more"
+    assert [event["reason"] for event in run.events() if event["type"] == "trial_stopped"] == ["budget: time"]
+
+
+def test_time_used_before_a_resume_counts(tmp_path: Path) -> None:
+    run = new_run(tmp_path, tiny_study(budget={"time": 100}))
+    clock = Clock()
+    with run.log() as log:
+        referee = Referee(run, log, clock)
+        referee._seconds_before = 99.5
+        assert referee.over() == ""
+        clock.now = 1.0
+        assert referee.over() == "time"
+
+
+def test_a_target_reached_by_a_finished_trial_ends_the_search(tmp_path: Path) -> None:
+    run = new_run(tmp_path, tiny_study(budget={"trials": 50, "target": 0.05}, search={"scheduler": "none"}))
+    with run.log() as log:
+        referee = play(run, log)
+    assert referee.over() == "target"
+    assert len(trials_of(run)) == 1
+
+
+def test_a_target_reached_by_a_trial_that_breaks_a_constraint_ends_nothing(tmp_path: Path) -> None:
+    said = {"budget": {"trials": 3, "target": 0.05}, "search": {"scheduler": "none"}}
+    run = new_run(tmp_path, tiny_study(constraints={"macro_f1": {"max": 0.01}}, **said))
+    with run.log() as log:
+        referee = play(run, log)
+    assert referee.over() == "trials"
+    assert len(trials_of(run)) == 3
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"trials": 6}, "trials"),
+        ({"time": 9}, "time"),
+        ({"gpu_hours": 9 / 3600}, "gpu_hours"),
+        ({"trials": 50, "target": 0.4}, "target"),
+    ],
+)
+def test_every_budget_holds_over_any_number_of_resumes(tmp_path: Path, budget: dict[str, float], said: str) -> None:
+    """Killed after every second event, again and again, a search uses no more than one that runs through."""
+    study = tiny_study(budget=budget, resources={"cpus": 1, "gpus": 1})
+    whole = new_run(tmp_path / "whole", study)
+    with whole.log() as log:
+        referee = ticking(whole, log)
+        assert referee.over() == said
+    run = new_run(tmp_path / "cut", study)
+    kills = 0
+    while True:
+        with run.log() as log:
+            try:
+                referee = ticking(run, log, events=2)
+                break
+            except Killed:
+                kills += 1
+    assert kills > 3
+    assert referee.over() == said
+    assert trials_of(run) == trials_of(whole)
+
+
+class Killed(Exception):
+    """The driver is gone."""
+
+
+def ticking(run: Run, log: Log, events: int | None = None) -> Referee:
+    """As `play`, an epoch a second, until `events` more are in the log; the log's own clock keeps the seconds."""
+    clock = Clock()
+    told: list[object] = []
+    log.listeners.append(told.append)
+    used = float(sum(len(trial.epochs) + (trial.state == FAILED) for trial in trials_of(run).values()))
+    referee = Referee(run, log, clock)
+    referee._seconds_before = used  # the log's time stamps are of this moment, not of the clock
+    while (trial := referee.next_trial()) is not None:
+        epoch, goes_on = max(trial.last_epoch - 1, 0), True
+        while goes_on:
+            epoch += 1
+            clock.now += epoch not in trial.epochs
+            goes_on = referee.take(trial.number, report(trial, epoch))
+            if events is not None and len(told) >= events:
+                raise Killed
+    return referee
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_several_objectives_are_searched_and_the_first_decides_at_rungs(tmp_path: Path, ahead: bool) -> None:
+    run = new_run(tmp_path, tiny_study(objective=["macro_f1", "log_loss"], budget={"trials": 12}))
+    with run.log() as log:
+        referee = Referee(run, log, ahead=ahead)
+        while (trial := referee.next_trial()) is not None:
+            for epoch in (1, 2, 3):
+                metrics = {"macro_f1": value(trial, epoch), "log_loss": 1 - value(trial, epoch)}
+                if not referee.take(trial.number, {"epoch": epoch, "metrics": metrics, "seconds": 1.0}):
+                    break
+    single = tiny_study(budget={"trials": 12})
+    alone = schedulers.build(single)
+    for event in run.events():
+        if event["type"] == "epoch":
+            goes_on = alone.goes_on(event["trial"], event["epoch"], event["metrics"]["macro_f1"])
+            trial = trials_of(run)[event["trial"]]
+            assert goes_on == (trial.last_epoch > event["epoch"] or trial.state == FINISHED)
+    assert run.history().pareto(run.study)
+
+
+def test_gpu_hours_count_what_trials_held(tmp_path: Path) -> None:
+    study = tiny_study(
+        budget={"gpu_hours": 2.5 / 3600}, resources={"cpus": 1, "gpus": 0.5}, search={"scheduler": "none"}
+    )
+    run = new_run(tmp_path, study)
+    with run.log() as log:
+        play(run, log)
+    assert sum(len(trial.epochs) for trial in trials_of(run).values()) == 5, "five seconds of half a GPU"
+
+
+def test_what_no_trial_would_escape_ends_the_search(tmp_path: Path) -> None:
+    run = new_run(tmp_path, tiny_study())
+    with run.log() as log:
+        referee = Referee(run, log)
+        trial = referee.next_trial()
+        assert trial is not None
+        assert not referee.take(trial.number, {"fatal": "no space left in /runs"})
+        assert referee.next_trial() is None
+        assert str(referee.fatal) == "no space left in /runs"
+    assert trials_of(run)[0].state == "running", "so that a resume goes on with it"
+
+
+@pytest.mark.parametrize("top", [1, 2])
+def test_checkpoints_of_the_best_finished_trials_stay(tmp_path: Path, top: int) -> None:
+    study = tiny_study(budget={"trials": 8}, retrain={"top": top, "seeds": 1}, search={"scheduler": "none"})
+    run = new_run(tmp_path, study)
+    with run.log() as log:
+        for number in range(8):
+            run.trial_checkpoint(number).parent.mkdir(parents=True)
+            run.trial_checkpoint(number).write_bytes(b"")
+        play(run, log)
+    finished = [trial for trial in trials_of(run).values() if trial.state == FINISHED]
+    best = sorted(finished, key=lambda trial: trial.metrics["macro_f1"], reverse=True)[: 2 * top]
+    kept = {number for number in range(8) if run.trial_checkpoint(number).exists()}
+    assert kept == {trial.number for trial in best}
+
+
+def recalls(*values: float) -> dict[str, float]:
+    return {"macro_f1": 0.06, **{f"recall.{index}": value for index, value in enumerate(values)}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fails"),
+    [
+        (recalls(0, 0, 1, 0), recalls(0, 0.01, 0.99, 0), True),
+        (recalls(0, 0, 1, 0), recalls(1, 0, 0, 0), True),
+        (recalls(0, 0, 1, 0), recalls(0, 0.1, 0.99, 0), False),
+        (recalls(0.2, 0.2, 0.2, 0.2), recalls(0, 0, 1, 0), False),
+        (recalls(0, 0, 0.9, 0), recalls(0, 0, 0.9, 0), False),
+    ],
+)
+def test_two_epochs_of_one_answer_end_a_trial(
+    tmp_path: Path, first: dict[str, float], second: dict[str, float], fails: bool
+) -> None:
+    run = new_run(tmp_path, tiny_study(search={"scheduler": "none"}))
+    with run.log() as log:
+        referee = Referee(run, log)
+        trial = referee.next_trial()
+        assert trial is not None
+        assert referee.take(trial.number, {"epoch": 1, "metrics": first, "seconds": 1.0})
+        assert referee.take(trial.number, {"epoch": 2, "metrics": second, "seconds": 1.0}) != fails
+    assert (trials_of(run)[0].reason == "collapsed") == fails

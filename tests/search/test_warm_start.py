@@ -1,0 +1,145 @@
+"""`learn_from`: what an earlier run teaches, what does not fit, and that it is settled when the search starts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facex_tune.errors import InputError
+from facex_tune.search import warm_start
+from facex_tune.search.referee import Referee
+from facex_tune.store import Run
+from facex_tune.study import Study
+from tests.search.conftest import tiny_study
+from tests.search.test_referee import new_run, play
+
+SPACE: dict[str, Any] = {
+    "model": [{"facex_cnn": {"width": 0.25}}],
+    "augment": ["none", "flip_shift"],
+    "balance": ["none", "logit_adjust"],
+    "train": {"lr": {"low": 0.01, "high": 0.1, "log": True}, "batch_size": 32},
+}
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A search of twelve trials: finished, stopped, and one that failed."""
+    folder = tmp_path_factory.mktemp("runs")
+    run = Run.create(folder, "earlier", studied(budget={"trials": 12}), data={}, environment={})
+    with run.log() as log:
+        play(run, log)
+    states = [trial.state for trial in run.history().trials.values()]
+    assert states.count("finished") >= 3
+    assert {"finished", "stopped", "failed"} == set(states)
+    return run
+
+
+def studied(**changes: Any) -> Study:
+    return tiny_study(**{"space": SPACE, **changes})
+
+
+def narrowed(**train: Any) -> dict[str, Any]:
+    return {**SPACE, "train": {**SPACE["train"], **train}}
+
+
+def finished(run: Run) -> list[int]:
+    return [trial.number for trial in run.history().trials.values() if trial.state == "finished"]
+
+
+def test_finished_trials_of_the_same_space_are_taken_whole(earlier: Run) -> None:
+    taken, left_out = warm_start.fitting(earlier, studied())
+    assert [told["trial"] for told in taken] == finished(earlier)
+    trials = earlier.history().trials
+    for told in taken:
+        trial = trials[told["trial"]]
+        assert told["config"] == trial.config
+        assert {int(epoch): scores["macro_f1"] for epoch, scores in told["epochs"].items()} == {
+            epoch: scores["macro_f1"] for epoch, scores in trial.epochs.items()
+        }
+    assert sum(left_out.values()) == 12 - len(taken)
+    assert set(left_out) == {"stopped, not finished", "failed, not finished"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"space": narrowed(lr={"low": 0.0999, "high": 0.1})}, "train.lr lies outside its range here"),
+        ({"space": narrowed(batch_size=64)}, "train.batch_size is fixed here"),
+        ({"space": {**SPACE, "augment": ["facex"]}}, "augment is fixed here"),
+        ({"space": {**SPACE, "model": ["resnet"]}}, "model is fixed here"),
+        ({"validation": {"holdout": 0.1}}, "validation public_test there, {'holdout': 0.1} here"),
+        ({"data": "mine"}, "data synthetic there, mine here"),
+        ({"fidelity": {"min_epochs": 1, "max_epochs": 2}}, "3 epochs there, 2 here"),
+        ({"objective": "accuracy"}, "accuracy was not measured"),
+        ({"constraints": {"ece": {"max": 0.2}}}, "ece was not measured"),
+    ],
+)
+def test_what_does_not_mean_the_same_is_left_out_with_its_reason(
+    earlier: Run, changes: dict[str, Any], reason: str
+) -> None:
+    taken, left_out = warm_start.fitting(earlier, studied(**changes))
+    assert len(taken) < len(finished(earlier))
+    assert reason in left_out
+    assert len(taken) + sum(left_out.values()) == 12
+
+
+def test_a_run_of_fewer_epochs_counts_as_cut_short(tmp_path: Path, earlier: Run) -> None:
+    longer = {"min_epochs": 1, "max_epochs": 9}
+    study = studied(fidelity=longer, search={"seed": 3, "learn_from": [str(earlier.folder)]})
+    run = new_run(tmp_path, study)
+    with run.log() as log:
+        warm_start.learn(run, log)
+        ledger = Referee(run, log).searcher.ledger
+    assert len(ledger) == len(finished(earlier))
+    assert set(ledger._epochs) == {3}
+
+
+def test_learning_is_settled_at_the_start_and_replayed(tmp_path: Path, earlier: Run) -> None:
+    storage = tmp_path / "runs"
+    shutil.copytree(earlier.folder, storage / "earlier")
+    study = studied(search={"seed": 3, "learn_from": "earlier"})
+    run = Run.create(storage, "later", study, data={}, environment={})
+    with run.log() as log:
+        told: list[dict[str, Any]] = []
+        log.listeners.append(told.append)
+        warm_start.learn(run, log)
+        first = Referee(run, log).next_trial()
+    (note,) = [event["text"] for event in told if event["type"] == "note"]
+    assert note.startswith(f"learned from {len(finished(earlier))} trials of run earlier; left out: ")
+    shutil.rmtree(storage / "earlier")
+    with run.log() as log:
+        warm_start.learn(run, log)
+        referee = Referee(run, log)
+        again = referee.next_trial()
+    assert first == again
+    assert len(referee.searcher.ledger) == len(finished(earlier)) + 1
+    (learned,) = run.history().learned
+    assert (learned.run, learned.trials) == ("earlier", len(finished(earlier)))
+    assert sum(learned.left_out.values()) == 12 - learned.trials
+
+
+def test_a_search_that_has_learned_starts_where_values_were_good(tmp_path: Path) -> None:
+    """The value rises with the learning rate; after twenty finished trials the first suggestion is no random draw."""
+    many = studied(budget={"trials": 20}, search={"scheduler": "none", "sampler": "random", "seed": 1})
+    run = new_run(tmp_path, many)
+    with run.log() as log:
+        play(run, log)
+    rates = []
+    for seed in range(6):
+        study = studied(search={"seed": seed, "learn_from": [str(run.folder)]})
+        later = Run.create(tmp_path, f"later{seed}", study, data={}, environment={})
+        with later.log() as log:
+            warm_start.learn(later, log)
+            trial = Referee(later, log).next_trial()
+        assert trial is not None
+        rates.append(float(trial.config["train.lr"] or 0))
+    assert sorted(rates)[2] > 0.05, "most lie in the upper third of the range's orders of magnitude"
+
+
+def test_a_run_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^search.learn_from: no run named 'none'") as told:
+        warm_start.find(tmp_path, "none")
+    assert len(told.value.problems) == 1

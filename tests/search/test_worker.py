@@ -1,0 +1,216 @@
+"""A worker: real training on tiny faces, cut off and gone on with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from facex_tune import files, parts, posthoc
+from facex_tune.errors import InputError
+from facex_tune.lease import LeaseLost
+from facex_tune.search.worker import Context, Job, Worker
+from facex_tune.store import Run
+from facex_tune.study import Study
+from tests.search.conftest import tiny_study
+
+FAULTY = Path(__file__).parents[1] / "faults" / "parts"
+
+
+@pytest.fixture
+def study() -> Study:
+    return tiny_study(
+        retrain={"weights": "ema"},
+        space={
+            "model": [{"facex_cnn": {"width": 0.25}}],
+            "augment": ["flip_shift"],
+            "balance": ["logit_adjust"],
+            # fp32, because sealed sets are scored in it: in bf16 validation rounds otherwise than the loaded model.
+            "train": {"lr": 0.03, "batch_size": 32, "ema_decay": 0.9, "progressive": True, "precision": "fp32"},
+        },
+    )
+
+
+@pytest.fixture
+def context(study: Study, tiny_data: Path, tmp_path: Path) -> Context:
+    Run.create(tmp_path, "r", study, data={}, environment={})
+    return Context(str(tmp_path), "r", study.to_data(), str(tiny_data), threads=1, device="cpu", parts=(), fence=1)
+
+
+def job(context: Context, name: str = "a", epochs: int = 3) -> Job:
+    config = Study.from_data(context.study).space.defaults()
+    return Job(config, epochs, (3, 0, 0, 0), str(Path(context.storage) / f"{name}.safetensors"))
+
+
+def without_times(report: dict[str, Any]) -> dict[str, Any]:
+    metrics = {name: value for name, value in report["metrics"].items() if name != "images_per_second"}
+    return {"epoch": report["epoch"], "metrics": metrics}
+
+
+def test_a_job_cut_off_after_any_epoch_ends_as_if_it_had_not_been(context: Context) -> None:
+    worker = Worker(context)
+    worker.begin(job(context, "whole"))
+    whole = [without_times(worker.step()) for _ in range(3)]
+    for cut in (1, 2):
+        first = Worker(context)
+        first.begin(job(context, f"cut{cut}"))
+        for _ in range(cut):
+            first.step()
+        second = Worker(context)
+        second.begin(job(context, f"cut{cut}"))
+        again = [without_times(second.step()) for _ in range(cut, 4)]
+        assert again == whole[cut - 1 :], "the saved epoch again, then the others as before"
+
+
+def test_a_warm_worker_takes_another_job_as_a_fresh_one_would(context: Context) -> None:
+    worker = Worker(context)
+    worker.begin(job(context, "a"))
+    worker.step()
+    worker.begin(job(context, "b"))
+    fresh = Worker(context)
+    fresh.begin(job(context, "c"))
+    assert without_times(worker.step()) == without_times(fresh.step())
+
+
+def test_the_checkpoint_is_there_before_anybody_is_told(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(context)
+    worker.begin(job(context))
+
+    def disk_full(*arguments: object) -> None:
+        raise InputError("no space left in x: 1 MB more are needed")
+
+    monkeypatch.setattr(files, "save_tensors", disk_full)
+    assert worker.step() == {"fatal": "no space left in x: 1 MB more are needed"}
+
+
+def test_a_finished_model_loads_and_scores_as_it_did(context: Context, tiny_data: Path) -> None:
+    import torch
+
+    from facex_tune import classifier, metrics
+    from facex_tune.data import faces
+
+    worker = Worker(context)
+    worker.begin(job(context, epochs=2))
+    worker.step()
+    last = worker.step()
+    assert worker.finish(0, 1) == last["metrics"]
+    run = Run(Path(context.storage), "r")
+    tensors, info = run.load_model_files(0, 1)
+    model = classifier.load_model(info["config"], tensors, info["n_classes"], torch.device("cpu"))
+    validation = faces.open_set(tiny_data, "synthetic").where("public_test")
+    scores = metrics.scores(
+        classifier.probabilities_NC(model, validation.images_NHW, torch.device("cpu")), validation.labels_N
+    )
+    assert scores["macro_f1"] == pytest.approx(last["metrics"]["macro_f1"], abs=1e-6)
+    assert scores["log_loss"] == pytest.approx(last["metrics"]["log_loss"], abs=1e-5)  # other batch shapes, other sums
+    seen_N = faces.open_set(tiny_data, "synthetic").where("train").labels_N
+    assert info["class_counts"] == np.bincount(seen_N, minlength=7).tolist()
+    adjustment = posthoc.of_model(info)
+    assert adjustment is not None
+    assert adjustment.tau == last["metrics"]["adjust_tau"]
+    lines = (run.final_folder(0, 1) / "history.csv").read_text().splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("epoch,")
+    again = Worker(context)
+    again.begin(worker.job)
+    assert again.step() == last, "a driver that was killed before it logged the model finds it whole"
+
+
+def test_a_diverging_trial_says_so(context: Context) -> None:
+    worker = Worker(context)
+    diverging = job(context)
+    diverging.config["train.lr"] = 1e30
+    worker.begin(diverging)
+    report = worker.step()
+    assert report["failed"] == "diverged"
+    assert "nan" in report["detail"] or "finite" in report["detail"]
+
+
+def test_a_part_that_breaks_fails_its_trial_alone(context: Context, tmp_path: Path) -> None:
+    (tmp_path / "own" / "models").mkdir(parents=True)
+    (tmp_path / "own" / "models" / "broken_net.py").write_text(
+        '"""Breaks."""\nSPACE = {}\nPRECISION = "fp32"\n'
+        'def build(knobs, n_classes):\n    raise RuntimeError("no such layer")\n'
+    )
+    parts.use_folder(tmp_path / "own")
+    worker = Worker(context)
+    broken = job(context)
+    broken.config["model"] = "broken_net"
+    worker.begin(broken)
+    assert worker.step() == {"failed": "error", "detail": "RuntimeError: no such layer"}
+    worker.begin(job(context, "next"))
+    assert worker.step()["epoch"] == 1
+    parts._own_folders.clear()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "gone", "old"])
+def test_a_lost_checkpoint_costs_its_epochs_and_is_told(context: Context, damage: str) -> None:
+    worker = Worker(context)
+    worker.begin(job(context))
+    first = worker.step()
+    path = Path(worker.job.checkpoint)
+    content = path.read_bytes()
+    second = worker.step()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(
+            {"truncated": path.read_bytes()[:-200], "garbage": b"\x08" + b"\0" * 7 + b"garbage!"}.get(damage, content)
+        )
+    again = Worker(context)
+    again.begin(replace(worker.job, epochs_done=2))
+    reports = [again.step(), again.step()]
+    assert [without_times(report) for report in reports] == [without_times(first), without_times(second)]
+    [note] = reports[0]["notes"]
+    assert note["reason"] == "checkpoint_lost"
+    assert str(path) in note["detail"]
+    assert "notes" not in reports[1]
+
+
+def test_a_worker_of_a_driver_that_lost_the_run_writes_nothing(context: Context) -> None:
+    run = Run(Path(context.storage), "r")
+    with run.log() as log:
+        worker = Worker(replace(context, fence=log.fence))
+        worker.begin(job(context))
+        worker.step()
+    content = Path(worker.job.checkpoint).read_bytes()
+    with run.log() as log:
+        assert "taken over" in worker.step()["fatal"]
+        assert Path(worker.job.checkpoint).read_bytes() == content
+        with pytest.raises(LeaseLost):
+            worker.finish(0, 0)
+        assert not run.final_folder(0, 0).exists()
+        heir = Worker(replace(context, fence=log.fence))
+        heir.begin(job(context))
+        assert [heir.step()["epoch"], heir.step()["epoch"]] == [1, 2]
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_told_once(context: Context) -> None:
+    parts.use_folder(FAULTY)
+    hungry = job(context)
+    knobs = {"fault": "host_memory", "tag": 0.0, "step_ms": 0, "fits": 16, "sound_steps": 0}
+    hungry.config.update(
+        {"model": "faulty_net", **{f"model.faulty_net.{name}": value for name, value in knobs.items()}}
+    )
+    worker = Worker(replace(context, parts=(str(FAULTY),)))
+    worker.begin(hungry)
+    reports = [worker.step(), worker.step()]
+    assert reports[0]["notes"] == [
+        {"reason": "out_of_memory", "detail": "a batch of 32 is halved, its gradients are added up"}
+    ]
+    assert "notes" not in reports[1]
+    hungry.config["model.faulty_net.fits"] = 4
+    worker.begin(replace(hungry, checkpoint=hungry.checkpoint + "2"))
+    report = worker.step()
+    assert report["failed"] == "out_of_memory"
+    assert report["detail"].startswith("with half the batch too: ")
+    parts._own_folders.clear()
+
+
+def test_faces_that_cannot_be_read_stop_the_run_and_not_a_trial(context: Context, tmp_path: Path) -> None:
+    worker = Worker(replace(context, data_dir=str(tmp_path / "nowhere")))
+    worker.begin(job(context))
+    assert "data set 'synthetic' is not prepared" in worker.step()["fatal"]

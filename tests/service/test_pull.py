@@ -1,0 +1,106 @@
+"""A run brought home, from a folder and through the service."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from facex_tune.errors import InputError
+from facex_tune.service import bundle
+from facex_tune.service.bundle import Item
+from facex_tune.service.pull import FolderSource, ServiceSource, Source, pull
+from facex_tune.store import Run
+
+from .conftest import Client
+
+MODEL = "final/t0000-s0/model.safetensors"
+
+
+@pytest.fixture(params=["folder", "service"])
+def source(request: pytest.FixtureRequest, some_run: Run, service: Client) -> Source:
+    return FolderSource(some_run.folder) if request.param == "folder" else ServiceSource(service.url, "night", None)
+
+
+def test_everything_but_checkpoints_comes_and_is_a_run(source: Source, some_run: Run, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    items = pull(source, tmp_path / "home" / "night", lambda done, total: seen.append((done, total)))
+    assert {item.path for item in items} == {"run.json", "events/000001.jsonl", "report/index.html", MODEL}
+    home = Run.open(tmp_path / "home", "night")
+    assert home.history().trials[0].metrics["macro_f1"] == pytest.approx(0.3)
+    assert (home.folder / MODEL).read_bytes() == (some_run.folder / MODEL).read_bytes()
+    assert seen[-1][0] == seen[-1][1] == sum(item.bytes for item in items)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_what_is_here_is_not_fetched_again(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pull(source, tmp_path)
+    (tmp_path / "report" / "index.html").write_text("spoiled")
+    asked: list[str] = []
+    read = type(source).read
+
+    def watched(self: Source, item: Item, offset: int) -> object:
+        asked.append(item.path)
+        return read(self, item, offset)
+
+    monkeypatch.setattr(type(source), "read", watched)
+    pull(source, tmp_path)
+    assert asked == ["report/index.html"]
+    assert (tmp_path / "report" / "index.html").read_text() == "<p>report</p>"
+
+
+def test_an_interrupted_file_goes_on_where_it_stopped(source: Source, some_run: Run, tmp_path: Path) -> None:
+    content = (some_run.folder / MODEL).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    part = tmp_path / "final" / "t0000-s0" / f".model.safetensors.{digest[:16]}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(content[:3_000_000])
+    seen: list[int] = []
+    pull(source, tmp_path, lambda done, _: seen.append(done))
+    assert (tmp_path / MODEL).read_bytes() == content
+    assert not part.exists()
+    before = sum(item.bytes for item in source.items() if item.path != MODEL)
+    assert not any(before < done < before + 3_000_000 for done in seen)  # the part was not fetched again
+
+
+def test_a_spoiled_part_is_noticed_and_fetched_whole(source: Source, some_run: Run, tmp_path: Path) -> None:
+    content = (some_run.folder / MODEL).read_bytes()
+    part = tmp_path / "final" / "t0000-s0" / f".model.safetensors.{hashlib.sha256(content).hexdigest()[:16]}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"x" * 1000)
+    pull(source, tmp_path)
+    assert (tmp_path / MODEL).read_bytes() == content
+
+
+def test_a_connection_that_ends_early_keeps_what_came(some_run: Run, tmp_path: Path) -> None:
+    class Cut(FolderSource):
+        def read(self, item: Item, offset: int):  # type: ignore[no-untyped-def]
+            yield next(iter(super().read(item, offset)))
+
+    with pytest.raises(InputError, match="ended early"):
+        pull(Cut(some_run.folder), tmp_path)
+    assert [path.stat().st_size for path in tmp_path.rglob("*.part")] == [bundle.CHUNK_BYTES]
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "", "a\\..\\x", "c:x"])
+def test_a_service_cannot_write_outside(path: str) -> None:
+    with pytest.raises(InputError, match="out of"):
+        Item.parse({"path": path, "bytes": 1, "sha256": "0"})
+
+
+def test_who_is_no_service_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no service answers"):
+        pull(ServiceSource("http://127.0.0.1:9", "night", None), tmp_path)
+    with pytest.raises(InputError, match="http"):
+        ServiceSource("ftp://x", "night", None)
+
+
+def test_an_archive_holds_the_same(service: Client, some_run: Run) -> None:
+    status, body = service.ask("/api/runs/night/archive")
+    assert status == 200
+    with tarfile.open(fileobj=io.BytesIO(body)) as tar:
+        names = {name.removeprefix("night/") for name in tar.getnames()}
+    assert names == set(bundle.paths(some_run.folder))

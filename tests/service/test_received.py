@@ -1,0 +1,55 @@
+"""Studies that somebody sent."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from facex_tune.errors import InputError
+from facex_tune.service import received
+from tests.search.conftest import tiny_study
+
+SAID = tiny_study().to_data()
+
+
+def said(**changes: object) -> str:
+    return json.dumps({"version": 1, "name": "x", "data": "synthetic", "space": {"model": ["facex_cnn"]}, **changes})
+
+
+def test_a_study_in_yaml_or_json_is_taken() -> None:
+    assert received.study(said()).name == "x"
+    assert received.study("version: 1\nname: x\ndata: synthetic\nspace: {model: [facex_cnn]}\n").name == "x"
+    assert received.of_body({"run": "r", "study": json.loads(said())})[0] == "r"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: &x [1]\nb: *x\n", "aliases"),
+        ("[" * 5000, "deeper"),
+        (("{a: " * 40) + "1" + "}" * 40, "deeper"),
+        ("x: " + "y" * 70_000, "65,536 at most"),
+        ("just a sentence", "no study"),
+        ("a: [", "no YAML"),
+        ("a: 9999-99-99", "no YAML"),
+        ("!!python/object/apply:os.system ['true']", "no YAML"),
+        (said(retrain={"seeds": 10**9}), "retrain.seeds: 1,000,000,000 is more"),
+        (said(fidelity={"max_epochs": 10**7}), "fidelity.max_epochs"),
+        (said(data="../elsewhere"), "data"),
+    ],
+)
+def test_what_could_hang_or_lead_astray_is_refused_at_once(text: str, why: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(InputError, match=why):
+        received.study(text)
+    assert time.monotonic() - start < 20  # seconds; a bomb takes for ever
+
+
+@pytest.mark.parametrize(
+    "body", [None, [], "x", {}, {"run": "r"}, {"study": said(), "parts": "x"}, {"run": 1, "study": ""}]
+)
+def test_what_is_no_submission_is_told_so(body: object) -> None:
+    with pytest.raises(InputError, match=r"submission|run: a name"):
+        received.of_body(body)

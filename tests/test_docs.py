@@ -1,0 +1,122 @@
+"""The documentation is tested: its commands parse, the files that it names exist, its example works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
+
+from facex_tune import study
+from facex_tune.cli import app
+from facex_tune.store import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """Every `facex-tune ...`, in blocks, in running text, and in the headers of studies and in the Makefile."""
+    in_blocks = [line.partition("#")[0] for block in blocks("sh") for line in block.splitlines()]
+    inline = [code for code in re.findall(r"`([^`\n]+)`", README) if code.startswith("facex-tune ")]
+    files = [ROOT / "Makefile", *(ROOT / "search_spaces").glob("*.yaml")]
+    elsewhere = [line.lstrip("# \t") for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [one for line in [*in_blocks, *inline, *elsewhere] for one in line.split("&&")]
+    found = [re.sub(r"^(\.venv|\$\(BIN\))(/bin)?/", "", line.strip()) for line in lines]
+    return sorted({line for line in found if line.startswith("facex-tune ")})
+
+
+def parsed(line: str) -> Any:
+    """Parses a command line down to its last command, running none; raises what the real one would."""
+    command: Any = typer.main.get_command(app)
+    words = shlex.split(line)[1:]
+    context = command.make_context("facex-tune", words)
+    while hasattr(command, "commands"):
+        name, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+        context = command.make_context(name, words, parent=context)
+    return context
+
+
+def test_the_readme_has_commands_to_test() -> None:
+    assert len(commands()) >= 20
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_of_the_documentation_parses(line: str) -> None:
+    parsed(line)
+
+
+@pytest.mark.parametrize("line", ["facex-tune rnu x", "facex-tune run", "facex-tune run x --nosuch"])
+def test_a_command_that_does_not_exist_would_be_found(line: str) -> None:
+    with pytest.raises(typer.BadParameter.__mro__[2]):
+        parsed(line)
+
+
+def named_files() -> list[str]:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    in_commands = [word for line in commands() for word in shlex.split(line) if re.match(r"[\w/]+\.yaml$", word)]
+    return sorted({*links, *(word for word in in_commands if "/" in word)})
+
+
+@pytest.mark.parametrize("name", named_files())
+def test_every_file_that_the_documentation_names_exists(name: str) -> None:
+    assert (ROOT / name).exists()
+
+
+@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
+def test_every_make_target_of_the_documentation_exists(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_study_of_the_readme_is_a_study() -> None:
+    text = next(block for block in blocks("yaml") if "name: my_study" in block)
+    assert study.parse(yaml.safe_load(text)).name == "my_study"
+
+
+def test_the_part_of_the_readme_is_found_and_passes_faces_through(tmp_path: Path) -> None:
+    text = next(block for block in blocks("python") if "def build(" in block)
+    part = tmp_path / "models" / "tiny.py"
+    part.parent.mkdir()
+    part.write_text(text, encoding="utf-8")
+    code = f"""
+import torch
+from facex_tune import parts
+parts.use_folder({str(tmp_path)!r})
+tiny = parts.model("tiny")
+model = tiny.build({{name: knob.default for name, knob in tiny.SPACE.items()}}, 7)
+print(tuple(model(torch.zeros(4, 1, 48, 48)).shape), "tiny" in parts.names("model"))
+"""
+    # in a process of its own: own parts stay for the life of one
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(4, 7) True"
+
+
+def test_the_frame_of_the_readme_is_one(tmp_path: Path) -> None:
+    run = Run.create(
+        tmp_path / "runs", "demo", study.load(ROOT / "search_spaces" / "quick.yaml"), data={}, environment={}
+    )
+    with run.log() as log:
+        log.append("trial_started", trial=0, config={"train.lr": 0.125}, source="sampler")
+        log.append("epoch", trial=0, epoch=1, metrics={"macro_f1": 0.5}, seconds=1.0)
+        log.append("trial_finished", trial=0)
+    code = next(block for block in blocks("python") if "load_run" in block)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[1].split() == ["0", "0", "0.5", "1", "0.125"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_study_is_valid_and_its_header_says_how_to_run_it(path: Path) -> None:
+    study.load(path)
+    assert f"facex-tune run search_spaces/{path.name}" in path.read_text(encoding="utf-8")
