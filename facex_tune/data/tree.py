@@ -142,6 +142,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
 
 def _inside(path: Path, name: str) -> str:
     """A member's name with / between folders, as some programs do not write it, and without `.` among them."""
+    if not name:
+        raise InputError(f"{path} is no complete zip (a member has no name): download it again")
     place = PurePosixPath(name.replace("\\", "/"))
     if ".." in place.parts or place.is_absolute():
         raise InputError(f"{path} has a member {name!r} that points outside: get the zip from its publisher")

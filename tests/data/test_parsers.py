@@ -160,6 +160,15 @@ def test_no_member_of_a_zip_points_outside(names: list[list[str]]) -> None:
         assert not problem or "points outside" in problem
 
 
+def test_a_member_without_a_name_is_one_line(tmp_path: Path) -> None:
+    """Found by `make fuzz`: zipfile looks at the last letter of each name."""
+    path = tmp_path / "nameless.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), b"x")
+    with pytest.raises(InputError, match="a member has no name"), open_tree(path):
+        pass
+
+
 def test_damaged_csvs_and_zips_give_faces_or_one_line() -> None:
     counts, faults = fuzz.fuzz(seed=7, n=240)
     assert faults == []
