@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTS ?= tests
 
-.PHONY: demo test faults lint install clean fuzz bench-train bench-balance bench-copies bench-data bench-search bench-scale \
+.PHONY: demo test faults e2e lint install clean fuzz bench-train bench-balance bench-copies bench-data bench-search bench-scale \
   bench-coverage bench-factors
 
 install: $(INSTALLED)
@@ -31,6 +31,11 @@ test: lint
 # Drivers and workers killed, faults in the trials, damaged files: the full forms of what `make test` runs short. Half an hour.
 faults: $(INSTALLED)
 	FACEX_FAULTS=full $(BIN)/python -m pytest -s tests/faults tests/test_store_s3.py
+
+# A cluster of three hosts made of namespaces: searched on, hosts cut off and killed, its head killed. As root, with Debian's
+# openssh-server, rsync and iproute2; a quarter of an hour.
+e2e: $(INSTALLED)
+	FACEX_E2E=full $(BIN)/python -m pytest tests/e2e
 
 # What every model costs: parameters, MACs, images per second forward and in training, fp32 and bf16.
 bench-train: $(INSTALLED)

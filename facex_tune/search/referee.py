@@ -163,7 +163,8 @@ class Referee:
         epoch = report["epoch"]
         if epoch in trial.epochs:  # reported before; the worker could not know
             return
-        self.log.append("epoch", trial=trial.number, epoch=epoch, metrics=report["metrics"], seconds=report["seconds"])
+        told = {name: report[name] for name in ("metrics", "seconds", "host") if name in report}
+        self.log.append("epoch", trial=trial.number, epoch=epoch, **told)
         trial.epochs[epoch] = report["metrics"]
         trial.seconds += report["seconds"]
         self._losses[trial.number] = 0

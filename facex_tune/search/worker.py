@@ -6,6 +6,7 @@ Knows nothing of Ray: `trainable.py` and `fleet.py` put it on actors.
 
 from __future__ import annotations
 
+import socket
 import statistics
 import time
 from collections.abc import Mapping
@@ -112,7 +113,7 @@ class Worker:
         """One epoch, saved before it is reported; the first after a resume reports the saved epoch again.
 
         Returns:
-            epoch, metrics, seconds; or `failed` (the reason) and `detail`; or `fatal`, which no other trial would
+            epoch, metrics, seconds, host; or `failed` (the reason) and `detail`; or `fatal`, which no other trial would
             escape either; or `outage`, which ends the run until the store answers again. Where something befell the
             job that did not end it, also `notes`: reasons with details.
         """
@@ -241,7 +242,7 @@ class Worker:
 
     def _saved_report(self) -> Report:
         """The epoch of the checkpoint, which may have been saved without anybody having been told."""
-        return {"epoch": len(self.history), "metrics": self.history[-1], "seconds": self._seconds}
+        return self._told(len(self.history), self.history[-1], self._seconds)
 
     def _epoch(self, training: train.Training) -> Report:
         start, slices = time.perf_counter(), training.slices
@@ -256,7 +257,10 @@ class Worker:
         files.save_tensors(
             files.place(self.job.checkpoint), tensors, {**values, "history": self.history, "seconds": seconds}
         )
-        return {"epoch": done.epoch, "metrics": done.metrics, "seconds": seconds}
+        return self._told(done.epoch, done.metrics, seconds)
+
+    def _told(self, epoch: int, metrics: dict[str, float], seconds: float) -> Report:
+        return {"epoch": epoch, "metrics": metrics, "seconds": seconds, "host": socket.gethostname()}
 
     def _check_fence(self) -> None:
         """What another driver's workers write must not be overwritten by those of one that lost the run. Between this
