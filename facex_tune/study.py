@@ -215,7 +215,7 @@ def parse(said: Mapping[str, Any]) -> Study:
         body = Body(**said)
     except ValidationError as error:
         # `_validation` lets only mappings past the literal, so that what the literal says of one is noise
-        problems += [_line(detail) for detail in error.errors() if detail["loc"][-1] != "literal['public_test']"]
+        problems += [_line(detail) for detail in error.errors() if detail["loc"][-1:] != ("literal['public_test']",)]
     except TypeError:
         problems.append(f"keys of a study are words; found {sorted(map(str, said))}")
     if body is not None:
@@ -268,6 +268,7 @@ def _line(detail: Any) -> str:
         return f"{place}: missing; every study says it"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    place = place or "a key"  # one that is no text has no place
     return f"{place}: {detail['input']!r} is not allowed: {message}"
 
 

@@ -425,3 +425,8 @@ def test_a_study_is_read_without_torch_or_ray() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
+
+
+def test_a_key_that_is_no_text_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"a key: .* is not allowed"):
+        study.parse({"version": 1, "name": "x", "\ud800": 1})

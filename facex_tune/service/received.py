@@ -5,52 +5,77 @@ and nothing small can grow large: no YAML aliases, no deep nesting, no run witho
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from facex_tune import protocols
 from facex_tune import study as studies
 from facex_tune.errors import InputError
 from facex_tune.study import Study
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 LARGEST_BYTES = 64 * 1024
 DEEPEST = 16  # a study nests six levels
+MOST_VALUES = 10_000  # unknown keys by the ten thousand would each be compared with the known ones
+LONGEST_VALUE = 256  # characters: a number of so many digits is still a float, and a name of so many still a file's
 MOST = {"retrain.seeds": 50, "retrain.top": 100, "retrain.epochs": 100_000, "fidelity.max_epochs": 100_000}
-MOST |= {"budget.trials": 1_000_000, "search.concurrency": 100_000}
+MOST |= {"budget.trials": 1_000_000, "search.concurrency": 100_000, "search.seed": 2**63 - 1}
+MOST |= {"fidelity.reduction": 100_000, "resources.cpus": 4_096, "resources.gpus": 1_024}
 
 
 def study(text: str) -> Study:
     """A study from YAML (and so from JSON) text.
 
     Raises:
-        InputError: too large, too deep, aliases, no study, or one that asks for more than a service grants.
+        InputError: too large, too deep, aliases, no study, one that asks for more than a service grants, or one that
+            names what lies outside the service's storage and data.
     """
-    if len(text.encode()) > LARGEST_BYTES:
-        raise InputError(f"the study has {len(text.encode()):,} bytes; {LARGEST_BYTES:,} at most")
+    if len(text) > LARGEST_BYTES or len(text.encode(errors="replace")) > LARGEST_BYTES:
+        raise InputError(f"the study has more than {LARGEST_BYTES:,} bytes; {LARGEST_BYTES:,} at most")
     said = _loaded(text)
     if not isinstance(said, Mapping):
         raise InputError("no study: a mapping of keys such as name, data, space is wanted")
     found = studies.parse(said)
-    _within_bounds(found)
+    if problems := _too_much(found) + _elsewhere(found):
+        raise InputError(problems)
     return found
 
 
 def _loaded(text: str) -> Any:
     try:
-        depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise InputError("a study sent to a service holds no YAML aliases (*name); write the values out")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:
-                raise InputError(f"the study nests deeper than {DEEPEST} levels; no study does")
+        _check_shape(text)
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: a date or number out of all range
+    except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as error:  # dates and numbers out of all range
         raise InputError(f"the study is no YAML: {' '.join(str(error).split())[:300]}") from error
 
 
-def _within_bounds(found: Study) -> None:
+def _check_shape(text: str) -> None:
+    """What could grow large, or fails in a loader's own way, is refused before anything is made of it."""
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError("a study sent to a service holds no YAML aliases (*name); write the values out")
+        if getattr(event, "tag", None) is not None:
+            raise InputError("a study sent to a service holds no YAML tags (!name); write plain values")
+        if isinstance(event, yaml.ScalarEvent):
+            _check_scalar(event.value)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise InputError(f"the study nests deeper than {DEEPEST} levels; no study does")
+        if count > MOST_VALUES:
+            raise InputError(f"the study has more than {MOST_VALUES:,} values; no study does")
+
+
+def _check_scalar(value: str) -> None:
+    value.encode()  # half a surrogate pair, escaped, is a string that nothing can write down: a ValueError
+    if len(value) > LONGEST_VALUE:
+        raise InputError(f"a value of the study has {len(value):,} characters; {LONGEST_VALUE} at most")
+
+
+def _too_much(found: Study) -> list[str]:
     said = found.to_data()
     problems = []
     for key, most in MOST.items():
@@ -58,8 +83,21 @@ def _within_bounds(found: Study) -> None:
         value = said[room].get(name)
         if value is not None and value > most:
             problems.append(f"{key}: {value:,} is more than this service grants ({most:,} at most)")
-    if problems:
-        raise InputError(problems)
+    return problems
+
+
+def _elsewhere(found: Study) -> list[str]:
+    """A person may learn from a run anywhere; who sends a study would make the service look there in their place."""
+    named = [("search.learn_from", "runs of its own storage", name) for name in found.search.learn_from]
+    sets = [protocols.find(protocol).data for protocol in found.evaluate.protocols]
+    named += [("evaluate.protocols", "sets of its own data", name) for name in sets]
+    outside = [(key, what, name) for key, what, name in named if not is_name(name)]
+    return [f"{key}: a service takes names of {what} only, not {name!r}" for key, what, name in outside]
+
+
+def is_name(said: str) -> bool:
+    """Whether it can name a run or a set, and so neither a path nor a URL."""
+    return re.fullmatch(NAME, said) is not None
 
 
 def of_body(body: Any) -> tuple[str | None, Study]:
@@ -72,6 +110,14 @@ def of_body(body: Any) -> tuple[str | None, Study]:
         raise InputError('a submission is {"run": NAME, "study": {...}}; the study as a mapping or as YAML text')
     name, said = body.get("run"), body["study"]
     if name is not None and not isinstance(name, str):
-        raise InputError(f"run: a name is wanted, not {str(name)[:50]!r}")
-    text = said if isinstance(said, str) else json.dumps(said)
-    return name, study(text)
+        raise InputError(f"run: a name is wanted, not a {type(name).__name__}")
+    if name is not None and not is_name(name):
+        raise InputError(f"run: a name holds letters, digits, '_', '.' and '-' only, 64 at most; not {name[:80]!r}")
+    return name, study(said if isinstance(said, str) else _text(said))
+
+
+def _text(said: Any) -> str:
+    try:
+        return json.dumps(said)
+    except RecursionError as error:
+        raise InputError(f"the study nests deeper than {DEEPEST} levels; no study does") from error

@@ -21,12 +21,13 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTex
 
 from facex_tune import __version__
 from facex_tune import runs as told
-from facex_tune.errors import InputError
-from facex_tune.files import Place
+from facex_tune.errors import InputError, StorageOutage
+from facex_tune.files import DamagedRun, Place
 from facex_tune.pipeline import Options
 from facex_tune.service import bundle, live, received
 from facex_tune.service.access import COOKIE, Gate
 from facex_tune.service.manager import Manager
+from facex_tune.store import Run
 from facex_tune.study import json_schema
 
 PAGES = Path(__file__).parent / "pages"
@@ -35,15 +36,15 @@ CONSOLE_TAIL_BYTES = 64 * 1024
 WATCHED_EVERY_S = 1.0
 STILL_THERE_EVERY_S = 15.0
 MOST_WATCHERS = 64
-RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
-_SAME_ORIGIN = "default-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'self'"
+MOST_PROBLEMS = 50  # a study can be wrong in thousands of places
+_SAME_ORIGIN = "default-src 'self'; img-src 'self' data:; frame-ancestors 'self'; base-uri 'none'; form-action 'self'"
 # A report carries its own scripts and pictures; the sandbox gives it an origin of its own, without our cookie.
 _REPORT = (
     "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 
-Name = Annotated[str, PathParameter(pattern=RUN_NAME, description="A run's name.")]
+Name = Annotated[str, PathParameter(pattern=received.NAME, description="A run's name.")]
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "What was sent is not what is wanted; `detail` says why."},
     401: {"description": "A token is wanted."},
@@ -51,6 +52,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"description": "No such run or file."},
     409: {"description": "Not as the run stands; `detail` says why."},
     413: {"description": "Too large."},
+    503: {"description": "The storage of runs does not answer."},
 }
 
 
@@ -68,7 +70,7 @@ def application(options: Options, token: str | None, *, at_once: int = 1) -> Fas
         yield
         await run_in_threadpool(manager.close)
 
-    app = FastAPI(
+    app = _Service(
         title="facex_tune",
         version=__version__,
         summary="Searches for facial expression recognition: submit, watch, stop, resume, pull.",
@@ -79,9 +81,23 @@ def application(options: Options, token: str | None, *, at_once: int = 1) -> Fas
     app.state.manager, app.state.watchers = manager, 0
     _guard(app, Gate(token))
     app.add_exception_handler(InputError, _input_error)
+    app.add_exception_handler(DamagedRun, _damaged)
+    app.add_exception_handler(StorageOutage, _storage_outage)
     app.include_router(_pages(token is not None))
     app.include_router(_api())
     return app
+
+
+class _Service(FastAPI):
+    """FastAPI, whose document also tells what a study is."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            study = json.loads(json.dumps(json_schema()).replace("#/$defs/", "#/components/schemas/"))
+            schemas = super().openapi()["components"]["schemas"]
+            schemas |= {**study.pop("$defs"), "Study": study}
+        assert self.openapi_schema is not None
+        return self.openapi_schema
 
 
 def _guard(app: FastAPI, gate: Gate) -> None:
@@ -110,9 +126,20 @@ def _guard(app: FastAPI, gate: Gate) -> None:
 
 async def _input_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, InputError)
-    text = "; ".join(error.problems)
+    problems = error.problems[:MOST_PROBLEMS]
+    if left := len(error.problems) - len(problems):
+        problems.append(f"and {left:,} more")
+    text = "; ".join(problems)
     status = 404 if text.startswith("no run named") else 400
-    return JSONResponse({"detail": text, "problems": error.problems}, status)
+    return JSONResponse({"detail": text, "problems": problems}, status)
+
+
+async def _damaged(_: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, 409)
+
+
+async def _storage_outage(_: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, 503)
 
 
 def _manager(request: Request) -> Manager:
@@ -187,7 +214,7 @@ def _reading(router: APIRouter) -> None:
     @router.get("/runs/{run}/events", response_class=StreamingResponse)
     async def watch(run: Name, runs: Runs, request: Request) -> StreamingResponse:
         """As `show`, sent again whenever it changes (server-sent events)."""
-        await run_in_threadpool(runs.open, run)
+        await run_in_threadpool(live.document, runs, run)  # a run missing or damaged is told of before a stream begins
         if request.app.state.watchers >= MOST_WATCHERS:
             raise HTTPException(409, f"{MOST_WATCHERS} are watching already; ask `GET /api/runs/{run}` instead")
         return StreamingResponse(_changes(request, runs, run), media_type="text/event-stream")
@@ -227,9 +254,7 @@ def _acting(router: APIRouter) -> None:
     @router.post("/runs", status_code=201, openapi_extra=_SUBMISSION)
     async def submit(request: Request, runs: Runs) -> dict[str, Any]:
         """Checks a study and starts its run when there is room. A name that exists, with the same study, is resumed."""
-        name, study = received.of_body(_json(await _body(request)))
-        _check_name(name)
-        run = await run_in_threadpool(runs.submit, study, name)
+        run = await run_in_threadpool(_submitted, runs, await _body(request))  # a large study takes seconds to check
         return {"version": 1, "run": run.name, "place": runs.place(run.name)}
 
     @router.post("/runs/{run}/stop", status_code=202)
@@ -290,19 +315,17 @@ def _file(runs: Manager, run: str, path: str) -> Place:
     return folder / path
 
 
+def _submitted(runs: Manager, body: bytes) -> Run:
+    name, study = received.of_body(_json(body))
+    return runs.submit(study, name)
+
+
 def _or_conflict(runs: Manager, run: str, act: Callable[[str], None]) -> None:
     runs.open(run)  # its error is a 404
     try:
         act(run)
     except InputError as error:
         raise HTTPException(409, "; ".join(error.problems)) from error
-
-
-def _check_name(name: str | None) -> None:
-    import re
-
-    if name is not None and not re.fullmatch(RUN_NAME, name):
-        raise InputError(f"run: a name holds letters, digits, '_', '.' and '-' only, 64 at most; not {name[:80]!r}")
 
 
 async def _body(request: Request) -> bytes:
@@ -332,8 +355,8 @@ _SUBMISSION: dict[str, Any] = {
                     "required": ["study"],
                     "additionalProperties": False,
                     "properties": {
-                        "run": {"type": "string", "pattern": RUN_NAME},
-                        "study": {"oneOf": [{"type": "object"}, {"type": "string"}]},
+                        "run": {"type": "string", "pattern": received.NAME},
+                        "study": {"oneOf": [{"$ref": "#/components/schemas/Study"}, {"type": "string"}]},
                     },
                 }
             }

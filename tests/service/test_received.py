@@ -38,6 +38,16 @@ def test_a_study_in_yaml_or_json_is_taken() -> None:
         (said(retrain={"seeds": 10**9}), "retrain.seeds: 1,000,000,000 is more"),
         (said(fidelity={"max_epochs": 10**7}), "fidelity.max_epochs"),
         (said(data="../elsewhere"), "data"),
+        (said(search={"learn_from": "/etc/passwd"}), "names of runs of its own storage only"),
+        (said(search={"learn_from": ["http://127.0.0.1:1/x"]}), "names of runs of its own storage only"),
+        (said(evaluate={"protocols": ["folder.../../etc"]}), "names of sets of its own data only"),
+        (said(evaluate={"protocols": ["folder..."]}), "names of sets of its own data only"),
+        (said(resources={"cpus": 10**6}), "resources.cpus: 1,000,000 is more"),
+        (said(name="x" * 300), "300 characters; 256 at most"),
+        ("x: " + ":".join(["59"] * 80) + ".5", "unknown key"),
+        ("[" + "x," * 12_000 + "]", "more than 10,000 values"),
+        ("x: !!binary aGVsbG8=", "no YAML tags"),
+        ('"\\ud800": 1', "surrogates"),
     ],
 )
 def test_what_could_hang_or_lead_astray_is_refused_at_once(text: str, why: str) -> None:

@@ -6,6 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const RUNS_ASKED_EVERY_MS = 3000;
 let watching = null; // the open event source
 let asking = null; // the timer of the list of runs
+let current = null; // the run shown last
 
 function say(text, wrong = false) {
   $("#said").textContent = text;
@@ -48,7 +49,7 @@ async function listRuns() {
     link.href = "#" + encodeURIComponent(run.run);
     cell(row, "").append(link);
     cell(row, run.problem ?? stateOf(run));
-    cell(row, typeof run.trials === "object" ? counted(run.trials) : run.trials, "n");
+    cell(row, typeof run.trials === "object" ? counted(run.trials) : run.trials);
     cell(row, shown(run.best?.value ?? run.best), "n");
     cell(row, (run.created_utc ?? "").slice(0, 16).replace("T", " "));
   }
@@ -61,22 +62,26 @@ function stateOf(run) {
 }
 
 function showRun(run) {
+  current = run;
   const room = $("#run");
   room.querySelector("h2").textContent = run.run;
   const budget = Object.entries(run.budget).map(([name, value]) => `${name} ${value}`).join(", ");
   room.querySelector(".facts").textContent =
     `${stateOf(run)} · ${counted(run.trials) || "no trials yet"} · budget: ${budget} · objective: ${run.objective}`;
   room.querySelector("[data-act=stop]").disabled = !["going", "waiting"].includes(run.place);
-  room.querySelector("[data-act=resume]").disabled = run.place !== "idle";
+  room.querySelector("[data-act=resume]").disabled = run.place !== "idle" || run.state === "finished";
   const path = "api/runs/" + encodeURIComponent(run.run);
   const report = room.querySelector("[data-file=report]");
   report.hidden = !run.has_report;
   report.href = path + "/report/index.html";
   room.querySelector("[data-file=archive]").href = path + "/archive";
   room.querySelector("figcaption").textContent = `${run.objective} by epoch, on validation; the best trial in colour`;
+  room.querySelector("figure").hidden = !run.curves.length;
+  $("#unreported").hidden = run.leaderboard.length > 0;
   draw(room.querySelector("svg"), run);
   const body = $("#board tbody");
   body.replaceChildren();
+  const differing = differingKnobs(run.leaderboard);
   for (const trial of run.leaderboard) {
     const row = body.insertRow();
     cell(row, trial.rank, "n");
@@ -84,12 +89,25 @@ function showRun(run) {
     cell(row, trial.reason ? `${trial.state} (${trial.reason})` : trial.state);
     cell(row, trial.epochs, "n");
     cell(row, shown(trial.value), "n");
-    cell(row, Object.entries(trial.config).map(([knob, value]) => `${knob}=${brief(value)}`).join("  "), "config");
+    cell(row, told(trial.config, differing), "config");
   }
+  const best = run.leaderboard[0]?.config ?? {};
+  $("#same").hidden = differing.length === Object.keys(best).length;
+  $("#same").textContent = "The same in all: " + told(best, Object.keys(best).filter((knob) => !differing.includes(knob)));
   scores($("#scores"), run.evaluation);
 }
 
 const brief = (value) => (typeof value === "number" && !Number.isInteger(value) ? value.toPrecision(3) : String(value));
+
+const told = (config, knobs) =>
+  knobs.filter((knob) => knob in config).map((knob) => `${knob}=${brief(config[knob])}`).join("  ");
+
+// What tells trials apart; of a single one, everything.
+function differingKnobs(trials) {
+  const knobs = [...new Set(trials.flatMap((trial) => Object.keys(trial.config)))];
+  if (trials.length < 2) return knobs;
+  return knobs.filter((knob) => new Set(trials.map((trial) => JSON.stringify(trial.config[knob]))).size > 1);
+}
 
 function scores(room, evaluation) {
   const protocols = Object.entries(evaluation ?? {});
@@ -116,11 +134,13 @@ function scores(room, evaluation) {
 
 function draw(svg, run) {
   svg.replaceChildren();
+  const wide = svg.clientWidth || 720, right = wide - 12; // one unit is one pixel, so that a phone's letters are legible
+  svg.setAttribute("viewBox", `0 0 ${wide} 260`);
   const points = run.curves.flatMap((curve) => curve.values.filter((value) => value !== null));
   if (!points.length) return;
   const low = Math.min(...points), high = Math.max(...points), span = high - low || 1;
   const last = Math.max(run.max_epochs ?? 1, ...run.curves.flatMap((curve) => curve.epochs), 2);
-  const x = (epoch) => 48 + ((epoch - 1) / (last - 1)) * 660;
+  const x = (epoch) => 48 + ((epoch - 1) / (last - 1)) * (right - 48);
   const y = (value) => 232 - ((value - low) / span) * 216;
   const add = (name, attributes, text) => {
     const made = document.createElementNS(SVG, name);
@@ -128,7 +148,7 @@ function draw(svg, run) {
     if (text !== undefined) made.textContent = text;
     svg.append(made);
   };
-  add("line", { class: "axis", x1: 48, x2: 708, y1: 232, y2: 232 });
+  add("line", { class: "axis", x1: 48, x2: right, y1: 232, y2: 232 });
   for (const value of [low, low + span / 2, low + span]) add("text", { x: 40, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(2));
   for (const epoch of new Set([1, Math.round((1 + last) / 2), last])) add("text", { x: x(epoch), y: 250, "text-anchor": "middle" }, epoch);
   const best = run.leaderboard[0]?.trial;
@@ -139,24 +159,28 @@ function draw(svg, run) {
     add("polyline", { class: "curve" + name, points: at.map(([epoch, value]) => `${x(epoch)},${y(value)}`).join(" ") });
     const [epoch, value] = at[at.length - 1];
     add("circle", { class: "dot" + name, cx: x(epoch), cy: y(value), r: 3 });
-    if (name) add("text", { x: Math.min(x(epoch) + 6, 680), y: y(value) - 6 }, curve.trial);
+    if (name) add("text", { x: Math.min(x(epoch) + 6, right - 36), y: y(value) - 6 }, curve.trial);
   }
 }
 
 function route() {
   watching?.close();
   clearInterval(asking);
+  say("");
   const name = decodeURIComponent(location.hash.slice(1));
   if (!name) {
     show("runs");
-    const ask = () => listRuns().then(() => say(""), (error) => say(error.message, true));
+    let failed = false; // what was said of an action stays, until the next one or another page
+    const ask = () => listRuns().then(
+      () => { if (failed) say(""); failed = false; },
+      (error) => { say(error.message, true); failed = true; },
+    );
     ask();
     asking = setInterval(ask, RUNS_ASKED_EVERY_MS);
     return;
   }
   api("runs/" + encodeURIComponent(name)).then(
     (run) => {
-      say("");
       show("run");
       showRun(run);
       watching = new EventSource(`api/runs/${encodeURIComponent(name)}/events`);
@@ -200,4 +224,5 @@ for (const button of document.querySelectorAll("[data-act]")) {
 }
 
 addEventListener("hashchange", route);
+addEventListener("resize", () => { if (current && !$("#run").hidden) draw($("#run svg"), current); });
 route();
