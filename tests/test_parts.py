@@ -30,8 +30,8 @@ SPACE = {"dropout": Float(0.0, 0.5, 0.1, doc="before the layer")}
 def build(knobs, n_classes):
     from torch import nn
 
-    pool = nn.AdaptiveAvgPool2d(8)
-    return nn.Sequential(pool, nn.Flatten(), nn.Dropout(knobs["dropout"]), nn.Linear(64, n_classes))
+    pool = nn.AdaptiveAvgPool2d(32)
+    return nn.Sequential(pool, nn.Flatten(), nn.Dropout(knobs["dropout"]), nn.Linear(32 * 32, n_classes))
 '''
 
 
