@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ SIDE = 48
 SPLITS = ("train", "public_test", "private_test", "test")
 VOTE_ANSWERS = (*EMOTIONS, "unknown", "not-a-face")
 SCHEMA = 1
+IntegerT = TypeVar("IntegerT", np.int16, np.int64)
 
 
 @dataclass(frozen=True)
@@ -250,19 +251,24 @@ def _read_rows(path: Path) -> dict[str, Any]:
     table = pq.ParquetFile(path).read(use_threads=False)
     votes = table["votes"].combine_chunks()
     return {
-        "labels_N": np.array(table["label"], np.int64),
+        "labels_N": _integers(table["label"].combine_chunks(), np.int64),
         "split_N": _strings(table["split"].combine_chunks()),
-        "group_N": np.array(table["group"], np.int64),
-        "sequence_N": np.array(table["sequence"], np.int64),
-        "votes_NC": None if votes.null_count else np.array(votes.flatten(), np.int16).reshape(-1, len(VOTE_ANSWERS)),
+        "group_N": _integers(table["group"].combine_chunks(), np.int64),
+        "sequence_N": _integers(table["sequence"].combine_chunks(), np.int64),
+        "votes_NC": None if votes.null_count else _integers(votes.flatten(), np.int16).reshape(-1, len(VOTE_ANSWERS)),
         "source_N": _strings(table["source"].combine_chunks()),
     }
+
+
+def _integers(column: Any, kind: type[IntegerT]) -> NDArray[IntegerT]:
+    """A copy of an Arrow array; through DLPack, since pyarrow's own conversion would import pandas first."""
+    return np.array(np.from_dlpack(column), kind)
 
 
 def _strings(column: Any) -> NDArray[np.str_]:
     encoded = column.dictionary_encode()  # few distinct splits: only those are made into Python strings
     words: NDArray[np.str_] = np.array(encoded.dictionary.to_pylist(), dtype=np.str_)
-    return np.take(words, np.array(encoded.indices, np.int64))
+    return np.take(words, _integers(encoded.indices, np.int64))
 
 
 def _damaged(path: Path, error: Exception) -> NoReturn:

@@ -53,6 +53,17 @@ def test_what_is_written_is_read(faces: Faces, tmp_path: Path, with_votes: bool)
     assert not read.images_NHW.flags.writeable
 
 
+def test_opening_a_set_imports_no_pandas(faces: Faces, tmp_path: Path) -> None:
+    """Which would take most of the first opening's time in every process."""
+    write(faces, tmp_path, "toy", source={}, skipped=[])
+    code = (
+        "import sys; from pathlib import Path; from facex_tune.data.faces import open_set;"
+        "faces = open_set(Path(sys.argv[1]), 'toy'); print(len(faces), 'pandas' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == [str(len(faces)), "False"]
+
+
 def test_manifest_tells_counts_source_and_skipped(faces: Faces, tmp_path: Path) -> None:
     returned = put(faces, tmp_path)
     manifest = json.loads((tmp_path / "drawn" / "manifest.json").read_text())
