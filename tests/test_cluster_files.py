@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -74,14 +73,6 @@ def test_the_job_goes_on_when_it_is_retried() -> None:
     said = yaml.safe_load((CLUSTER / "kuberay" / "rayjob.yaml").read_text())
     assert said["spec"]["backoffLimit"] > 0
     assert "--run night" in said["spec"]["entrypoint"]
-
-
-def test_the_slurm_script_is_one_that_bash_reads() -> None:
-    script = CLUSTER / "slurm" / "search.sbatch"
-    assert subprocess.run(["bash", "-n", script], capture_output=True, check=False).returncode == 0
-    text = script.read_text()
-    assert "ray symmetric-run" in text
-    assert text.index("#SBATCH --signal=B:TERM") < text.index("trap 'kill -TERM")
 
 
 def test_every_file_says_whether_it_was_run() -> None:
