@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 import yaml
+from kubernetes_validate import validate
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTER = ROOT / "cluster"
 RAY_UP = ("aws.yaml", "gcp.yaml", "onprem.yaml")
+KUBERAY = ("rayjob.yaml", "raycluster.yaml")
+KUBERNETES = ("1.30", "1.37")  # of these kubernetes-validate has the schemas
+# The fields that our files use, with KubeRay's types: https://github.com/ray-project/kuberay, the `json` tags of
+# ray-operator/apis/ray/v1/rayjob_types.go and raycluster_types.go.
+RESOURCE = {"apiVersion": str, "kind": str, "metadata": dict, "spec": dict}
+JOB_SPEC = {
+    "entrypoint": str,
+    "backoffLimit": int,
+    "shutdownAfterJobFinishes": bool,
+    "ttlSecondsAfterFinished": int,
+    "submissionMode": str,
+    "runtimeEnvYAML": str,
+    "rayClusterSpec": dict,
+}
+CLUSTER_SPEC = {"rayVersion": str, "enableInTreeAutoscaling": bool, "headGroupSpec": dict, "workerGroupSpecs": list}
+GROUP = {"rayStartParams": dict, "template": dict}
+WORKER_GROUP = GROUP | {"groupName": str, "replicas": int, "minReplicas": int, "maxReplicas": int}
 MARKED = sorted(path for path in CLUSTER.rglob("*") if path.suffix in (".yaml", ".sbatch"))
 
 
@@ -24,7 +46,6 @@ def ray_schema() -> dict[str, object]:
 
 @pytest.mark.parametrize("name", RAY_UP)
 def test_ray_takes_its_own_files(name: str) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
     said = yaml.safe_load((CLUSTER / name).read_text())
     jsonschema.validate(said, ray_schema())
     node_types = said.get("available_node_types", {})
@@ -49,11 +70,85 @@ def test_at_most_three_edits(path: Path) -> None:
     assert len([edit for edit in edits if "the same" not in edit]) <= 3
 
 
-@pytest.mark.parametrize("name", ["rayjob.yaml", "raycluster.yaml"])
-def test_kubernetes_files_have_what_kuberay_reads(name: str) -> None:
+def specs(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a KubeRay file says, and the RayCluster's spec in it."""
     said = yaml.safe_load((CLUSTER / "kuberay" / name).read_text())
-    assert said["apiVersion"] == "ray.io/v1"
-    cluster = said["spec"]["rayClusterSpec"] if said["kind"] == "RayJob" else said["spec"]
+    return said, said["spec"]["rayClusterSpec"] if said["kind"] == "RayJob" else said["spec"]
+
+
+def mistakes(said: dict[str, Any], fields: Mapping[str, type], required: Set[str], place: str) -> list[str]:
+    """Fields that KubeRay does not know, of another type, or missing: the API server would drop or refuse them."""
+    found = [f"{place}: no {name}" for name in required - set(said)]
+    for name, value in said.items():
+        if type(value) is not fields.get(name):
+            found.append(f"{place}.{name}: {type(value).__name__}")
+    return found
+
+
+def kuberay_mistakes(said: dict[str, Any], cluster: dict[str, Any]) -> list[str]:
+    head, workers = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
+    found = mistakes(said, RESOURCE, set(RESOURCE), "file")
+    found += mistakes(cluster, CLUSTER_SPEC, {"headGroupSpec"}, "cluster")
+    if said["kind"] == "RayJob":
+        found += mistakes(said["spec"], JOB_SPEC, {"entrypoint", "rayClusterSpec"}, "job")
+    found += mistakes(head, GROUP, set(GROUP), "head")
+    for worker in workers:
+        found += mistakes(worker, WORKER_GROUP, set(WORKER_GROUP) - {"replicas"}, "worker")
+    return found
+
+
+def broken(said: Any, at: tuple[str | int, ...], value: object) -> Any:
+    """A copy with one value put at a path; None takes away what is there."""
+    made = copy.deepcopy(said)
+    parent = made
+    for key in at[:-1]:
+        parent = parent[key]
+    if value is None:
+        del parent[at[-1]]
+    else:
+        parent[at[-1]] = value
+    return made
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_kuberay_knows_every_field(name: str) -> None:
+    said, cluster = specs(name)
+    assert kuberay_mistakes(said, cluster) == []
+    wrong = [(("maxReplica",), 1), (("maxReplicas",), "4"), (("minReplicas",), None), (("rayStartParams",), [])]
+    for at, value in wrong:
+        changed = broken(cluster, ("workerGroupSpecs", 0, *at), value)
+        assert kuberay_mistakes(said, changed), f"{at} {value}: not noticed"
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_kubernetes_takes_the_pods(name: str) -> None:
+    _, cluster = specs(name)
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": group["template"]}
+        for version in KUBERNETES:
+            validate(pod, version, strict=True)
+        for at, value in ((("volumes", 0, "claim"), "x"), (("containers", 0, "name"), None)):
+            with pytest.raises(jsonschema.ValidationError):
+                validate(broken(pod, ("template", "spec", *at), value), KUBERNETES[-1], strict=True)
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_kubernetes_takes_the_claim_that_the_pods_mount(version: str) -> None:
+    claim = yaml.safe_load((CLUSTER / "kuberay" / "storage.yaml").read_text())
+    validate(claim, version, strict=True)
+    with pytest.raises(jsonschema.ValidationError):
+        validate(broken(claim, ("spec", "accessMode"), "ReadWriteMany"), version, strict=True)
+    for name in KUBERAY:
+        _, cluster = specs(name)
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+            [volume] = group["template"]["spec"]["volumes"]
+            assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_kubernetes_files_have_what_kuberay_reads(name: str) -> None:
+    file, cluster = specs(name)
+    assert file["apiVersion"] == "ray.io/v1"
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     images = set()
     for group in groups:
@@ -62,6 +157,8 @@ def test_kubernetes_files_have_what_kuberay_reads(name: str) -> None:
         claims = {volume["name"] for volume in pod["volumes"]}
         for container in pod["containers"]:
             images.add(container["image"])
+            amounts = [amount for said in container["resources"].values() for amount in said.values()]
+            assert all(re.fullmatch(r"\d+(m|[KMGT]i)?", amount) for amount in amounts)  # to the schemas any text is one
             assert {mount["name"] for mount in container["volumeMounts"]} <= claims
     assert len(images) == 1
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
@@ -77,8 +174,6 @@ def test_the_job_goes_on_when_it_is_retried() -> None:
 
 def test_every_file_says_whether_it_was_run() -> None:
     for path in MARKED:
-        if path.name == "storage.yaml":
-            continue
         head = path.read_text()[:1500]
         assert "Not run here" in head or "Checked by" in head, path
 
