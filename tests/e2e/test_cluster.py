@@ -125,6 +125,10 @@ def test_who_has_not_the_token_is_told_so_in_one_line(running: Cluster, environm
             done = running.facex(*words, **environment)
             assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, ""), done
             assert "token" in done.stderr
+        url = "http://127.0.0.1:8265"
+        wrong = [environment["RAY_AUTH_TOKEN"]] if "RAY_AUTH_TOKEN" in environment else []
+        plainly = running.operator.run(["python", "tests/service/doors.py", url, *wrong], CHECKOUT)
+        assert (plainly.returncode, plainly.stdout) == (0, "{}\n"), plainly
 
 
 def lose(cluster: Cluster, run: str, name: str, happen: Callable[[], None]) -> None:

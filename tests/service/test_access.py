@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from facex_tune.errors import InputError
@@ -10,6 +16,7 @@ from facex_tune.service import access
 from facex_tune.service.access import Gate
 from facex_tune.store import Run
 
+from . import doors
 from .conftest import Client, serving
 
 TOKEN = "0123456789abcdef0123"
@@ -71,6 +78,45 @@ def test_every_door_asks_for_the_token(options: Options, some_run: Run, path: st
         assert Client(client.url, "wrong" * 5).ask(path)[0] == 403
         assert client.ask(path)[0] == 200
         assert Client(client.url).ask("/api/runs/night/stop", method="POST")[0] == 401
+
+
+def command(*words: str, token: str | None) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if name != access.TOKEN}
+    environment |= {access.TOKEN: token} if token else {}
+    return subprocess.Popen(
+        [sys.executable, "-m", "facex_tune", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def test_a_service_that_others_reach_opens_no_door_without_the_token(some_run: Run, tmp_path: Path) -> None:
+    storage = ["--storage", str(tmp_path / "runs")]
+    with command("serve", "--host", "0.0.0.0", "--port", "0", *storage, token=TOKEN) as service:
+        assert service.stdout is not None
+        found = re.search(r"http://0\.0\.0\.0:(\d+)/ .*token wanted", service.stdout.readline())
+        assert found
+        url = f"http://127.0.0.1:{found[1]}"
+        try:
+            for token in (None, TOKEN[::-1]):
+                assert doors.open_doors(url, doors.SERVICE, token) == {}
+                pulled = command("pull", "night", "--service", url, "--to", str(tmp_path / "here"), token=token)
+                _, errors = pulled.communicate()
+                assert (pulled.returncode, errors.count("\n")) == (2, 1)
+                assert access.TOKEN in errors
+            assert doors.status(url, "GET /api/runs/night", TOKEN) == 200
+        finally:
+            service.terminate()
+            service.communicate()
+
+
+def test_the_service_starts_nowhere_else_without_a_token(tmp_path: Path) -> None:
+    refused = command("serve", "--host", "0.0.0.0", "--port", "0", "--storage", str(tmp_path), token=None)
+    _, errors = refused.communicate()
+    assert (refused.returncode, errors.count("\n")) == (2, 1)
+    assert access.TOKEN in errors
 
 
 def test_the_token_becomes_a_cookie_for_the_browser(options: Options, some_run: Run) -> None:

@@ -22,6 +22,7 @@ from facex_tune.service import jobs, packing
 from facex_tune.service.jobs import Submission
 from facex_tune.store import Run
 
+from . import doors
 from .test_serve import STUDY
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -126,6 +127,14 @@ def test_who_has_not_the_token_is_told_so_in_one_line(cluster: Cluster, token: s
         assert done.returncode == 2, done.stderr
         assert done.stderr.count("\n") == 1
         assert "token" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", [None, "f" * 32])
+def test_no_door_of_the_jobs_api_opens_without_the_token(cluster: Cluster, token: str | None) -> None:
+    assert doors.open_doors(cluster.url, doors.JOBS, token) == {}
+    assert doors.status(cluster.url, "GET /api/jobs/", TOKEN) == 200
+    assert doors.status(cluster.url, "GET /api/jobs/none/logs", TOKEN) == 404
 
 
 def test_no_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
