@@ -65,7 +65,7 @@ function showRun(run) {
   current = run;
   const room = $("#run");
   room.querySelector("h2").textContent = run.run;
-  const budget = Object.entries(run.budget).map(([name, value]) => `${name} ${value}`).join(", ");
+  const budget = Object.entries(run.budget).map(([name, value]) => `${name} ${name === "time" ? Math.round(value / 60) + " min" : value}`).join(", ");
   room.querySelector(".facts").textContent =
     `${stateOf(run)} · ${counted(run.trials) || "no trials yet"} · budget: ${budget} · objective: ${run.objective}`;
   room.querySelector("[data-act=stop]").disabled = !["going", "waiting"].includes(run.place);
