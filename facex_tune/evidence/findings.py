@@ -22,8 +22,10 @@ def findings(report: Mapping[str, Any]) -> list[Finding]:
     """
     from facex_tune.evidence import insights_said as more
 
-    results = (_search, _tests, _adjusted, more.comparisons, more.variants, more.factors, _weakest, more.insight)
-    parts = (*results, _selection, _gap, _missing, _seeds, _copies, _opened, _synthetic)
+    # what copies of training faces are worth stands right behind the scores that contain them
+    scores = (_search, _tests, _copies, _adjusted)
+    results = (more.comparisons, more.variants, more.factors, _weakest, more.insight)
+    parts = (*scores, *results, _selection, _gap, _missing, _seeds, _opened, _synthetic)
     return [finding for part in parts for finding in part(report)]
 
 

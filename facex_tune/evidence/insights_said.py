@@ -11,7 +11,7 @@ from facex_tune.evidence.compare import supported
 from facex_tune.evidence.findings import Finding, interval, metric_words, number, plural, say
 
 _VARIANTS = {
-    "temperature": "With a temperature chosen on validation",
+    "temperature": "A temperature chosen on validation",
     "ensemble_seeds": "The mean of the winner's seeds",
     "ensemble_greedy": "An ensemble selected on validation",
 }
