@@ -41,9 +41,13 @@ class Signals:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Python's half, which waits for the main thread."""
         for caught in _CAUGHT:
-            signal.signal(caught, signal.SIG_DFL)
+            # Not SIG_DFL where a thread watches: Python grumbles at a signal that came already and finds no handler.
+            signal.signal(caught, self._end_at_once if self._ends_process else signal.SIG_DFL)
         self.raised = self._interrupted(number)
         raise self.raised
+
+    def _end_at_once(self, number: int, frame: FrameType | None) -> NoReturn:
+        os._exit(128 + number)
 
     def behind(self, error: BaseException) -> Interrupted | None:
         """The interruption that an error comes from: a compiled library may wrap it in one of its own, and another

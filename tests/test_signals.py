@@ -59,6 +59,18 @@ except Interrupted as interrupted:
     print(interrupted, flush=True)
     sys.exit(75)
 """
+BOTH = """
+with signals.raising_interrupted("r", ends_process=True):
+    print("ready", flush=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
+    except Interrupted:
+        pass
+    print("never", flush=True)
+"""
 FOREIGN = """
 try:
     with signals.raising_interrupted("r"):
@@ -130,6 +142,15 @@ def test_a_second_signal_ends_it_at_once() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM)  # whichever the kernel hands over last, to Python's handler or to none
     assert process.returncode in [128 + number for number in numbers] + [-number for number in numbers]
     assert err == ""
+
+
+def test_two_signals_that_python_meets_together_end_it_at_once() -> None:
+    """Both have come before a handler runs; the second is neither ignored nor grumbled at."""
+    process = started(BOTH)
+    out, err = process.communicate(timeout=60)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    assert process.returncode in [128 + number for number in numbers] + [-number for number in numbers]
+    assert (out, err) == ("", "")
 
 
 @pytest.mark.parametrize("script", [FOREIGN, SWALLOWED], ids=["foreign", "swallowed"])
