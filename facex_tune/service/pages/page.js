@@ -65,7 +65,8 @@ function showRun(run) {
   current = run;
   const room = $("#run");
   room.querySelector("h2").textContent = run.run;
-  const budget = Object.entries(run.budget).map(([name, value]) => `${name} ${name === "time" ? Math.round(value / 60) + " min" : value}`).join(", ");
+  const lasting = (seconds) => (seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`);
+  const budget = Object.entries(run.budget).map(([name, value]) => `${name} ${name === "time" ? lasting(value) : value}`).join(", ");
   room.querySelector(".facts").textContent =
     `${stateOf(run)} · ${counted(run.trials) || "no trials yet"} · budget: ${budget} · objective: ${run.objective}`;
   room.querySelector("[data-act=stop]").disabled = !["going", "waiting"].includes(run.place);
