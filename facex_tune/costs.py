@@ -50,7 +50,7 @@ def measured(
 ) -> dict[str, Any]:
     """Images a second of 48×48: `forward` alone as in evaluation, and `training` forward and backward; with the
     `precision` that the configuration means on this device. Medians over some `seconds` each, after a first batch that
-    is not counted (unless it takes ten times as long).
+    is not counted: on a GPU it loads kernels, for seconds.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
@@ -111,11 +111,9 @@ def of_models(
 
 
 def _seconds_each(do: Callable[[], object], device: torch.device, seconds: float) -> float:
-    first = _timed(do, device)
-    if first > 10 * seconds:
-        return first
+    _timed(do, device)
     taken: list[float] = []
-    while len(taken) < 2 or sum(taken) < seconds:
+    while sum(taken) < seconds:
         taken.append(_timed(do, device))
     return statistics.median(taken)
 

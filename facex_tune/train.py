@@ -251,12 +251,20 @@ class Training:
         slots: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _under("optimizer.", tensors).items():
             index, _, slot = name.partition(".")
-            # Counts of steps stay where the optimizers keep them: on a GPU each read would wait for it.
             slots.setdefault(int(index), {})[slot] = tensor if tensor.ndim == 0 else tensor.to(self.device)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        self._counts_to_host()
         self.done, self.slices = int(values["epoch"]), int(values["slices"])
         self.watched = [float(value) for value in values.get("watched", [])]
+
+    def _counts_to_host(self) -> None:
+        """Counts of steps and products of momenta go back to where the optimizers keep them: torch loads some of them
+        onto the GPU, which every step would then wait for.
+        """
+        for parameter, slots in self.optimizer.state.items():
+            counts = {name: value for name, value in slots.items() if isinstance(value, Tensor) and value.ndim == 0}
+            slots |= {name: value.cpu() for name, value in counts.items() if parameter.ndim > 0}
 
 
 def run(

@@ -1,6 +1,6 @@
 """What every model costs, as a table; or how training speed changes with precision and with the size of the faces.
 
-    python tests/benchmarks/throughput.py [--threads 1] [--device auto] [--models resnet facex_cnn] [--seconds 0.5]
+    python tests/benchmarks/throughput.py [--threads 1] [--device auto] [--models resnet facex_cnn] [--batch 32]
     python tests/benchmarks/throughput.py --ratios [--rounds 5]
 
 The table has a line for each model at its defaults and at each of its sizes: parameters, multiply-accumulates of one
@@ -37,6 +37,7 @@ def main() -> None:
     asked.add_argument("--device", default="auto")
     asked.add_argument("--models", nargs="*", default=parts.names("model"))
     asked.add_argument("--seconds", type=float, default=0.5, help="of each measurement, at least")
+    asked.add_argument("--batch", type=int, default=BATCH, help="faces in a batch of the table; a GPU wants 256")
     asked.add_argument("--ratios", action="store_true")
     asked.add_argument("--rounds", type=int, default=5)
     said = asked.parse_args()
@@ -47,12 +48,12 @@ def main() -> None:
         for model in said.models:
             _ratios(model, said.rounds, device)
     else:
-        _table(said.models, said.seconds, device)
+        _table(said.models, said.seconds, said.batch, device)
 
 
-def _table(models: list[str], seconds: float, device: torch.device) -> None:
-    small = BATCH if has_fast_bf16(device) else EMULATED_BATCH
-    print(f"{device}, {torch.get_num_threads()} threads, 48×48, images a second; batch {BATCH}, with bf16 {small}")
+def _table(models: list[str], seconds: float, batch: int, device: torch.device) -> None:
+    small = batch if has_fast_bf16(device) else EMULATED_BATCH
+    print(f"{device}, {torch.get_num_threads()} threads, 48×48, images a second; batch {batch}, with bf16 {small}")
     print("| model | parameters | MACs (M) | fp32 forward | fp32 training | bf16 forward | bf16 training |")
     print("|---|---|---|---|---|---|---|")
     for name, knobs in ((model, knobs) for model in models for knobs in _sizes(model)):
@@ -63,8 +64,8 @@ def _table(models: list[str], seconds: float, device: torch.device) -> None:
             print(f"| {name} | {error.problems[0]} | | | | | |")
             continue
         speeds: list[str] = []
-        for precision, batch in (("fp32", BATCH), ("bf16", small)):
-            told = costs.measured(config | {"train.precision": precision}, device, batch=batch, seconds=seconds)
+        for precision, size in (("fp32", batch), ("bf16", small)):
+            told = costs.measured(config | {"train.precision": precision}, device, batch=size, seconds=seconds)
             speeds += [f"{told['forward']:,.0f}", f"{told['training']:,.0f}"]
         label = " ".join([name, *(f"{knob}={value}" for knob, value in knobs.items())])
         cells = [label, f"{counted['parameters']:,}", f"{counted['macs'] / 1e6:,.1f}", *speeds]
