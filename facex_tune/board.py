@@ -54,6 +54,7 @@ class ModelRow:
     values: list[float] = field(default_factory=list)
     done: bool = False
     images_per_second: float = 0.0
+    seconds: float = 0.0  # of its last epoch
 
     @property
     def value(self) -> float:
@@ -199,6 +200,11 @@ class Board:
             return min(1.0, epochs / (self.plan.models * self.plan.model_epochs))
         return None
 
+    def slowest_s(self) -> float:
+        """Seconds that the slowest model in training still needs at its own pace; 0 where none is in training."""
+        training = [row for row in self.models.values() if not row.done]
+        return max(((self.plan.model_epochs - row.epoch) * row.seconds for row in training), default=0.0)
+
     def _share_searched(self, searched_s: float) -> float | None:
         shares = [searched_s / self.plan.time_s] if self.plan.time_s else []
         if self.plan.trials:
@@ -234,6 +240,7 @@ def _trial_ended(state: str) -> Callable[[Board, Mapping[str, Any]], None]:
 def _model_epoch(board: Board, event: Mapping[str, Any]) -> None:
     row = board.models.setdefault((event["candidate"], event["seed"]), ModelRow())
     row.epoch, row.images_per_second = event["epoch"], event["metrics"].get("images_per_second", 0.0)
+    row.seconds = event.get("seconds", 0.0)
     row.values.append(board.objective(event["metrics"]))
 
 

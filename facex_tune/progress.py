@@ -146,12 +146,15 @@ class View:
         return self._searched_s + (self._now() - self._stage_began_s if self._board.stage == "search" else 0.0)
 
     def _remaining_s(self) -> float | None:
-        """Seconds to go in this stage at its pace so far in this session; None while that would be a guess."""
+        """Seconds to go in this stage at its pace so far in this session, and not less than its slowest model needs;
+        None while that would be a guess.
+        """
         stage_s = self._now() - self._stage_began_s
         share = self._board.share_done(self._searched_s + stage_s)
         if share is None or share >= 1 or share - self._share_before < _TELLING:
             return None
-        return stage_s * (1 - share) / (share - self._share_before)
+        paced_s = stage_s * (1 - share) / (share - self._share_before)
+        return max(paced_s, self._board.slowest_s()) if self._board.stage == "retrain" else paced_s
 
     def _heartbeat_s(self) -> float:
         return min(HEARTBEAT_MAX_S, max(HEARTBEAT_S, HEARTBEAT_SHARE * (self._now() - self._began_s)))

@@ -173,6 +173,21 @@ def test_the_time_left_is_at_the_pace_of_this_stage() -> None:
     assert "about 1m10s left" in stream.getvalue()
 
 
+def test_the_time_left_is_not_less_than_the_slowest_model_needs() -> None:
+    """Of two models at once one is done early; the pace of both together would promise the other's end too soon."""
+    stream, now = io.StringIO(), Clock()
+    view = View(Board(PLAN), stream=stream, now=now)
+    view({"type": "stage_started", "stage": "retrain"})
+    scores = {"macro_f1": 0.5}
+    for number in range(1, 9):
+        view({"type": "model_epoch", "candidate": 0, "seed": 0, "epoch": number, "metrics": scores, "seconds": 5.0})
+        now.now_s += 5.0
+    view({"type": "model_finished", "candidate": 0, "seed": 0, "metrics": scores})
+    now.now_s += HEARTBEAT_S
+    view({"type": "model_epoch", "candidate": 1, "seed": 0, "epoch": 2, "metrics": scores, "seconds": 35.0})
+    assert "about 3m30s left" in stream.getvalue(), "6 epochs of 35 s"
+
+
 def test_a_resumed_stage_does_not_take_old_work_for_its_pace() -> None:
     stream, now = io.StringIO(), Clock()
     board = board_after([started(0), ended(0, "finished"), started(1), ended(1, "finished")])
