@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, badness, keeps, pareto_front
 from facex_tune.plan import Plan
+from facex_tune.search.scheduler import cut
 
 if TYPE_CHECKING:
     from facex_tune.history import History
@@ -64,7 +65,7 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class Rung:
-    """What ASHA compares at one epoch: `seen` trials, and the value that a trial must reach to go on from there."""
+    """What ASHA compares at one epoch: `seen` trials, and the value that the last one had to reach to go on."""
 
     epoch: int
     seen: int
@@ -82,7 +83,9 @@ class Board:
     opened: list[str] = field(default_factory=list)
     recovered: Counter[str] = field(default_factory=Counter)  # what befell trials and models that went on, by reason
     notes: deque[str] = field(default_factory=lambda: deque(maxlen=NOTES))
-    _at_rung: dict[int, list[float]] = field(default_factory=dict)  # signed, the best first
+    _at_rung: dict[int, list[float]] = field(default_factory=dict)  # larger is better, the worst first
+    _gone_on: Counter[int] = field(default_factory=Counter)  # from each rung
+    _cuts: dict[int, float] = field(default_factory=dict)  # of each rung, larger is better
 
     @classmethod
     def of(cls, study: Study, history: History) -> Board:
@@ -93,6 +96,8 @@ class Board:
                 board._epoch(number, epoch, trial.epochs[epoch])
             row = board.row(number)
             row.state, row.reason, row.config, row.seconds = trial.state, trial.reason, trial.config, trial.seconds
+        for epoch in board._gone_on:  # counted by the trials' numbers so far; they came there in another order
+            board._gone_on[epoch] = sum(row.epoch > epoch for row in board.rows.values())
         for key, metrics in history.models.items():
             board.models[key] = ModelRow(board.plan.model_epochs, [board.objective(metrics)], done=True)
         board.opened = list(history.opened)
@@ -120,7 +125,13 @@ class Board:
         row.values.append(self.objective(metrics))
         row.broken = not keeps(self.plan.constraints, metrics)
         if epoch in self.plan.rungs and math.isfinite(row.value):
-            insort(self._at_rung.setdefault(epoch, []), self.plan.sign * row.value)
+            self._compare(epoch, -self.plan.sign * row.value)
+
+    def _compare(self, rung: int, value: float) -> None:
+        seen = self._at_rung.setdefault(rung, [])
+        insort(seen, value)
+        self._cuts[rung] = cut(seen[::-1], self._gone_on[rung], self.plan.reduction)
+        self._gone_on[rung] += value >= self._cuts[rung]
 
     @property
     def ended(self) -> int:
@@ -137,11 +148,8 @@ class Board:
     @property
     def rungs(self) -> list[Rung]:
         """Every rung that a trial has reached, the first one first."""
-        reached = [(epoch, self._at_rung[epoch]) for epoch in self.plan.rungs if epoch in self._at_rung]
-        return [Rung(epoch, len(seen), self.plan.sign * seen[self._places(seen) - 1]) for epoch, seen in reached]
-
-    def _places(self, seen: list[float]) -> int:
-        return max(1, math.ceil(len(seen) / self.plan.reduction))
+        reached = [epoch for epoch in self.plan.rungs if epoch in self._at_rung]
+        return [Rung(epoch, len(self._at_rung[epoch]), -self.plan.sign * self._cuts[epoch]) for epoch in reached]
 
     @property
     def ends(self) -> Counter[tuple[str, str]]:

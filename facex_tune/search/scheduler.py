@@ -7,10 +7,14 @@ from __future__ import annotations
 import math
 import statistics
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
 from facex_tune.study import Study
+
+MOST_GO_ON = 1.5  # times 1/reduction of a rung's trials; chosen on the search benchmark's tasks (LOGBOOK)
 
 
 class Scheduler(Protocol):
@@ -45,9 +49,26 @@ class _Comparing(ABC):
         """Whether the trial goes on, its finite value taken in."""
 
 
+def cut(best_first: Sequence[float], gone_on: int, reduction: int) -> float:
+    """What the last trial at a rung must have reached to go on, larger being better: to be among the best 1/reduction;
+    or, where that has let MOST_GO_ON / reduction of them pass already, to be the best.
+
+    Args:
+        best_first: the values of all that came to the rung, the last trial's among them.
+        gone_on: how many of the others went on.
+    """
+    is_full = gone_on >= math.ceil(MOST_GO_ON * len(best_first) / reduction)
+    places = 1 if is_full else math.ceil(len(best_first) / reduction)
+    return best_first[places - 1]
+
+
 class Asha(_Comparing):
     """Asynchronous successive halving, in its stopping form: at each rung a trial goes on if it is among the best
     1/reduction seen there.
+
+    One rule is added. The paper's trials come in any order; a sampler's become better and better, so that most of them
+    pass a rung whose early members were drawn at random, and the budget goes into trials at full length. Where half as
+    many again as 1/reduction have gone on from a rung, only one that is better than all before it does.
 
     Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020.
 
@@ -62,6 +83,7 @@ class Asha(_Comparing):
         self.reduction, self.sign = reduction, 1.0 if maximize else -1.0
         count = 0
         self.rungs: dict[int, dict[int, float]] = {}
+        self._gone_on: Counter[int] = Counter()
         while (rung := min_epochs * reduction**count) < max_epochs:
             self.rungs[rung] = {}
             count += 1
@@ -71,8 +93,9 @@ class Asha(_Comparing):
             return True
         rung = self.rungs[epoch]
         rung[trial] = self.sign * value
-        places = max(1, math.ceil(len(rung) / self.reduction))
-        return rung[trial] >= sorted(rung.values(), reverse=True)[places - 1]
+        goes_on = rung[trial] >= cut(sorted(rung.values(), reverse=True), self._gone_on[epoch], self.reduction)
+        self._gone_on[epoch] += goes_on
+        return goes_on
 
 
 class Median(_Comparing):

@@ -26,10 +26,21 @@ def test_a_trial_goes_on_if_it_is_in_the_best_third_of_those_before_it() -> None
         True,
         False,
         True,
-        True,
+        False,  # the second of four, but two have gone on, which is half
         True,
         False,
     ]
+
+
+def test_where_many_have_passed_a_rung_only_a_new_best_does() -> None:
+    """Ever better trials, as a sampler brings them: each is the best third of those before it."""
+    asha = Asha(1, 9, 3, True)
+    rising = [asha.goes_on(trial, 1, 0.5 + 0.01 * trial) for trial in range(5)]
+    assert rising == [True] * 5, "each is the best so far"
+    assert not asha.goes_on(5, 1, 0.535), "the second best of six has a place, but five have gone on, and three may"
+    assert [asha.goes_on(trial, 1, 0.1) for trial in range(6, 9)] == [False] * 3
+    assert not asha.goes_on(9, 1, 0.535), "half of ten are five, which have gone on"
+    assert asha.goes_on(10, 1, 0.535), "half of eleven are six"
 
 
 def test_losses_are_better_when_smaller() -> None:
