@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune import files, metrics
+from facex_tune import files, metrics, seeds
 from facex_tune.data import training_set
 from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces
+from facex_tune.evidence import compare
 from facex_tune.evidence.calibration import best_temperature, tempered
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ SCHEMA = 1
 GREEDY_STEPS = 20
 FILE = "choices.json"
 TABLE = "validation.parquet"
+VALIDATION = 0  # among the seeds of evaluation, where a protocol has its name's
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,46 @@ def choose(
         tta: np.stack([classifier.probabilities_NC(model, faces.images_NHW, device, tta=tta) for model in models])
         for tta in (classifier.TTA if asked == "auto" else (asked,))
     }
-    winners = [m for m, name in enumerate(names) if name.rpartition("-")[0] == names[0].rpartition("-")[0]]
+    winners = [m for m, name in enumerate(names) if candidate_of(name) == candidate_of(names[0])]
     values = {tta: _mean_score(each_MNC[winners], faces.labels_N, objective) for tta, each_MNC in found.items()}
     tta = best_of(values, objective)
     choices = choose_from(found[tta], faces.labels_N, objective, names, tta)
     choices.said["tta"] = {"asked": asked, "chosen": tta, "values": values}
     choices.said["data"] = run.study.data
+    seed = np.random.SeedSequence([run.header["seed"], seeds.EVALUATE, VALIDATION])
+    choices.said["retrained"] = against_winner(found[tta], faces.labels_N, faces.group_N, names, seed)
     files.write_bytes(run.validation_folder / TABLE, _parquet(faces, names, found[tta]))
     files.write_json(run.validation_folder / FILE, choices.said)
     return choices
+
+
+def against_winner(
+    probabilities_MNC: NDArray[np.floating[Any]],
+    labels_N: NDArray[np.int64],
+    groups_N: NDArray[np.int64],
+    names: Sequence[str],
+    seed: np.random.SeedSequence,
+) -> list[dict[str, Any]]:
+    """Paired tests of the winner with every other candidate, now that all are retrained: {first, second} and what
+    `compare.difference` tells. The search ranked them by shorter training and one seed.
+    """
+    owners_M = [candidate_of(name) for name in names]
+    winner, *others = dict.fromkeys(owners_M)
+    own = {owner: [m for m, each in enumerate(owners_M) if each == owner] for owner in (winner, *others)}
+    first_MNC = probabilities_MNC[own[winner]]
+    return [
+        {
+            "first": winner,
+            "second": other,
+            **compare.difference(first_MNC, probabilities_MNC[own[other]], labels_N, groups_N, seed),
+        }
+        for other in others
+    ]
+
+
+def candidate_of(name: str) -> str:
+    """t0007 of t0007-s1."""
+    return name.rpartition("-")[0]
 
 
 def best_of(values: Mapping[str, float], objective: str) -> str:

@@ -24,7 +24,7 @@ def findings(report: Mapping[str, Any]) -> list[Finding]:
 
     # what copies of training faces are worth stands right behind the scores that contain them
     scores = (_search, _tests, _copies, _adjusted)
-    results = (more.comparisons, more.variants, more.factors, _weakest, more.insight)
+    results = (more.retrained, more.comparisons, more.variants, more.factors, _weakest, more.insight)
     parts = (*scores, *results, _selection, _gap, _missing, _seeds, _opened, _synthetic)
     return [finding for part in parts for finding in part(report)]
 

@@ -18,6 +18,22 @@ _VARIANTS = {
 _SAID = {"temperature": ("log_loss",), "ensemble_seeds": ("macro_f1", "accuracy"), "ensemble_greedy": ("macro_f1",)}
 
 
+def retrained(report: Mapping[str, Any]) -> Iterator[Finding]:
+    """Candidates that are better than the winner on validation, once all are retrained."""
+    objective = report["study"]["objective"][0]
+    for place, compared in enumerate((report["choices"] or {}).get("retrained", [])):
+        gap = compared["metrics"].get(objective)
+        if gap is None or supported(compared, objective) >= 0:
+            continue
+        said = f"{gap['mean']:+.3f} {interval(gap['interval'])}"
+        text = (
+            f"Retrained, {compared['second']} is better on validation (n = {compared['n']:,}) than the winner "
+            f"{compared['first']}, which the search ranked first: {metric_words(objective)} of the winner less its own "
+            f"{said}. Preferring it for that peeks at no sealed set."
+        )
+        yield say(text, f"choices.retrained.{place}.metrics.{objective}")
+
+
 def comparisons(report: Mapping[str, Any]) -> Iterator[Finding]:
     """Winner against runner-up and baseline, by accuracy and macro-F1."""
     for name, scored in report["evaluation"].items():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from facex_tune import classifier, metrics
-from facex_tune.evidence import calibration, choices, compare, records
+from facex_tune.evidence import calibration, choices, compare, insights_said, records
 
 from .conftest import RunMaker
 from .test_evaluate import _evaluated
@@ -90,6 +90,7 @@ def test_the_augmentation_is_chosen_on_validation_before_a_test_set_is_opened(
     assert list(said["tta"]["values"]) == ["none", "flip", "ten_crop"]
     assert scored["tta"] == said["tta"]["chosen"] == choices.best_of(said["tta"]["values"], "macro_f1")
     assert said["n"] == 42
+    assert [(each["first"], each["second"], each["n"]) for each in said["retrained"]] == [("t0001", "t0000", 42)]
     assert set(scored["variants"]) >= {"temperature", "ensemble_seeds"}
     assert scored["variants"]["temperature"]["difference"]["metrics"]["accuracy"]["mean"] == 0
     assert [each["role"] for each in scored["comparisons"]] == ["baseline"]  # trial 0, the first that was tried
@@ -152,3 +153,19 @@ def test_galleries_hold_what_their_name_says() -> None:
     assert (np.diff(surest) <= 0).all()
     assert surest[0] == found_NC.max(axis=1)[~right_N].max()
     assert [len(rows) for rows in kinds.values()] == [20, 10, 10, 10]
+
+
+def test_a_candidate_that_overtakes_the_winner_once_retrained_is_told() -> None:
+    """Of two seeds each: t0007 answers 60 % rightly, t0002 80 %, t0004 as many as the winner."""
+    rng = np.random.default_rng(2)
+    shares = {"t0007-s0": 0.6, "t0007-s1": 0.6, "t0002-s0": 0.8, "t0002-s1": 0.8, "t0004-s0": 0.6, "t0004-s1": 0.6}
+    probabilities_MNC = np.concatenate([answers(rng.random(600) < share) for share in shares.values()])
+    labels_N, groups_N = np.zeros(600, np.int64), np.arange(600)
+    found = choices.against_winner(probabilities_MNC, labels_N, groups_N, list(shares), SEED)
+    assert [(each["first"], each["second"]) for each in found] == [("t0007", "t0002"), ("t0007", "t0004")]
+    report = {"study": {"objective": ["accuracy"]}, "choices": {"retrained": found}}
+    (said,) = insights_said.retrained(report)
+    assert said["text"].startswith("Retrained, t0002 is better on validation (n = 600) than the winner t0007")
+    assert said["evidence"] == "choices.retrained.0.metrics.accuracy"
+    assert not list(insights_said.retrained({**report, "choices": None})), "nothing was evaluated yet"
+    assert not list(insights_said.retrained({**report, "choices": {}})), "of a run that was evaluated before this was"
