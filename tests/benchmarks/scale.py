@@ -20,6 +20,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from facex_tune.search import scheduler as schedulers
 from facex_tune.search.referee import Referee
 from facex_tune.search.samplers import distribution
 from facex_tune.search.searcher import Searcher
-from facex_tune.space import Config
+from facex_tune.space import Config, Space
 from facex_tune.store import Run
 from facex_tune.study import Study
 
@@ -194,16 +195,23 @@ def _told(who: str, trials: int, seconds: float) -> None:
     print(f"{who}: {trials} one-second trials on {SLOTS} slots in {seconds:.1f} s: {1e3 * over:.0f} ms more a trial")
 
 
+@dataclass(frozen=True)
+class _Suggesting:
+    """The space as `OptunaSearch` wants it; no local function, since Tune pickles the searcher every few seconds."""
+
+    space: Space
+
+    def __call__(self, trial: Any) -> dict[str, Any]:
+        return {"config": self.space.draw(lambda name, knob: trial._suggest(name, distribution(knob)))}
+
+
 def _stock(trials: int) -> float:
     from ray import tune
     from ray.tune.schedulers import AsyncHyperBandScheduler
     from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.optuna import OptunaSearch
 
-    study = studied(trials, 1)
-
-    def space(trial: Any) -> dict[str, Any]:
-        return {"config": study.space.draw(lambda name, knob: trial._suggest(name, distribution(knob)))}
+    space = _Suggesting(studied(trials, 1).space)
 
     class Sleeps(tune.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
