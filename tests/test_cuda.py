@@ -1,4 +1,6 @@
-"""What only a GPU can show: no batch waits for the host, memory runs out for real, one seed tells one story."""
+"""What only a GPU can show: no batch waits for the host, memory runs out for real, a resumed
+training goes on.
+"""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from facex_tune import screen as screens
 from facex_tune import study
 from facex_tune.board import Board, Rung
+from facex_tune.history import STOPPED, History, Trial
 from facex_tune.plan import Plan
 from facex_tune.progress import HEARTBEAT_S, ONE_LINE_S, Past, View
 from facex_tune.screen import screen
@@ -277,6 +278,22 @@ def test_the_cut_is_the_one_that_the_scheduler_makes() -> None:
             assert goes_on == (number not in cuts or value <= cuts[number])
             if not goes_on:
                 break
+
+
+def test_a_resumed_board_counts_who_went_on_from_a_rung() -> None:
+    """Ten trials came to the first rung and five of them went on, the later ones by number."""
+    fidelity = {"min_epochs": 1, "max_epochs": 9}
+    parsed = study.parse({"version": 1, "name": "x", "data": "synthetic", "fidelity": fidelity})
+    history = History()
+    for number in range(10):
+        lasted = 2 if number >= 5 else 1
+        epochs = {each: {"macro_f1": 0.1 + 0.01 * number} for each in range(1, lasted + 1)}
+        history.trials[number] = Trial(number, {}, "sampler", state=STOPPED, epochs=epochs)
+    board = Board.of(parsed, history)
+    board.see(epoch(10, 1, 0.185))  # eleven came: six may go on
+    assert board.rungs[0] == Rung(epoch=1, seen=11, cut=pytest.approx(0.17)), "four places"
+    board.see(epoch(11, 1, 0.185))
+    assert board.rungs[0].cut == pytest.approx(0.19), "six of six went on: the best alone"
 
 
 def test_the_plan_of_a_study_knows_its_rungs_and_bounds() -> None:

@@ -68,7 +68,7 @@ class Asha(_Comparing):
 
     One rule is added. The paper's trials come in any order; a sampler's become better and better, so that most of them
     pass a rung whose early members were drawn at random, and the budget goes into trials at full length. Where half as
-    many again as 1/reduction have gone on from a rung, only one that is better than all before it does.
+    many again as 1/reduction have gone on from a rung, only one that none before it has beaten does.
 
     Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020.
 
