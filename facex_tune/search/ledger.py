@@ -109,6 +109,10 @@ class Ledger:
         """A trial ended, one way or another."""
         self._states[number] = state
 
+    def running(self) -> int:
+        """How many trials have not ended."""
+        return self._states.count(RUNNING)
+
     def probable_NC(self) -> Floats:
         """What each trial would come to at the deepest fidelity that any trial has reached, by metric.
 

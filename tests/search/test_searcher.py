@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optuna.samplers import TPESampler
 
 from facex_tune.history import FAILED, FINISHED, STOPPED, Trial
+from facex_tune.search import samplers
 from facex_tune.search.searcher import Searcher
 from facex_tune.space import Config
 from facex_tune.study import Study
@@ -133,6 +135,32 @@ def test_what_a_study_starts_with_comes_first_and_once() -> None:
         assert trials[0]["config"]["train.lr"] == 0.05
         assert trials[0]["config"]["augment"] == "flip_shift"
         assert play(study, log[:1], 3, ahead=ahead) == log
+
+
+def test_knobs_are_modelled_together_until_many_trials_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    joint: list[bool] = []
+
+    class Spied(TPESampler):
+        def __init__(self, *, multivariate: bool, **settings: Any) -> None:
+            joint.append(multivariate)
+            super().__init__(multivariate=multivariate, **settings)
+
+    monkeypatch.setattr(samplers, "TPESampler", Spied)
+    searcher = Searcher(tiny_study(space=CONDITIONAL))
+    started = [searcher.ask() for _ in range(25)]
+    assert joint == [True] * 24 + [False]
+    for number, config, source in started[:10]:
+        searcher.tell(Trial(number, config, source, state=FAILED))
+    searcher.ask()
+    assert joint[25:] == [True]
+
+
+def test_many_at_once_are_searched_and_replayed() -> None:
+    study = tiny_study(space=CONDITIONAL)
+    whole = play(study, [], 60, slots=40, ahead=True)
+    starts = [at for at, event in enumerate(whole) if event["type"] == "trial_started"]
+    assert play(study, whole[: starts[50] + 1], 60, slots=40, ahead=True) == whole
+    assert all(study.space.complete(config) == config for config in configs(whole))
 
 
 def test_qmc_covers_every_choice_evenly() -> None:
