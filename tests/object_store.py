@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import socket
 import subprocess
@@ -172,8 +173,9 @@ class FaultyProxy:
         headers = _kept(request.headers)
         if self.ignores_conditions:
             headers = {name: value for name, value in headers.items() if name.lower() != "if-none-match"}
+        content = io.BytesIO(body) if body else None  # aiohttp warns of a large one as bytes
         async with self._session.request(
-            request.method, url, headers=headers, data=body, allow_redirects=False
+            request.method, url, headers=headers, data=content, allow_redirects=False
         ) as answer:
             return answer.status, answer.headers, await answer.read()
 
