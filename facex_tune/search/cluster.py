@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from facex_tune.errors import InputError
 from facex_tune.study import Resources
 
-_QUIET = {
+_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our log is the record, not Tune's copies
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune would end with exit code 0 and part of the trials
     "TUNE_RESULT_BUFFER_LENGTH": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nothing is ever restored from Tune's own state
     "TUNE_WARN_THRESHOLD_S": "60",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # our search says how many; Tune's 1 would fill slots one after another
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a lost worker goes to our log, in one line
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default; unset, Ray warns of it
     "RAY_DEDUP_LOGS": "1",
@@ -34,7 +35,7 @@ def connected(address: str | None) -> Iterator[None]:
     Raises:
         InputError: the cluster does not answer.
     """
-    for name, value in _QUIET.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray
 

@@ -111,6 +111,13 @@ class Referee:
         if self.trials[number].state == RUNNING:
             self._end(self.trials[number], FAILED, reason=reason, detail=detail)
 
+    def call_off(self, number: int) -> bool:
+        """Ends a trial that waits for a worker, where a budget is used up; whether it did."""
+        if self.trials[number].state != RUNNING or self.over() in ("", "trials"):
+            return False
+        self._end_by_budget(self.trials[number])
+        return True
+
     def lose_worker(self, number: int, why: str) -> int:
         """Takes in that a trial's worker was lost; how many more it may lose in this epoch. Below 0 it has failed."""
         trial = self.trials[number]
@@ -156,8 +163,7 @@ class Referee:
     def _give_up_waiting(self) -> None:
         """A budget that is used up also ends what an earlier driver left unfinished."""
         while self._waiting:
-            trial = self.trials[self._waiting.popleft()]
-            self._end(trial, STOPPED, epoch=trial.last_epoch, reason=f"budget: {self.over()}")
+            self._end_by_budget(self.trials[self._waiting.popleft()])
 
     def _epoch(self, trial: Trial, report: Report) -> None:
         epoch = report["epoch"]
@@ -183,8 +189,11 @@ class Referee:
         elif not self.scheduler.goes_on(trial.number, trial.last_epoch, self._value(trial)):
             self._end(trial, STOPPED, epoch=trial.last_epoch, reason="rung")
         elif self.over() not in ("", "trials"):
-            self._end(trial, STOPPED, epoch=trial.last_epoch, reason=f"budget: {self.over()}")
+            self._end_by_budget(trial)
         return trial.state == RUNNING
+
+    def _end_by_budget(self, trial: Trial) -> None:
+        self._end(trial, STOPPED, epoch=trial.last_epoch, reason=f"budget: {self.over()}")
 
     def _end(self, trial: Trial, state: str, **fields: Any) -> None:
         event = {FINISHED: "trial_finished", STOPPED: "trial_stopped", FAILED: "trial_failed"}[state]

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
@@ -68,6 +70,7 @@ def _fit(referee: Referee, context: Context, shared: node.Shared, free: Callable
             name=context.run,
             storage_path=scratch,
             verbose=0,
+            callbacks=[_Silence()],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=WORKER_LOSSES),
         ),
@@ -78,6 +81,19 @@ def _fit(referee: Referee, context: Context, shared: node.Shared, free: Callable
 def _trial_name(trial: Any) -> str:
     """The name that a person finds in Ray's own views."""
     return f"t{trial.config['trial']:04d}-{trial.config['job']['config']['model']}"
+
+
+class _Silence(TrialProgressCallback):
+    """Tune prints a line for a trial that ends before it has begun, however quiet it is told to be."""
+
+    def on_trial_result(self, *_: Any, **__: Any) -> None:
+        """Our live view tells it."""
+
+    def on_trial_error(self, *_: Any, **__: Any) -> None:
+        """See `on_trial_result`."""
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        """See `on_trial_result`."""
 
 
 class _Forgotten:
@@ -117,7 +133,7 @@ class _Suggestions(_Forgotten, TuneSearcher):
 
 
 class _Decisions(_Forgotten, FIFOScheduler):
-    """Asks the referee after each epoch."""
+    """Asks the referee after each epoch; and, once the budget is used up, spares those that have not begun."""
 
     def __init__(self, referee: Referee) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -125,7 +141,11 @@ class _Decisions(_Forgotten, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         with _held(self._referee):
-            if self._referee.take(trial.config["trial"], json.loads(result["report"])):
+            goes_on = self._referee.take(trial.config["trial"], json.loads(result["report"]))
+            for other in [each for each in tune_controller.get_live_trials() if each.status == Trial.PENDING]:
+                if self._referee.call_off(other.config["trial"]):
+                    tune_controller.stop_trial(other)
+            if goes_on:
                 return str(TrialScheduler.CONTINUE)
         return str(TrialScheduler.STOP)
 

@@ -177,9 +177,9 @@ def through_tune(trials: int) -> None:
 
     import ray
 
-    from facex_tune.search.cluster import _QUIET
+    from facex_tune.search.cluster import _SETTINGS
 
-    for name, value in _QUIET.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     logging.disable(logging.WARNING)
     ray.init(address="local", num_cpus=SLOTS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -192,7 +192,10 @@ def through_tune(trials: int) -> None:
 
 def _told(who: str, trials: int, seconds: float) -> None:
     over = seconds * SLOTS / trials - 1
-    print(f"{who}: {trials} one-second trials on {SLOTS} slots in {seconds:.1f} s: {1e3 * over:.0f} ms more a trial")
+    print(
+        f"{who}: {trials} one-second trials on {SLOTS} slots in {seconds:.1f} s: {1e3 * over:.0f} ms more a trial",
+        flush=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,7 @@ def _ours(trials: int) -> float:
     from facex_tune.search import search
 
     class Sleeps(tune.Trainable):
-        def setup(self, config: dict[str, Any], context: Any) -> None:
+        def setup(self, config: dict[str, Any], context: Any, shared: Any) -> None:
             self.config = config
 
         def step(self) -> dict[str, Any]:
@@ -261,8 +264,8 @@ def _ours(trials: int) -> float:
     search.FaceTrial = Sleeps  # type: ignore[misc, assignment]
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder), "scale", studied(trials, 1), data={}, environment={})
-        context = search.Context(folder, "scale", {}, folder, 1, "cpu", ())
         with run.log() as log:
+            context = search.Context(folder, "scale", {}, folder, 1, "cpu", (), log.fence)
             start = time.perf_counter()
             search.search(run, log, context)
             return time.perf_counter() - start
