@@ -178,7 +178,7 @@ class Nsga2(_Optuna):
 
     view = View(forgets=False, running=False)  # a population must not change while its children are made
 
-    def _sampler(self, seed: int, running: int = 0) -> BaseSampler:
+    def _sampler(self, seed: int, running: int) -> BaseSampler:
         return NSGAIISampler(seed=seed, population_size=POPULATION)
 
     def _related(self, sampler: BaseSampler, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
@@ -189,7 +189,7 @@ class Nsga2(_Optuna):
         for name, knob in self.space.knobs():
             if name in self.flat and name not in entry.params:
                 entry.params[name], entry.distributions[name] = knob.default, self.flat[name]
-        sampler, trial = self._sampler(0), starting(entry.number)
+        sampler, trial = self._sampler(0, running=0), starting(entry.number)
         assert isinstance(sampler, NSGAIISampler)
         self._storage.trials = [*ledger.shown()[: entry.number], trial]
         study = self._study()

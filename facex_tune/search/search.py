@@ -133,7 +133,7 @@ class _Suggestions(_Forgotten, TuneSearcher):
 
 
 class _Decisions(_Forgotten, FIFOScheduler):
-    """Asks the referee after each epoch; and, once the budget is used up, spares those that have not begun."""
+    """Asks the referee after each epoch; and, once a budget is used up, ends the trials that wait for a worker."""
 
     def __init__(self, referee: Referee) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

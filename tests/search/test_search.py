@@ -29,7 +29,7 @@ def four_slots(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("four_slots")
-def test_slots_fill_at_once_and_a_budget_that_is_used_up_spares_who_still_waits(
+def test_slots_fill_at_once_and_a_budget_that_is_used_up_ends_who_still_waits(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Six trials are wanted where four fit, as on a cluster that others use too; the time is up with the first epoch
