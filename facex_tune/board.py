@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, badness, keeps, pareto_front
 from facex_tune.plan import Plan
+from facex_tune.search.asked import Progress
 from facex_tune.search.scheduler import cut
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Board:
     stage: str = ""
     rows: dict[int, Row] = field(default_factory=dict)
     models: dict[tuple[int, int], ModelRow] = field(default_factory=dict)
+    factors: Progress = field(default_factory=Progress)
+    stage_budget_s: float | None = None  # of this session, where a stage has one of its own
     opened: list[str] = field(default_factory=list)
     recovered: Counter[str] = field(default_factory=Counter)  # what befell trials and models that went on, by reason
     notes: deque[str] = field(default_factory=lambda: deque(maxlen=NOTES))
@@ -88,9 +91,9 @@ class Board:
     _cuts: dict[int, float] = field(default_factory=dict)  # of each rung, larger is better
 
     @classmethod
-    def of(cls, study: Study, history: History) -> Board:
-        """The board of a run that has come this far already."""
-        board = cls(Plan.of(study))
+    def of(cls, study: Study, history: History, factors: Progress | None = None) -> Board:
+        """The board of a run, and of its factor study, that have come this far already."""
+        board = cls(Plan.of(study), factors=factors or Progress())
         for number, trial in history.trials.items():
             for epoch in sorted(trial.epochs):
                 board._epoch(number, epoch, trial.epochs[epoch])
@@ -108,6 +111,7 @@ class Board:
         handler = _HANDLERS.get(event["type"])
         if handler is not None:
             handler(self, event)
+        self.factors.see(event)
 
     def row(self, number: int) -> Row:
         """A trial's row, made where it is first mentioned."""
@@ -166,6 +170,9 @@ class Board:
         """Training images that all running trials, or models, take in together, at the pace of their last epochs."""
         if self.stage == "retrain":
             return sum(row.images_per_second for row in self.models.values() if not row.done)
+        if self.stage == "factors":
+            running = self.factors.running.values()
+            return sum(float(event.get("metrics", {}).get("images_per_second", 0.0)) for event in running)
         return sum(row.metrics.get("images_per_second", 0.0) for row in self.running)
 
     @property
@@ -206,7 +213,7 @@ class Board:
         if self.stage == "retrain" and self.plan.models:
             epochs = sum(self.plan.model_epochs if row.done else row.epoch for row in self.models.values())
             return min(1.0, epochs / (self.plan.models * self.plan.model_epochs))
-        return None
+        return self.factors.share_done if self.stage == "factors" else None
 
     def slowest_s(self) -> float:
         """Seconds that the slowest model in training still needs at its own pace; 0 where none is in training."""
@@ -224,8 +231,9 @@ class Board:
 
 
 def _stage_started(board: Board, event: Mapping[str, Any]) -> None:
-    board.stage = event["stage"]
+    board.stage, board.stage_budget_s = event["stage"], event.get("budget_s")
     board.notes.clear()  # remarks on what is over
+    board.factors.running.clear()
 
 
 def _trial_started(board: Board, event: Mapping[str, Any]) -> None:
@@ -243,6 +251,10 @@ def _trial_ended(state: str) -> Callable[[Board, Mapping[str, Any]], None]:
         row.state, row.reason = state, event.get("reason", "")
 
     return handle
+
+
+def _model_started(board: Board, event: Mapping[str, Any]) -> None:
+    board.models.setdefault((event["candidate"], event["seed"]), ModelRow())
 
 
 def _model_epoch(board: Board, event: Mapping[str, Any]) -> None:
@@ -278,10 +290,12 @@ _HANDLERS: dict[str, Callable[[Board, Mapping[str, Any]], None]] = {
     "trial_finished": _trial_ended(FINISHED),
     "trial_stopped": _trial_ended(STOPPED),
     "trial_failed": _trial_ended(FAILED),
+    "model_started": _model_started,
     "model_epoch": _model_epoch,
     "model_finished": _model_finished,
     "trial_recovered": _recovered,
     "model_recovered": _recovered,
+    "factor_recovered": _recovered,
     "test_opened": _test_opened,
     "note": _note,
 }

@@ -261,8 +261,17 @@ def resume(
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that was interrupted or killed; unfinished trials go on from their last checkpoint."""
-    _work(_open(storage, run), ALL_STAGES, _options(storage, data, device, parts, address), as_json)
+    """Go on with a run that was interrupted or killed, or with its factor study; what is unfinished goes on from its
+    last checkpoint.
+    """
+    from facex_tune.search.asked import Asked
+
+    found = _open(storage, run)
+    options, asked = _options(storage, data, device, parts, address), Asked.interrupted(found.events())
+    if asked is None:
+        _work(found, ALL_STAGES, options, as_json)
+    else:
+        _work(found, [*ALL_STAGES[:-1], "factors", ALL_STAGES[-1]], replace(options, factors=asked), as_json)
 
 
 @app.command(
@@ -670,10 +679,12 @@ def _work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> N
     from facex_tune import pipeline, run_tables, runs
     from facex_tune.board import Board
     from facex_tune.progress import Past, View
+    from facex_tune.search.asked import Progress
 
     _outcome.run_folder = run.folder
     history = run.history()
-    with View(Board.of(run.study, history), Past(history.search_seconds)) as view:
+    board = Board.of(run.study, history, Progress.of(run.events()) if "factors" in stages else None)
+    with View(board, Past(history.search_seconds)) as view:
         pipeline.execute(run, stages, options, [view])
     if as_json:
         _print_json(runs.of_run(run))

@@ -21,10 +21,26 @@ def line(board: Board, event: Mapping[str, Any], stage_s: float = 0.0) -> str:
     """
     if event["type"] == "stage_finished":
         ended_by = f" (ended by its budget: {event['reason']})" if event.get("reason") else ""
+        if event["stage"] == "factors" and ended_by:
+            ended_by += "; the same command goes on"
         how = f": {ends(board)}" if event["stage"] == "search" and board.ends else ""
         return f"{event['stage']}: done in {clock(stage_s)}{ended_by}{how}"
     writer = _LINES.get(event["type"])
     return writer(board, event) if writer is not None else ""
+
+
+def _started_line(board: Board, event: Mapping[str, Any]) -> str:
+    factors = board.factors
+    if event["stage"] != "factors" or not factors.total:
+        return f"{event['stage']}: started"
+    size = f"{len(factors.cells)} configurations × {_times(factors.seeds, 'seed')} × {_times(factors.epochs, 'epoch')}"
+    left = f"{factors.total - factors.ended} of {factors.total} runs left"
+    within = f", within {clock(board.stage_budget_s)}" if board.stage_budget_s is not None else ""
+    return f"factors: started: {size}, {left}{within}"
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _trial_line(board: Board, event: Mapping[str, Any]) -> str:
@@ -50,14 +66,37 @@ def _model_line(board: Board, event: Mapping[str, Any]) -> str:
     return f"{name} finished {board.plan.objective} {value} | {board.models_done}/{board.plan.models} models"
 
 
+def _cell(event: Mapping[str, Any]) -> str:
+    return f"{event['cell']} seed {event['seed']}"
+
+
+def _factor_line(board: Board, event: Mapping[str, Any]) -> str:
+    """What a run of the factor study came to, beside the reference with the same seed."""
+    factors, objective = board.factors, board.plan.objective
+    reference = factors.values("reference", objective).get(event["seed"])
+    beside = "" if event["cell"] == "reference" or reference is None else f" (reference {metric(reference)})"
+    value = metric(board.objective(event["metrics"]))
+    return f"{_cell(event)} {objective} {value}{beside} | {factors.ended}/{factors.total} runs"
+
+
+def _factor_failed_line(board: Board, event: Mapping[str, Any]) -> str:
+    why = _with_detail(event["reason"], event.get("detail"))
+    return f"{_cell(event)} failed ({why}) | {board.factors.ended}/{board.factors.total} runs"
+
+
 def _chosen_line(board: Board, event: Mapping[str, Any]) -> str:
     at_search = f"rank {event['rank']}, {metric(event['value'])} at search time"
     return f"t{event['trial']:04d} chosen for retraining ({at_search})"
 
 
 def _recovered_line(board: Board, event: Mapping[str, Any]) -> str:
-    """What a guard did for a trial or a model that goes on."""
-    who = f"t{event['trial']:04d}" if "trial" in event else f"model t{event['candidate']:04d} seed {event['seed']}"
+    """What a guard did for a trial, a model or a run of the factor study that goes on."""
+    if "trial" in event:
+        who = f"t{event['trial']:04d}"
+    elif "cell" in event:
+        who = _cell(event)
+    else:
+        who = f"model t{event['candidate']:04d} seed {event['seed']}"
     return f"{who} goes on after {_with_detail(event['reason'], event.get('detail'))}"
 
 
@@ -69,12 +108,15 @@ def _learned_line(board: Board, event: Mapping[str, Any]) -> str:
 
 
 _LINES: dict[str, Callable[[Board, Mapping[str, Any]], str]] = {
-    "stage_started": lambda board, event: f"{event['stage']}: started",
+    "stage_started": _started_line,
     "trial_finished": _trial_line,
     "trial_stopped": _trial_line,
     "trial_failed": _trial_line,
     "trial_recovered": _recovered_line,
     "model_recovered": _recovered_line,
+    "factor_finished": _factor_line,
+    "factor_failed": _factor_failed_line,
+    "factor_recovered": _recovered_line,
     "learned": _learned_line,
     "candidate_chosen": _chosen_line,
     "model_finished": _model_line,

@@ -24,6 +24,7 @@ from facex_tune.store import Event, Log, Run
 from facex_tune.study import Study
 
 if TYPE_CHECKING:
+    from facex_tune.history import History
     from facex_tune.search.asked import Asked
     from facex_tune.search.worker import Context
 
@@ -86,7 +87,7 @@ def _face_counts(study: Study, options: Options) -> dict[str, int]:
 
 def execute(run: Run, stages: Sequence[str], options: Options, listeners: Sequence[Callable[[Event], None]]) -> None:
     """Does the stages, one after another; those that the log says are finished are left alone when several are asked
-    for.
+    for, except the factor study, whose budget may have ended it, and the report of it.
 
     Raises:
         InputError: something the user can mend stands in the way.
@@ -116,11 +117,16 @@ def _execute(run: Run, stages: Sequence[str], options: Options, log: Log, ray: c
     if not log.is_fenced:
         log.tell("note", text=f"{run.storage}: this store itself keeps no second writer out; start none")
     _same_data(run, options)
-    asked_again = len(stages) == 1 or "factors" in stages  # whose budget may have ended it before
-    left = [stage for stage in stages if asked_again or history.stages.get(stage) != "finished"]
+    left = stages_left(stages, history)
     _with_ray([stage for stage in left if stage in NEED_RAY], run, log, options, ray)
     ray.close()
     _without_ray([stage for stage in left if stage not in NEED_RAY], run, log, options)
+
+
+def stages_left(stages: Sequence[str], history: History) -> list[str]:
+    """Those to do: a single one is asked for again, and so is the factor study, with the report that shows it."""
+    again = stages if len(stages) == 1 else ("factors", "report") if "factors" in stages else ()
+    return [stage for stage in stages if stage in again or history.stages.get(stage) != "finished"]
 
 
 def _log_interrupted(log: Log, interrupted: Interrupted) -> None:

@@ -24,14 +24,15 @@ from rich.text import Text
 
 from facex_tune.board import Board
 from facex_tune.lines import line
-from facex_tune.screen import headline, screen
+from facex_tune.screen import headline, screen, under_way
 from facex_tune.tables import metric
 
 HEARTBEAT_S = 30.0  # the longest silence without a terminal, at first
 HEARTBEAT_SHARE, HEARTBEAT_MAX_S = 0.05, 600.0  # later a share of the time that has passed, so that logs stay short
 ONE_LINE_S = 2.0  # between two renewals of a notebook's line
 ONE_LINE_WIDTH = 110  # columns
-_ON_BOARD = ("trial_finished", "trial_stopped", "note")  # in a terminal these need no line of their own
+# In a terminal these need no line of their own.
+_ON_BOARD = ("trial_finished", "trial_stopped", "factor_finished", "note")
 _TELLING = 0.05  # below this share of a stage its pace says little about the rest
 
 
@@ -146,10 +147,17 @@ class View:
         return self._searched_s + (self._now() - self._stage_began_s if self._board.stage == "search" else 0.0)
 
     def _remaining_s(self) -> float | None:
-        """Seconds to go in this stage at its pace so far in this session, and not less than its slowest model needs;
-        None while that would be a guess.
+        """Seconds to go in this stage at its pace so far in this session, and not less than its slowest model needs,
+        or until its own budget ends it; None while that would be a guess.
         """
         stage_s = self._now() - self._stage_began_s
+        paced_s, budget_s = self._paced_s(stage_s), self._board.stage_budget_s
+        if budget_s is None:
+            return paced_s
+        rest_s = max(0.0, budget_s - stage_s)
+        return rest_s if paced_s is None else min(rest_s, paced_s)
+
+    def _paced_s(self, stage_s: float) -> float | None:
         share = self._board.share_done(self._searched_s + stage_s)
         if share is None or share >= 1 or share - self._share_before < _TELLING:
             return None
@@ -160,14 +168,8 @@ class View:
         return min(HEARTBEAT_MAX_S, max(HEARTBEAT_S, HEARTBEAT_SHARE * (self._now() - self._began_s)))
 
     def _heartbeat(self) -> str:
-        rows = [f"{row.label} epoch {row.epoch}/{self._board.plan.max_epochs}" for row in self._board.running]
-        models = [
-            f"t{candidate:04d} seed {seed} epoch {row.epoch}/{self._board.plan.model_epochs}"
-            for (candidate, seed), row in sorted(self._board.models.items())
-            if not row.done
-        ]
-        running = models if self._board.stage == "retrain" else rows
-        return f"{self._headline()} | running: {', '.join(running) or 'nothing yet'}"
+        running = ", ".join(under_way(self._board))
+        return f"{self._headline()} | running: {running}" if running else self._headline()
 
     def _renew(self, one_line: _OneLine) -> None:
         if self._now() - self._said_s < ONE_LINE_S:

@@ -15,6 +15,7 @@ from facex_tune.tables import clock, compact, metric, plain, sparkline
 
 TALL = 40  # rows of a terminal that has room for more trials
 TOP, RUNNING_SHOWN = {False: 5, True: 10}, {False: 6, True: 16}
+TOP_CELLS = {False: 8, True: 20}
 _TOLD = {"rung": "at a rung", "time": "by time", "gpu_hours": "by GPU-hours", "target": "by the target"}
 
 
@@ -25,12 +26,26 @@ def headline(board: Board, elapsed_s: float, remaining_s: float | None) -> str:
         parts.append(f"{board.ended}{f'/{board.plan.trials}' if board.plan.trials else ''} trials")
     if board.stage == "retrain":
         parts.append(f"{board.models_done}/{board.plan.models} models")
+    if board.stage == "factors" and board.factors.total:
+        parts.append(f"{board.factors.ended}/{board.factors.total} runs")
     parts.append(f"elapsed {clock(elapsed_s)}")
     if remaining_s is not None:
         parts.append(f"about {clock(remaining_s)} left")
     if board.images_per_second:
         parts.append(f"{board.images_per_second:,.0f} images/s")
     return " | ".join(parts)
+
+
+def under_way(board: Board) -> list[str]:
+    """What runs now in this stage and how far it has come: ``t0003 epoch 4/9``; empty where nobody has told."""
+    plan, factors = board.plan, board.factors
+    if board.stage == "retrain":
+        training = {run: row.epoch for run, row in sorted(board.models.items()) if not row.done}
+        return [f"t{trial:04d} seed {seed} epoch {n}/{plan.model_epochs}" for (trial, seed), n in training.items()]
+    if board.stage == "factors":
+        said = {run: event.get("epoch", 0) for run, event in factors.running.items()}
+        return [f"{cell} seed {seed} epoch {n}/{factors.epochs}" for (cell, seed), n in said.items()]
+    return [f"{row.label} epoch {row.epoch}/{plan.max_epochs}" for row in board.running]
 
 
 def budget(board: Board, searched_s: float) -> str:
@@ -75,10 +90,12 @@ def screen(
         height: the terminal's, in rows.
     """
     parts: list[RenderableType] = [Text(headline, "bold", no_wrap=True, overflow="ellipsis")]
-    if board.stage in ("search", "retrain"):
+    if board.stage in ("search", "retrain", "factors"):
         parts += _figures(board, searched_s)
     if board.stage == "search" and board.rows:
         parts.append(_trials_table(board, ascii_only, tall=height >= TALL))
+    elif board.stage == "factors" and board.factors.total:
+        parts.append(_cells_table(board, tall=height >= TALL))
     elif board.models:
         parts.append(_models_table(board, ascii_only))
     if board.opened and board.stage == "evaluate":
@@ -138,6 +155,24 @@ def _models_table(board: Board, ascii_only: bool) -> Table:
         line = sparkline(row.values, *scale, ascii_only=ascii_only)
         name = f"t{candidate:04d} seed {seed}"
         table.add_row(name, epoch, metric(row.value), line, style="green" if row.done else "")
+    return table
+
+
+def _cells_table(board: Board, *, tall: bool) -> Table:
+    """The reference, the configurations measured last, and those in training, each beside the reference."""
+    factors, objective = board.factors, board.plan.objective
+    table = plain("changed", ">seeds", ">epoch", f">{objective}", ">against reference")
+    ended = list(dict.fromkeys(cell for cell, _ in factors.finished))
+    training = list(dict.fromkeys(cell for cell, _ in factors.running))
+    shown = [cell for cell in ended if cell != "reference" and cell not in training][-TOP_CELLS[tall] :]
+    for cell in dict.fromkeys(["reference", *shown, *training]):
+        values = factors.values(cell, objective).values()
+        mean = sum(values) / len(values) if values else math.nan
+        gain = factors.gain(cell, objective)
+        epochs = [str(event.get("epoch", 0)) for (name, _), event in factors.running.items() if name == cell]
+        against = "" if cell == "reference" or math.isnan(gain) else f"{gain:+.3f}"
+        at = f"{', '.join(epochs)}/{factors.epochs}" if epochs else ""
+        table.add_row(cell, f"{len(values)}/{factors.seeds}", at, metric(mean), against, style="dim" if epochs else "")
     return table
 
 

@@ -377,6 +377,97 @@ def test_the_screen_shows_final_models_in_training() -> None:
     assert last.split()[:5] == ["t0003", "seed", "1", "5/8", "0.500"]
 
 
+def test_final_models_run_before_their_first_epoch_ends() -> None:
+    events = [RETRAIN, {"type": "model_started", "candidate": 3, "seed": 1}]
+    assert screens.under_way(board_after(events)) == ["t0003 seed 1 epoch 0/8"]
+
+
+# The factor study
+
+
+def planned(cells: int = 3, seeds: int = 2, epochs: int = 4) -> dict[str, Any]:
+    names = ["reference", *(f"train.lr=0.{number}" for number in range(1, cells))]
+    said = [{"name": name, "config": {}, "changed": {}, "knobs_from": {}, "factorial": False} for name in names]
+    return {"type": "factors_planned", "reference": 0, "seeds": seeds, "epochs": epochs, "cells": said}
+
+
+def cell(kind: str, name: str, seed: int, **fields: Any) -> dict[str, Any]:
+    return {"type": f"factor_{kind}", "cell": name, "seed": seed, **fields}
+
+
+def measured(name: str, seed: int, value: float) -> dict[str, Any]:
+    return cell("finished", name, seed, metrics={"macro_f1": value})
+
+
+def factor_epoch(name: str, seed: int, number: int) -> dict[str, Any]:
+    metrics = {"macro_f1": 0.1, "images_per_second": 100.0}
+    return cell("epoch", name, seed, epoch=number, metrics=metrics, seconds=1.0)
+
+
+FACTORS = {"type": "stage_started", "stage": "factors", "budget_s": 7200.0}
+FACTOR_STORY = [
+    planned(),
+    FACTORS,
+    *(cell("started", "reference", seed) for seed in range(2)),
+    measured("reference", 0, 0.5),
+    measured("reference", 1, 0.4),
+    cell("started", "train.lr=0.1", 0),
+    cell("recovered", "train.lr=0.1", 0, reason="worker_lost", detail="gone"),
+    measured("train.lr=0.1", 0, 0.55),
+    cell("started", "train.lr=0.1", 1),
+    cell("failed", "train.lr=0.1", 1, reason="diverged", detail="loss is nan"),
+    cell("started", "train.lr=0.2", 0),
+    factor_epoch("train.lr=0.2", 0, 1),
+    {"type": "stage_finished", "stage": "factors", "reason": "time, 2 runs left"},
+]
+
+
+def test_each_run_of_a_factor_study_is_told_beside_the_reference() -> None:
+    assert lines_of(FACTOR_STORY) == [
+        "factors: started: 3 configurations × 2 seeds × 4 epochs, 6 of 6 runs left, within 2h00m",
+        "reference seed 0 macro_f1 0.500 | 1/6 runs",
+        "reference seed 1 macro_f1 0.400 | 2/6 runs",
+        "train.lr=0.1 seed 0 goes on after worker_lost: gone",
+        "train.lr=0.1 seed 0 macro_f1 0.550 (reference 0.500) | 3/6 runs",
+        "train.lr=0.1 seed 1 failed (diverged: loss is nan) | 4/6 runs",
+        "factors: done in 12s (ended by its budget: time, 2 runs left); the same command goes on",
+    ]
+
+
+def test_a_factor_study_s_silence_ends_with_what_runs_and_what_is_left() -> None:
+    lines = lines_of(FACTOR_STORY[:4], step_s=HEARTBEAT_S)
+    assert lines[-1] == (
+        "factors | 0/6 runs | elapsed 2m00s | about 1h59m left | "
+        "running: reference seed 0 epoch 0/4, reference seed 1 epoch 0/4"
+    )
+
+
+def test_a_factor_study_s_time_left_is_its_budget_s_or_at_its_pace_whichever_is_less() -> None:
+    stream, now = io.StringIO(), Clock()
+    board = board_after([planned(), measured("reference", 0, 0.5)])  # before this session: it tells nothing of its pace
+    view = View(board, stream=stream, now=now)
+    view(FACTORS)
+    now.now_s += 60.0
+    view(measured("reference", 1, 0.5))
+    view(factor_epoch("train.lr=0.1", 0, 2))  # 1.5 runs in a minute, 2.5 + 1 to go
+    now.now_s += HEARTBEAT_S
+    view(cell("started", "train.lr=0.1", 1))
+    last = stream.getvalue().splitlines()[-1]
+    assert last.startswith("factors | 2/6 runs | elapsed 1m30s | about 3m30s left | 100 images/s | ")
+
+
+def test_the_screen_shows_each_configuration_against_the_reference_with_the_same_seeds() -> None:
+    text = text_of(board_after(FACTOR_STORY[:-1]))
+    rows = [line.split() for line in text.splitlines()]
+    assert rows[-4:] == [
+        ["changed", "seeds", "epoch", "macro_f1", "against", "reference"],
+        ["reference", "2/2", "0.450"],
+        ["train.lr=0.1", "1/2", "0.550", "+0.050"],
+        ["train.lr=0.2", "0/2", "1/4", "-"],
+    ]
+    assert "1 worker_lost" in text
+
+
 class Terminal(io.StringIO):
     """A stream that says it is a terminal."""
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from facex_tune.errors import InputError
 from facex_tune.search.factorial import Cell
+
+STAGE = "factors"
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,26 @@ class Asked:
     seeds: int | None = None
     epochs: int | None = None
     budget_s: float | None = None
+
+    @classmethod
+    def interrupted(cls, events: Iterable[Mapping[str, Any]]) -> Asked | None:
+        """What the study's last session had left of its budget when it last logged a run, where a signal or a crash
+        cut it short; None where it came to its end, or was never begun.
+        """
+        began = last = None
+        for event in events:
+            if event["type"] == "stage_started" and event["stage"] == STAGE:
+                began = last = event
+            elif event["type"] == "stage_finished" and event["stage"] == STAGE:
+                began = None
+            elif event["type"].startswith("factor_"):
+                last = event
+        if began is None or last is None:
+            return None
+        if "budget_s" not in began:
+            return cls()
+        ended, started = (datetime.fromisoformat(event["time_utc"]) for event in (last, began))
+        return cls(budget_s=max(0.0, began["budget_s"] - (ended - started).total_seconds()))
 
     @staticmethod
     def seconds(said: str | None) -> float | None:
@@ -44,35 +68,88 @@ class Asked:
 
 @dataclass
 class Progress:
-    """What the log says of the study: its plan, and what came of each (cell, seed)."""
+    """What the events say of the study: its plan, and what came of each run, which is a (cell, seed).
+
+    Attributes:
+        finished, failed: a run's metrics, or why it failed.
+        running: runs under way and what their last epoch told, as far as this process heard of them: no log has it.
+    """
 
     plan: dict[str, Any] | None = None
     finished: dict[tuple[str, int], dict[str, float]] = field(default_factory=dict)
     failed: dict[tuple[str, int], str] = field(default_factory=dict)
+    running: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, events: Iterable[Mapping[str, Any]]) -> Progress:
         progress = cls()
         for event in events:
-            if event["type"] == "factors_planned":
-                progress.plan = dict(event)
-            elif event["type"] == "factor_finished":
-                progress.finished[event["cell"], event["seed"]] = dict(event["metrics"])
-            elif event["type"] == "factor_failed":
-                progress.failed[event["cell"], event["seed"]] = event["reason"]
+            progress.see(event)
         return progress
+
+    def see(self, event: Mapping[str, Any]) -> None:
+        """Folds one event in; one that is not of the factor study changes nothing."""
+        kind = event["type"]
+        if kind == "factors_planned":
+            self.plan = dict(event)
+        elif kind in ("factor_started", "factor_epoch"):
+            self.running[event["cell"], event["seed"]] = dict(event)
+        elif kind in ("factor_finished", "factor_failed"):
+            run = event["cell"], event["seed"]
+            self.running.pop(run, None)
+            if kind == "factor_finished":
+                self.finished[run] = dict(event["metrics"])
+            else:
+                self.failed[run] = event["reason"]
 
     @property
     def cells(self) -> list[Cell]:
         return [Cell.from_data(each) for each in self.plan["cells"]] if self.plan else []
 
     @property
+    def seeds(self) -> int:
+        """Runs of each cell."""
+        return int(self.plan["seeds"]) if self.plan else 0
+
+    @property
+    def epochs(self) -> int:
+        """Of each run."""
+        return int(self.plan["epochs"]) if self.plan else 0
+
+    @property
+    def total(self) -> int:
+        """Runs that are planned."""
+        return len(self.plan["cells"]) * self.seeds if self.plan else 0
+
+    @property
+    def ended(self) -> int:
+        return len(self.finished) + len(self.failed)
+
+    @property
+    def share_done(self) -> float | None:
+        """Of all epochs, 0 to 1; None before there is a plan."""
+        if not self.total:
+            return None
+        begun = sum(int(event.get("epoch", 0)) for event in self.running.values())
+        return (self.ended * self.epochs + begun) / (self.total * self.epochs)
+
+    @property
     def left(self) -> list[tuple[int, Cell, int]]:
-        """(number, cell, seed) still to be trained: cell after cell, so that a cut budget leaves whole comparisons."""
-        assert self.plan is not None
+        """(number, cell, seed) still to be trained, cell after cell."""
         return [
             (number, cell, seed)
             for number, cell in enumerate(self.cells)
-            for seed in range(self.plan["seeds"])
+            for seed in range(self.seeds)
             if (cell.name, seed) not in self.finished and (cell.name, seed) not in self.failed
         ]
+
+    def values(self, cell: str, metric: str) -> dict[int, float]:
+        """A metric of the cell's finished runs, by seed."""
+        runs = {seed: metrics for (name, seed), metrics in self.finished.items() if name == cell}
+        return {seed: metrics[metric] for seed, metrics in runs.items() if metric in metrics}
+
+    def gain(self, cell: str, metric: str) -> float:
+        """The mean difference to the reference over the seeds that both have finished, NaN where there is none."""
+        own, reference = self.values(cell, metric), self.values("reference", metric)
+        gaps = [own[seed] - reference[seed] for seed in own.keys() & reference.keys()]
+        return sum(gaps) / len(gaps) if gaps else math.nan

@@ -44,7 +44,7 @@ class Cell:
 
 
 def design(study: Study, history: History, winner: Config) -> list[Cell]:
-    """Every cell in order of importance: reference, part swaps, the factorial's other corners, knobs.
+    """Every cell: reference, part swaps, the factorial's other corners, knobs.
 
     Args:
         winner: the configuration in the middle of everything.

@@ -2,11 +2,13 @@
 
 Events of its own: ``factors_planned{reference, seeds, epochs, cells}`` once, then ``factor_finished{cell, seed,
 metrics}`` or ``factor_failed{cell, seed, reason, detail}``; ``factor_recovered`` tells what befell one that went on. A
-run that is resumed keeps the plan that it logged.
+run that is resumed keeps the plan that it logged. Told and not logged: ``factor_started`` and ``factor_epoch``.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,13 +17,13 @@ from facex_tune import seeds
 from facex_tune.errors import InputError
 from facex_tune.history import History
 from facex_tune.search import fleet
-from facex_tune.search.asked import Asked, Progress
+from facex_tune.search.asked import STAGE, Asked, Progress
 from facex_tune.search.factorial import Cell, design
 from facex_tune.search.fleet import Order
 from facex_tune.search.worker import Context, Job, Report
+from facex_tune.space import FAMILIES
 from facex_tune.store import Log, Run
 
-STAGE = "factors"
 SEEDS = 3
 
 
@@ -37,14 +39,42 @@ def factors(run: Run, log: Log, context: Context, asked: Asked) -> None:
         progress.plan = log.append("factors_planned", **_planned(run, asked))
     else:
         _same(progress.plan, asked)
-    log.append("stage_started", stage=STAGE)
-    left = progress.left
+    log.append("stage_started", stage=STAGE, **({} if asked.budget_s is None else {"budget_s": asked.budget_s}))
+    left = by_cost(progress.left, run.history())
     orders = [_order(run, progress.plan, number, cell, seed) for number, cell, seed in left]
     cell_of = {(number, seed): cell.name for number, cell, seed in left}
     if orders:
         _train(run, log, context, orders, cell_of, started_s, asked.budget_s)
     undone = len(Progress.of(run.events()).left)
     log.append("stage_finished", stage=STAGE, **({"reason": f"time, {undone} runs left"} if undone else {}))
+
+
+def by_cost(left: list[tuple[int, Cell, int]], history: History) -> list[tuple[int, Cell, int]]:
+    """(number, cell, seed) in the order of training: the reference, parts, knobs; of each the quick ones first, since
+    a budget that ends then leaves the most whole comparisons. A model that the search never trained comes last.
+    """
+    epoch_s = epoch_seconds(history)
+
+    def key(run: tuple[int, Cell, int]) -> tuple[int, float]:
+        cell = run[1]
+        return _place(cell), epoch_s.get(str(cell.config["model"]), math.inf)
+
+    return sorted(left, key=key)  # stable: a cell's seeds stay together
+
+
+def _place(cell: Cell) -> int:
+    if not cell.changed:
+        return 0
+    return 1 if set(cell.changed) <= set(FAMILIES) else 2
+
+
+def epoch_seconds(history: History) -> dict[str, float]:
+    """What an epoch of each model took in the search: the median over its trials."""
+    seconds: dict[str, list[float]] = {}
+    for trial in history.trials.values():
+        if trial.epochs:
+            seconds.setdefault(str(trial.config["model"]), []).append(trial.seconds / len(trial.epochs))
+    return {model: statistics.median(each) for model, each in seconds.items()}
 
 
 def _planned(run: Run, asked: Asked) -> dict[str, Any]:
@@ -94,35 +124,40 @@ def _train(
     started_s: float,
     budget_s: float | None,
 ) -> None:
-    total, objective = len(orders), run.study.objective[0]
-    ended: list[Order] = []
+    def who(order: Order) -> dict[str, Any]:
+        return {"cell": cell_of[order.candidate, order.replicate], "seed": order.replicate}
 
-    def told(order: Order, said: str) -> None:
-        ended.append(order)
+    def drop_checkpoint(order: Order) -> None:
         run.factor_checkpoint(f"{order.candidate:03d}", order.replicate).unlink(missing_ok=True)
-        name = cell_of[order.candidate, order.replicate]
-        log.tell("note", text=f"factors: {name} seed {order.replicate} {said} | {len(ended)}/{total} runs")
+
+    def on_start(order: Order) -> None:
+        log.tell("factor_started", **who(order))
 
     def on_epoch(order: Order, report: Report) -> None:
-        log.tell("factor_epoch", cell=cell_of[order.candidate, order.replicate], seed=order.replicate, **report)
+        log.tell("factor_epoch", **who(order), **report)
 
     def on_model(order: Order, metrics: dict[str, float]) -> None:
-        cell = cell_of[order.candidate, order.replicate]
-        log.append("factor_finished", cell=cell, seed=order.replicate, metrics=metrics)
-        told(order, f"{objective} {metrics[objective]:.3f}")
+        log.append("factor_finished", **who(order), metrics=metrics)
+        drop_checkpoint(order)
 
     def on_failed(order: Order, report: Report) -> None:
-        cell = cell_of[order.candidate, order.replicate]
-        reason, detail = report["failed"], report.get("detail", "")
-        log.append("factor_failed", cell=cell, seed=order.replicate, reason=reason, detail=detail)
-        told(order, f"failed ({reason})")
+        log.append("factor_failed", **who(order), reason=report["failed"], detail=report.get("detail", ""))
+        drop_checkpoint(order)
 
     def on_note(order: Order, reason: str, detail: str) -> None:
-        cell = cell_of[order.candidate, order.replicate]
-        log.append("factor_recovered", cell=cell, seed=order.replicate, reason=reason, detail=detail)
+        log.append("factor_recovered", **who(order), reason=reason, detail=detail)
 
     def go_on() -> bool:
         return budget_s is None or time.monotonic() - started_s < budget_s
 
-    resources = run.study.resources
-    fleet.train(orders, context, resources, on_epoch, on_model, on_note, on_failed=on_failed, go_on=go_on)
+    fleet.train(
+        orders,
+        context,
+        run.study.resources,
+        on_epoch,
+        on_model,
+        on_note,
+        on_start=on_start,
+        on_failed=on_failed,
+        go_on=go_on,
+    )

@@ -67,6 +67,7 @@ def train(
     on_model: Callable[[Order, dict[str, float]], None],
     on_note: Callable[[Order, str, str], None],
     *,
+    on_start: Callable[[Order], None] = lambda order: None,
     on_failed: Callable[[Order, Report], None] | None = None,
     go_on: Callable[[], bool] = lambda: True,
 ) -> None:
@@ -76,6 +77,7 @@ def train(
     A lost worker's order goes on elsewhere from its last epoch.
 
     Args:
+        on_start: hears of an order that a worker was given, again where a worker was lost.
         on_failed: hears of an order that diverged or ran out of memory; None makes that an error.
         go_on: asked after each epoch; once it says no, every order stops where it is saved.
 
@@ -86,9 +88,16 @@ def train(
     waiting, shared = deque(orders), node.share(context)
     losses: Counter[str] = Counter()  # of workers, since the order's last epoch
     running: dict[Any, tuple[Any, Order]] = {}
+
+    def start(actor: Any) -> None:
+        if waiting:
+            order = waiting.popleft()
+            running[actor.begin.remote(order)] = actor, order
+            on_start(order)
+
     concurrency = Study.from_data(context.study).search.concurrency if context.joined else None
     for _ in range(min(len(orders), cluster.capacity(resources, concurrency))):
-        _start(_new_actor(context, shared, resources), waiting, running)
+        start(_new_actor(context, shared, resources))
     while running:
         ready, _ = ray.wait(list(running), num_returns=1, timeout=SIGNALS_SEEN_EVERY_S)
         if not ready:
@@ -104,7 +113,7 @@ def train(
                 raise InputError(f"{order}: {why}") from error
             on_note(order, "worker_lost", why)
             waiting.appendleft(order)
-            _start(_new_actor(context, shared, resources), waiting, running)
+            start(_new_actor(context, shared, resources))
             continue
         if "outage" in report:
             raise StorageOutage(report["outage"])
@@ -112,7 +121,8 @@ def train(
             on_note(order, note["reason"], note["detail"])
         if on_failed is not None and "failed" in report:
             on_failed(order, report)
-            _start(actor, waiting if go_on() else deque(), running)
+            if go_on():
+                start(actor)
             continue
         if problem := report.get("fatal") or report.get("failed"):
             raise InputError(f"{order}: {problem} {report.get('detail', '')}".strip())
@@ -120,16 +130,11 @@ def train(
         on_epoch(order, report)
         if "finished" in report:
             on_model(order, report["finished"])
-            _start(actor, waiting if go_on() else deque(), running)
+            if go_on():
+                start(actor)
         elif go_on():
             running[actor.step.remote()] = actor, order
 
 
 def _new_actor(context: Context, shared: node.Shared, resources: Resources) -> Any:
     return ray.remote(_Actor).options(num_cpus=resources.cpus, num_gpus=resources.gpus).remote(context, shared)
-
-
-def _start(actor: Any, waiting: deque[Order], running: dict[Any, tuple[Any, Order]]) -> None:
-    if waiting:
-        order = waiting.popleft()
-        running[actor.begin.remote(order)] = actor, order

@@ -48,6 +48,9 @@ def retrain(run: Run, log: Log, context: Context) -> None:
         if (candidate.trial, replicate) not in history.models
     ]
 
+    def on_start(order: Order) -> None:
+        log.tell("model_started", candidate=order.candidate, seed=order.replicate)
+
     def on_epoch(order: Order, report: Report) -> None:
         log.tell(
             "model_epoch",
@@ -67,7 +70,7 @@ def retrain(run: Run, log: Log, context: Context) -> None:
         log.append("model_recovered", candidate=order.candidate, seed=order.replicate, reason=reason, detail=detail)
 
     if orders:
-        fleet.train(orders, context, study.resources, on_epoch, on_model, on_note)
+        fleet.train(orders, context, study.resources, on_epoch, on_model, on_note, on_start=on_start)
     log.append("stage_finished", stage="retrain")
 
 

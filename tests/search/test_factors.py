@@ -11,9 +11,11 @@ import pytest
 from facex_tune import parts, pipeline
 from facex_tune.errors import InputError
 from facex_tune.evidence import factors as analysis
+from facex_tune.history import History, Trial
 from facex_tune.pipeline import Options
 from facex_tune.search import cluster, factors
 from facex_tune.search.asked import Asked, Progress
+from facex_tune.search.factorial import Cell
 from facex_tune.store import Run
 
 from .conftest import tiny_study
@@ -41,6 +43,60 @@ def study_factors(run: Run, data: Path, asked: Asked) -> Progress:
         context = pipeline._context(run, Options(run.storage, data, "cpu"), log.fence)
         factors.factors(run, log, context, asked)
     return Progress.of(run.events())
+
+
+def at(second: int, **event: Any) -> dict[str, Any]:
+    return {"time_utc": f"2026-01-01T10:{second // 60:02d}:{second % 60:02d}+00:00", **event}
+
+
+BEGUN = at(0, type="stage_started", stage="factors", budget_s=600.0)
+ENDED = at(500, type="stage_finished", stage="factors")
+ONE_RUN = at(90, type="factor_finished", cell="reference", seed=0, metrics={})
+
+
+def test_an_interrupted_session_goes_on_with_the_rest_of_its_budget() -> None:
+    later = at(3000, type="run_resumed")  # for a report, hours after
+    assert Asked.interrupted([BEGUN, ONE_RUN, at(95, type="run_interrupted"), later]) == Asked(budget_s=510.0)
+    assert Asked.interrupted([{**BEGUN, "budget_s": 60.0}, ONE_RUN]) == Asked(budget_s=0.0)
+    without_limit = {name: value for name, value in BEGUN.items() if name != "budget_s"}
+    assert Asked.interrupted([without_limit, ONE_RUN]) == Asked()
+
+
+def test_a_study_that_came_to_its_end_or_was_never_begun_is_not_gone_on_with() -> None:
+    assert Asked.interrupted([BEGUN, ONE_RUN, ENDED]) is None
+    assert Asked.interrupted([at(0, type="stage_started", stage="search")]) is None
+
+
+def test_a_resumed_run_leaves_what_is_finished_except_the_study_and_its_report() -> None:
+    history = History(stages=dict.fromkeys(("search", "retrain", "evaluate", "report"), "finished"))
+    asked = ["search", "retrain", "evaluate", "factors", "report"]
+    assert pipeline.stages_left([stage for stage in asked if stage != "factors"], history) == []
+    assert pipeline.stages_left(asked, history) == ["factors", "report"]
+    assert pipeline.stages_left(["evaluate"], history) == ["evaluate"]
+
+
+def test_quick_comparisons_are_trained_first_and_knobs_after_parts() -> None:
+    """Epochs of 9, 4 and 1 s in the search; one model was never trained there."""
+    history = History()
+    for number, (model, seconds) in enumerate([("slow", 9.0), ("middle", 4.0), ("quick", 1.0)]):
+        epochs = {1: {"macro_f1": 0.1}, 2: {"macro_f1": 0.2}}
+        history.trials[number] = Trial(number, {"model": model}, "sampler", epochs=epochs, seconds=2 * seconds)
+
+    def cell(model: str, *changed: str) -> Cell:
+        return Cell(f"{model} {changed}", {"model": model}, dict.fromkeys(changed, "other"), {})
+
+    cells = [
+        cell("middle"),
+        cell("slow", "model"),
+        cell("unseen", "model"),
+        cell("middle", "augment"),
+        cell("quick", "model", "augment"),
+        cell("middle", "train.lr"),
+    ]
+    left = [(number, each, seed) for number, each in enumerate(cells) for seed in range(2)]
+    trained = factors.by_cost(left, history)
+    assert [number for number, _, seed in trained if seed == 0] == [0, 4, 3, 1, 2, 5]
+    assert [seed for _, _, seed in trained] == [0, 1] * 6, "a configuration's seeds stay together"
 
 
 @pytest.mark.slow
