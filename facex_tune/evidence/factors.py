@@ -22,6 +22,7 @@ from facex_tune.data.emotions import EMOTIONS
 from facex_tune.evidence.intervals import LEVEL
 from facex_tune.search.asked import Progress
 from facex_tune.search.factorial import Cell
+from facex_tune.space import Config
 
 if TYPE_CHECKING:
     from facex_tune.store import Run
@@ -60,17 +61,20 @@ def analyse(
     """Effects and interactions.
 
     Returns:
-        plain data: noise {metric: {sd, df}}, effects [{cell, changed, knobs_from, seeds, value,
-        failed, metrics {name: {effect, interval, p_value, supported}}}] and factorial {levels, terms}. Effects are
-        changed minus reference, in the metric's own units.
+        plain data: noise {metric: {sd, df}}, effects [{cell, changed, replaced, knobs_from, failed, metrics {name:
+        {effect, interval, p_value, supported}}}] and factorial {levels, corners, terms}. Effects are changed minus
+        reference, in the metric's own units; `replaced` has the reference's values of what was changed.
     """
     whole = {cell.name: cell for cell in cells if all((cell.name, seed) in finished for seed in range(n_seeds))}
     names = [objective, *(f"f1.{emotion}" for emotion in EMOTIONS)]
     asked = {name: _table(list(whole), finished, n_seeds, name) for name in names}
     tables = {name: table for name, table in asked.items() if table is not None}
     noise = {name: noise_of(table) for name, table in tables.items()}
+    reference = next((cell.config for cell in cells if not cell.changed), {})
     effects = [
-        _effect(cell, list(whole), tables, noise, failed) for cell in cells if cell.changed and not _is_corner(cell)
+        _effect(cell, reference, list(whole), tables, noise, failed)
+        for cell in cells
+        if cell.changed and not _is_corner(cell)
     ]
     _judge(effects, objective)
     return {
@@ -104,6 +108,7 @@ def noise_of(table: NDArray[np.float64]) -> Noise | None:
 
 def _effect(
     cell: Cell,
+    reference: Config,
     rows: list[str],
     tables: Mapping[str, NDArray[np.float64]],
     noise: Mapping[str, Noise | None],
@@ -112,6 +117,7 @@ def _effect(
     said: dict[str, Any] = {
         "cell": cell.name,
         "changed": cell.changed,
+        "replaced": {knob: reference.get(knob) for knob in cell.changed},
         "knobs_from": cell.knobs_from,
         "failed": failed.get(cell.name),
         "metrics": {},
@@ -197,7 +203,12 @@ def factorial(
     return {
         "levels": {family: [reference.config[family], full.changed[family]] for family in families},
         "corners": [
-            {"cell": cell.name, "value": float(mean), "per_seed": table[rows.index(cell.name)].tolist()}
+            {
+                "cell": cell.name,
+                "parts": {family: cell.config[family] for family in families},
+                "value": float(mean),
+                "per_seed": table[rows.index(cell.name)].tolist(),
+            }
             for cell, mean in zip(corners, means_C, strict=True)
         ],
         "terms": terms,

@@ -138,15 +138,17 @@ def _selection(report: Mapping[str, Any]) -> Iterator[Finding]:
     if bias is None:
         return
     trial, objective, again = f"t{bias['trial']:04d}", metric_words(bias["objective"]), bias["retrained"]
-    said = (
-        f"Selection bias: {trial} had {objective} {number(bias['at_search'])} when it was chosen among "
+    told = (
+        f"{trial} had {objective} {number(bias['at_search'])} when it was chosen among "
         f"{plural(bias['trials_compared'], 'trial')}, and {number(again['mean'])} on the same validation faces as the "
-        f"mean of {plural(len(again['seeds']), 'new seed')}: {bias['bias']:+.3f}."
+        f"mean of {plural(len(again['seeds']), 'new seed')}"
     )
-    if bias["epochs_at_search"] != bias["epochs_retrained"]:
-        said += (
-            f" It was retrained for {plural(bias['epochs_retrained'], 'epoch')}, and had {bias['epochs_at_search']} in "
-            "the search, so the difference is not of selection alone."
+    if bias["epochs_at_search"] == bias["epochs_retrained"]:
+        said = f"Selection bias: {told}: {bias['bias']:+.3f}."
+    else:
+        said = (
+            f"Selection bias cannot be told from longer training: {told}, but after "
+            f"{plural(bias['epochs_retrained'], 'epoch')} in place of {bias['epochs_at_search']}."
         )
     yield say(said, "search.selection_bias")
 

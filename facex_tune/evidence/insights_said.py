@@ -4,15 +4,18 @@ not support it.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from facex_tune.evidence.compare import supported
 from facex_tune.evidence.findings import Finding, interval, metric_words, number, plural, say
+from facex_tune.metrics import MAXIMIZE
 
+SHOWN = 3  # effects of a kind, the largest; the report's table has them all
 _VARIANTS = {
     "temperature": "A temperature chosen on validation",
-    "ensemble_seeds": "The mean of the winner's seeds",
+    "ensemble_seeds": "The mean of the winner's models",
     "ensemble_greedy": "An ensemble selected on validation",
 }
 _SAID = {"temperature": ("log_loss",), "ensemble_seeds": ("macro_f1", "accuracy"), "ensemble_greedy": ("macro_f1",)}
@@ -63,62 +66,115 @@ def variants(report: Mapping[str, Any]) -> Iterator[Finding]:
                     gap = variant["difference"]["metrics"][metric]
                     change = "improves" if side > 0 else "worsens"
                     text = (
-                        f"{_VARIANTS[kind]} {change} {metric_words(metric)} on {name} by {abs(gap['mean']):.3f}: "
-                        f"{gap['mean']:+.3f} {interval(gap['interval'])}, n = {scored['n']:,}."
+                        f"{_VARIANTS[kind]} {change} {metric_words(metric)} on {name}: {gap['mean']:+.3f} "
+                        f"{interval(gap['interval'])} against {_as_they_stand(scored)}, n = {scored['n']:,}."
                     )
                     figure = f"reliability-{name}.svg" if kind == "temperature" else None
                     yield say(text, f"evaluation.{name}.variants.{kind}.difference.metrics.{metric}", figure)
                     break
 
 
+def _as_they_stand(scored: Mapping[str, Any]) -> str:
+    """What a variant is compared with."""
+    models = len(scored["seeds"])
+    return "the winner as it stands" if models == 1 else f"the winner's {models} models as they stand (their mean)"
+
+
 def factors(report: Mapping[str, Any]) -> Iterator[Finding]:
-    """Supported effects on the objective, then those on single emotions alone, then interactions."""
+    """What came of all changes together; the largest supported effects on the objective, then those on single emotions
+    alone, then interactions.
+    """
     study = report["factors"]
     if not study:
         return
     objective = report["study"]["objective"][0]
+    measured = [
+        (place, effect, effect["metrics"][objective])
+        for place, effect in enumerate(study["effects"])
+        if objective in effect["metrics"] and effect["metrics"][objective]["interval"]
+    ]
+    if not measured:
+        return
     basis = f"{plural(study['seeds'], 'paired seed')} of {plural(study['epochs'], 'epoch')}, on validation"
-    for place, effect in enumerate(study["effects"]):
-        where = f"factors.effects.{place}.metrics"
-        changed = change_words(effect["changed"])
-        main = effect["metrics"].get(objective)
-        if main and main["supported"]:
-            text = (
-                f"{changed} changes {metric_words(objective)} by {main['effect']:+.3f} {interval(main['interval'])} "
-                f"({basis})."
-            )
-            yield say(text, f"{where}.{objective}", "factors.svg")
-        else:
-            yield from _single_emotions(effect, changed, basis, where)
+    yield _verdict(study, objective, [said for _, _, said in measured], basis)
+    better, worse = (
+        [each for each in measured if _side(each[2], objective) == side] for side in (1, -1)
+    )
+    for place, effect, said in [*_largest(better), *_largest(worse)]:
+        text = (
+            f"With {change_words(effect)}, {metric_words(objective)} changes by {said['effect']:+.3f} "
+            f"{interval(said['interval'])} ({basis})."
+        )
+        yield say(text, f"factors.effects.{place}.metrics.{objective}", "factors.svg")
+    yield from _single_emotions(study, objective, basis)
     yield from _interactions(study, objective)
 
 
-def _single_emotions(effect: Mapping[str, Any], changed: str, basis: str, where: str) -> Iterator[Finding]:
-    for name, measured in effect["metrics"].items():
-        if name.startswith("f1.") and measured["supported"]:
-            emotion = name.removeprefix("f1.")
-            text = (
-                f"{changed} changes the F1 of {emotion} by {measured['effect']:+.3f} {interval(measured['interval'])} "
-                f"({basis}), with no effect on the whole that stands out from the noise."
-            )
-            yield say(text, f"{where}.{name}", "factors.svg")
+def _side(said: Mapping[str, Any], metric: str) -> int:
+    """1 where a supported effect improves the metric, -1 where it worsens it, 0 where none is supported."""
+    if not said["supported"]:
+        return 0
+    return 1 if (said["effect"] > 0) == MAXIMIZE[metric] else -1
+
+
+def _largest(found: list[Any]) -> list[Any]:
+    return sorted(found, key=lambda each: -abs(each[-1]["effect"]))[:SHOWN]
+
+
+def _verdict(study: Mapping[str, Any], objective: str, effects: list[Mapping[str, Any]], basis: str) -> Finding:
+    """How many changes do what, and how small a change the study could not have seen."""
+    sides = [_side(said, objective) for said in effects]
+    better, worse, rest = (sides.count(side) for side in (1, -1, 0))
+    text = (
+        f"Factor study around {study['reference']} ({basis}): of {plural(len(effects), 'change')} measured"
+        f"{' so far' if study['runs_left'] else ''}, {better or 'none'} improve{'s' * (better < 2)} "
+        f"{metric_words(objective)} and {worse or 'none'} worsen{'s' * (worse < 2)} it beyond the noise"
+    )
+    if rest:
+        reach = statistics.median((said["interval"][1] - said["interval"][0]) / 2 for said in effects)
+        text += f"; {rest} cannot be told from it, as intervals reach {reach:.3f} to either side (median)"
+    return say(f"{text}.", "factors.effects", "factors.svg")
+
+
+def _single_emotions(study: Mapping[str, Any], objective: str, basis: str) -> Iterator[Finding]:
+    """The largest supported effects on an emotion's F1 by changes without one on the whole."""
+    found = [
+        (place, effect, name, said)
+        for place, effect in enumerate(study["effects"])
+        for name, said in effect["metrics"].items()
+        if name.startswith("f1.") and said["supported"] and not effect["metrics"][objective]["supported"]
+    ]
+    for place, effect, name, said in _largest(found):
+        text = (
+            f"With {change_words(effect)}, the F1 of {name.removeprefix('f1.')} changes by {said['effect']:+.3f} "
+            f"{interval(said['interval'])} ({basis}), with no effect on the whole that stands out from the noise."
+        )
+        yield say(text, f"factors.effects.{place}.metrics.{name}", "factor-emotions.svg")
 
 
 def _interactions(study: Mapping[str, Any], objective: str) -> Iterator[Finding]:
     for place, term in enumerate((study["factorial"] or {"terms": []})["terms"]):
         if len(term["families"]) > 1 and term["supported"]:
+            beyond = "the sum of each alone" if len(term["families"]) == 2 else "what each alone and each pair bring"
             text = (
                 f"{term['term'].capitalize()} depend on each other: changing them together brings "
-                f"{term['effect']:+.3f} {interval(term['interval'])} {metric_words(objective)} beyond the sum of each "
-                "alone."
+                f"{term['effect']:+.3f} {interval(term['interval'])} {metric_words(objective)} beyond {beyond}."
             )
-            yield say(text, f"factors.factorial.terms.{place}")
+            yield say(text, f"factors.factorial.terms.{place}", "factorial.svg")
 
 
-def change_words(changed: Mapping[str, Any]) -> str:
-    """Augment none; Lr 0.1 and so on, as the beginning of a sentence."""
-    words = " and ".join(f"{knob.replace('_', ' ')} = {value}" for knob, value in changed.items())
-    return words[:1].upper() + words[1:]
+def change_words(effect: Mapping[str, Any]) -> str:
+    """``augment = none in place of facex``."""
+    replaced = effect["replaced"]
+    return " and ".join(
+        f"{knob} = {value_words(value)} in place of {value_words(replaced[knob])}"
+        for knob, value in effect["changed"].items()
+    )
+
+
+def value_words(value: Any) -> str:
+    """A knob's value, a number with three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def insight(report: Mapping[str, Any]) -> Iterator[Finding]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from facex_tune.evidence.figures import ACCENT, FAINT, HEIGHT_IN, INK, SEED_COLOURS, WIDTH_IN, new_axes
 from facex_tune.evidence.findings import metric_words
@@ -28,7 +31,7 @@ def reliability(before: Sequence[Mapping[str, float]], after: Sequence[Mapping[s
 
 def effects(rows: Sequence[Mapping[str, Any]], objective: str) -> Figure:
     """Effect of each change with its interval; what is supported is drawn strong. The largest 30."""
-    shown = sorted(rows, key=lambda row: -abs(row["metrics"][objective]["effect"]))[:ROWS_SHOWN][::-1]
+    shown = _largest(rows, objective)[::-1]  # the first row at the top
     figure, axes = new_axes(WIDTH_IN, max(HEIGHT_IN, 0.9 + 0.2 * len(shown)))
     axes.axvline(0, color=FAINT, linewidth=0.8)
     for place, row in enumerate(shown):
@@ -39,6 +42,62 @@ def effects(rows: Sequence[Mapping[str, Any]], objective: str) -> Figure:
         axes.plot([said["effect"]], [place], marker="o", markersize=4, color=colour)
     axes.set_yticks(range(len(shown)), [str(row["cell"]) for row in shown])
     axes.set(xlabel=f"change of validation {metric_words(objective)}")
+    return figure
+
+
+def _largest(rows: Sequence[Mapping[str, Any]], objective: str) -> list[Mapping[str, Any]]:
+    return sorted(rows, key=lambda row: -abs(row["metrics"][objective]["effect"]))[:ROWS_SHOWN]
+
+
+def emotion_effects(rows: Sequence[Mapping[str, Any]], emotions: Sequence[str], objective: str) -> Figure:
+    """Effect of each change on each emotion's F1 as colours; its hundredths where it is supported. Rows and their order
+    are those of `effects`.
+    """
+    shown = _largest(rows, objective)
+    effect_RE = np.array([[row["metrics"][f"f1.{emotion}"]["effect"] for emotion in emotions] for row in shown])
+    reach = max(float(np.abs(effect_RE).max()), 1e-9)
+    figure, axes = new_axes(WIDTH_IN, max(HEIGHT_IN, 1.5 + 0.2 * len(shown)))
+    image = axes.imshow(effect_RE, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
+    for place, row in enumerate(shown):
+        for column, emotion in enumerate(emotions):
+            said = row["metrics"][f"f1.{emotion}"]
+            if said["supported"]:
+                ink = "white" if abs(said["effect"]) > 0.6 * reach else INK
+                axes.text(column, place, f"{100 * said['effect']:+.0f}", ha="center", va="center", color=ink)
+    axes.set_yticks(range(len(shown)), [str(row["cell"]) for row in shown])
+    axes.set_xticks(range(len(emotions)), list(emotions), rotation=40, ha="right", rotation_mode="anchor")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    figure.colorbar(image, ax=axes, location="top", label="change of validation F1", shrink=0.9, aspect=30)
+    return figure
+
+
+def factorial(corners: Sequence[Mapping[str, Any]], levels: Mapping[str, Sequence[Any]], objective: str) -> Figure:
+    """Every corner of the factorial: the first family along x, a line for each choice of the others; lines that are not
+    parallel are an interaction. Dots are seeds.
+    """
+    first, *others = levels
+    figure, axes = new_axes(WIDTH_IN, HEIGHT_IN + 0.6)
+    for number, chosen in enumerate(itertools.product(*(levels[family] for family in others))):
+        own = [
+            next(
+                corner
+                for corner in corners
+                if corner["parts"][first] == level
+                and all(corner["parts"][family] == part for family, part in zip(others, chosen, strict=True))
+            )
+            for level in levels[first]
+        ]
+        colour = SEED_COLOURS[number % len(SEED_COLOURS)]
+        line = "-" if chosen[-1] == levels[others[-1]][0] else "--"
+        label = ", ".join(str(part) for part in chosen)
+        axes.plot(range(len(own)), [corner["value"] for corner in own], color=colour, linestyle=line, label=label)
+        for place, corner in enumerate(own):
+            axes.scatter([place] * len(corner["per_seed"]), corner["per_seed"], s=10, color=colour, alpha=0.6)
+    axes.set_xticks(range(len(levels[first])), [f"{first} {level}" for level in levels[first]])
+    axes.set(ylabel=f"validation {metric_words(objective)}", xlim=(-0.3, len(levels[first]) - 0.7))
+    place_below: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1)}
+    axes.legend(title=" × ".join(others), title_fontsize=8, ncols=2, **place_below)
     return figure
 
 

@@ -51,6 +51,11 @@ def _more(run: Run, document: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]
     measured = [effect for effect in document["factors"].get("effects", []) if objective in effect["metrics"]]
     if measured:
         yield "factors", more_figures.effects(measured, objective)
+        emotions = [each for each in EMOTIONS if all(f"f1.{each}" in effect["metrics"] for effect in measured)]
+        if emotions:
+            yield "factor-emotions", more_figures.emotion_effects(measured, emotions, objective)
+    if crossed := document["factors"].get("factorial"):
+        yield "factorial", more_figures.factorial(crossed["corners"], crossed["levels"], objective)
     if found["versatility"]:
         yield "versatility", more_figures.versatility(found["versatility"]["points"])
     if len(found["cost"]) > 1:

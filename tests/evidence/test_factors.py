@@ -134,27 +134,53 @@ def test_a_planted_truth_is_recovered() -> None:
         (cell, name) for cell, said in got.items() for name in said if name != "macro_f1" and said[name]["supported"]
     ]
     assert emotions == [(disgust, "f1.disgust")]
-    said = " ".join(each["text"] for each in _findings(analysed(planted(found, effect, 0.01, 0), found)))
-    assert "F1 of disgust by -0." in said
-    assert said.count("changes macro-F1 by") == 1
-    assert "lr" not in said
+    verdict, *effects = (each["text"] for each in _findings(analysed(planted(found, effect, 0.01, 0), found)))
+    singles = len(got)
+    assert f"of {singles} changes measured, none improves macro-F1 and 1 worsens it beyond the noise" in verdict
+    assert f"; {singles - 1} cannot be told from it" in verdict
+    assert len(effects) == 2
+    changed, value = matters.split("=")
+    instead = f"{value} in place of {found[0].config[changed]}"
+    assert effects[0].startswith(f"With {changed} = {instead}, macro-F1 changes by -0.")
+    assert "the F1 of disgust changes by -0." in effects[1]
 
 
-def _findings(analysis: dict[str, Any]) -> list[dict[str, Any]]:
-    report = {"factors": {**analysis, "seeds": 3, "epochs": 3}, "study": {"objective": ["macro_f1"]}}
-    return list(insights_said.factors(report))
+def test_of_many_effects_the_largest_are_told_gains_first() -> None:
+    found = cells()
+    knobs = [f"{knob}={value}" for cell in found if len(cell.changed) == 1 for knob, value in cell.changed.items()]
+    sizes = dict(zip(knobs[:8], (0.1, -0.1, 0.2, -0.2, 0.3, -0.3, 0.4, -0.4), strict=True))
+    effect = {name: {"macro_f1": size} for name, size in sizes.items()}
+    verdict, *told = (each["text"] for each in _findings(analysed(planted(found, effect, 0.001, 0), found)))
+    assert "4 improve macro-F1 and 4 worsen it" in verdict
+    by = [float(text.partition("macro-F1 changes by ")[2].split()[0]) for text in told[:6]]
+    assert [round(each, 1) for each in by] == [0.4, 0.3, 0.2, -0.4, -0.3, -0.2]
+
+
+def test_an_objective_that_is_better_when_smaller_improves_downwards() -> None:
+    found = cells()
+    name = next(cell.name for cell in found if "balance" in cell.changed)
+    runs = {run: {"log_loss": scores["macro_f1"]} for run, scores in planted(found, {}, 0.01, 0).items()}
+    for seed in range(3):
+        runs[name, seed]["log_loss"] -= 0.2
+    analysis = factors.analyse(found, runs, 3, "log_loss", {})
+    assert "1 improves log loss and none worsens it" in _findings(analysis, "log_loss")[0]["text"]
+
+
+def _findings(analysis: dict[str, Any], objective: str = "macro_f1") -> list[dict[str, Any]]:
+    study = {**analysis, "reference": "t0001", "seeds": 3, "epochs": 3, "runs_left": 0}
+    return list(insights_said.factors({"factors": study, "study": {"objective": [objective]}}))
 
 
 def test_nothing_is_found_where_nothing_is() -> None:
     """60 studies without any effect: each interval covers 0 in 93 to 97 %, and any finding at all in some 10 %."""
     found = cells()
-    covered, studied, told = 0, 0, 0
+    covered, studied, told = 0, 0, 0  # the verdict alone is always told
     for seed in range(60):
         analysis = analysed(planted(found, {}, 0.02, seed), found)
         intervals = [each["metrics"]["macro_f1"]["interval"] for each in analysis["effects"]]
         covered += sum(low <= 0 <= high for low, high in intervals)
         studied += len(intervals)
-        told += bool(_findings(analysis))
+        told += len(_findings(analysis)) > 1
     assert 0.93 <= covered / studied <= 0.985  # a noisy cell's interval is wider than needed
     assert told / 60 <= 0.25  # two families at 5 % each, and the interactions
 

@@ -193,7 +193,11 @@ def test_the_page_shows_a_factor_study(make_run: RunMaker, data_dir: Path) -> No
     shown = _Page(text).text
     assert (document["factors"]["cells"], document["factors"]["runs_left"]) == (len(design), 1)
     assert "failed: diverged" in shown
-    assert (run.report_folder / "figures" / "factors.svg").is_file()
+    figures = run.report_folder / "figures"
+    assert (figures / "factors.svg").is_file()
+    assert (figures / "factor-emotions.svg").is_file()
+    assert document["factors"]["factorial"] is not None
+    assert (figures / "factorial.svg").is_file()
     swapped = next(cell.name for cell in design if "augment" in cell.changed)
     assert swapped in shown
     schema = json.loads((run.report_folder / "report.schema.json").read_bytes())
@@ -207,6 +211,18 @@ def test_selection_bias_by_hand(finished: Finished) -> None:
     assert bias["retrained"]["mean"] == pytest.approx(0.36)
     assert bias["bias"] == pytest.approx(0.16)
     assert bias["retrained_interval"] is None
+
+
+def test_longer_training_is_not_taken_for_selection_bias(finished: Finished) -> None:
+    same = " ".join(finding["text"] for finding in finished.document["findings"])
+    assert "Selection bias: t0001 had macro-F1 0.520" in same
+    search = finished.document["search"]
+    longer = {**search["selection_bias"], "epochs_retrained": 30, "bias": -0.1}
+    told = findings.findings({**finished.document, "search": {**search, "selection_bias": longer}})
+    said = next(each["text"] for each in told if each["text"].startswith("Selection bias"))
+    assert said.startswith("Selection bias cannot be told from longer training: t0001 had macro-F1 0.520")
+    assert said.endswith("but after 30 epochs in place of 3.")
+    assert "-0.1" not in said
 
 
 def test_every_finding_points_at_something(finished: Finished) -> None:
