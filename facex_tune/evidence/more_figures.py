@@ -41,7 +41,7 @@ def effects(rows: Sequence[Mapping[str, Any]], objective: str) -> Figure:
             axes.plot(said["interval"], [place, place], color=colour, linewidth=1.4)
         axes.plot([said["effect"]], [place], marker="o", markersize=4, color=colour)
     axes.set_yticks(range(len(shown)), [str(row["cell"]) for row in shown])
-    axes.set(xlabel=f"change of validation {metric_words(objective)}")
+    axes.set(xlabel=f"change of validation {metric_words(objective)}", ylim=(-0.6, len(shown) - 0.4))
     return figure
 
 
