@@ -76,11 +76,12 @@ def test_a_resumed_run_leaves_what_is_finished_except_the_study_and_its_report()
 
 
 def test_quick_comparisons_are_trained_first_and_knobs_after_parts() -> None:
-    """Epochs of 9, 4 and 1 s in the search; one model was never trained there."""
+    """The quick one's later epochs, of larger faces, do not count; one model was never trained in the search."""
     history = History()
-    for number, (model, seconds) in enumerate([("slow", 9.0), ("middle", 4.0), ("quick", 1.0)]):
-        epochs = {1: {"macro_f1": 0.1}, 2: {"macro_f1": 0.2}}
-        history.trials[number] = Trial(number, {"model": model}, "sampler", epochs=epochs, seconds=2 * seconds)
+    for number, (model, speed) in enumerate([("slow", 100.0), ("middle", 200.0), ("quick", 900.0)]):
+        epochs = {1: {"images_per_second": speed}}
+        history.trials[number] = Trial(number, {"model": model}, "sampler", epochs=epochs)
+    history.trials[2].epochs[2] = {"images_per_second": 10.0}
 
     def cell(model: str, *changed: str) -> Cell:
         return Cell(f"{model} {changed}", {"model": model}, dict.fromkeys(changed, "other"), {})
