@@ -178,7 +178,7 @@ def test_several_runs_beside_each_other(finished: Finished, copied: Run) -> None
 
 
 def test_the_page_shows_a_factor_study(make_run: RunMaker, data_dir: Path) -> None:
-    run = make_run()
+    run = make_run(retrain={"top": 2, "seeds": 2, "epochs": 9})
     design = factorial.design(run.study, run.history(), run.history().trials[1].config)
     with run.log() as log:
         told = {"reference": 1, "seeds": 2, "epochs": 3, "cells": [cell.to_data() for cell in design]}
@@ -192,6 +192,7 @@ def test_the_page_shows_a_factor_study(make_run: RunMaker, data_dir: Path) -> No
     text, document = _reported(run, data_dir)
     shown = _Page(text).text
     assert (document["factors"]["cells"], document["factors"]["runs_left"]) == (len(design), 1)
+    assert "Final models train for 9 epochs: what pays only later is not seen here." in shown
     assert "failed: diverged" in shown
     figures = run.report_folder / "figures"
     assert (figures / "factors.svg").is_file()
