@@ -56,11 +56,14 @@ def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str]) -> str
 def of_several(document: Mapping[str, Any]) -> str:
     """The page that compares runs, from what `several.compared` says."""
     configs = [row["best"]["config"] for row in document["runs"] if row["best"]]
+    trained = [row["training"] for row in document["runs"]]
     names = dict.fromkeys(name for row in document["runs"] for name in row["evaluation"])
     return (
         _environment()
         .get_template("several.html")
-        .render(report=document, differing=varying(configs), protocols=list(names))
+        .render(
+            report=document, differing=varying(configs), trained_otherwise=varying(trained), protocols=list(names)
+        )
     )
 
 

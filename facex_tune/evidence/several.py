@@ -43,11 +43,11 @@ def report(runs: Sequence[Run], data_dir: Path | None) -> Place:
 
 
 def compared(runs: Sequence[Run], data_dir: Path | None) -> dict[str, Any]:
-    """{version, runs: [{run, study, data, best, evaluation, ...}], differences: [{protocol, first, second, ...}]}."""
+    """{version, runs: [{run, study, data, best, training, evaluation, ...}], differences: [{protocol, first, ...}]}."""
     documents = [summary.document(run, manifests(run, data_dir)) for run in runs]
     return {
         "version": summary.VERSION,
-        "runs": [_row(document) for document in documents],
+        "runs": [_row(run, document) for run, document in zip(runs, documents, strict=True)],
         "differences": [
             found
             for (one, other) in itertools.combinations(zip(runs, documents, strict=True), 2)
@@ -56,7 +56,7 @@ def compared(runs: Sequence[Run], data_dir: Path | None) -> dict[str, Any]:
     }
 
 
-def _row(document: Mapping[str, Any]) -> dict[str, Any]:
+def _row(run: Run, document: Mapping[str, Any]) -> dict[str, Any]:
     best = document["search"]["best"]
     kept = ("n", "winner", "seeds", "metrics", "opened", "tta")
     return {
@@ -67,9 +67,24 @@ def _row(document: Mapping[str, Any]) -> dict[str, Any]:
         "trials": sum(document["search"]["trials"].values()),
         "seconds": document["search"]["seconds"],
         "best": None if best is None else {key: best[key] for key in ("trial", "objective", "value", "config")},
+        "training": _training(run),
         "evaluation": {
             name: {key: scored[key] for key in kept} for name, scored in document["evaluation"].items() if scored["n"]
         },
+    }
+
+
+def _training(run: Run) -> dict[str, Any]:
+    """What makes final models differ beside their configuration."""
+    study = run.study
+    return {
+        "validation": study.to_data()["validation"],
+        "labels": study.labels,
+        "duplicates": study.duplicates,
+        "training faces": (run.header.get("faces") or {}).get("train"),
+        "epochs of final models": study.final_epochs,
+        "weights": study.retrain.weights,
+        "test-time augmentation": study.evaluate.tta,
     }
 
 

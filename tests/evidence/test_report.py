@@ -163,7 +163,8 @@ def test_several_runs_beside_each_other(finished: Finished, copied: Run) -> None
     """A run against its copy under another name: no difference anywhere, and nothing asks the network."""
     twin = copied.folder.rename(copied.folder.with_name("twin"))
     header = json.loads((twin / "run.json").read_bytes())
-    (twin / "run.json").write_text(json.dumps({**header, "run": "twin"}))
+    header["study"]["retrain"]["epochs"] = 9
+    (twin / "run.json").write_text(json.dumps({**header, "run": "twin", "faces": {"train": 70, "validation": 42}}))
     index = several.report([finished.run, Run.open(twin.parent, "twin")], None)
     document = json.loads((index.parent / "report.json").read_bytes())
     assert [row["run"] for row in document["runs"]] == ["small-1", "twin"]
@@ -171,7 +172,11 @@ def test_several_runs_beside_each_other(finished: Finished, copied: Run) -> None
     for each in document["differences"]:
         assert (each["metrics"]["accuracy"]["mean"], each["p_value"]) == (0, None)
     text = index.read_text()
-    assert "small-1 minus twin on synthetic.private" in _Page(text).text
+    shown = _Page(text).text
+    assert "small-1 minus twin on synthetic.private" in shown
+    assert re.search(r"epochs of final models\s+3\s+9", shown)
+    assert re.search(r"training faces\s+70", shown)
+    assert "duplicates" not in shown, "the same in both"
     assert not re.search(r"(url\(|@import|https?:)", text)
     with pytest.raises(InputError, match="named twice"):
         several.report([finished.run, finished.run], None)
