@@ -140,17 +140,30 @@ def retrain(
     _work(_open(storage, run), ["retrain"], _options(storage, data, device, parts, address), as_json)
 
 
-@app.command(epilog=_examples("facex-tune evaluate demo"))
+@app.command(
+    epilog=_examples(
+        "facex-tune evaluate demo",
+        "facex-tune evaluate demo --protocol ferplus.majority7 --protocol folder.mine",
+    )
+)
 def evaluate(
     run: RunName,
+    protocols: Annotated[
+        list[str] | None,
+        typer.Option("--protocol", metavar="ID", help="Score under this; repeatable. Default: what the study names."),
+    ] = None,
     data: DataDir = DATA,
     storage: Storage = STORAGE,
     device: Device = None,
     parts: OwnParts = None,
     as_json: Json = False,
 ) -> None:
-    """Score a run's final models on the sealed test sets; every opening of one is logged and counted."""
-    _work(_open(storage, run), ["evaluate"], _options(storage, data, device, parts, None), as_json)
+    """Score a run's final models on the sealed test sets, and report; every opening of one is logged and counted."""
+    from facex_tune.protocols import find
+
+    asked = tuple(find(name).id for name in protocols or ())
+    options = replace(_options(storage, data, device, parts, None), protocols=asked)
+    _work(_open(storage, run), ["evaluate", "report"], options, as_json)
 
 
 @app.command(epilog=_examples("facex-tune factors demo", "facex-tune factors demo --seeds 3 --time 2h"))

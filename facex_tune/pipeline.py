@@ -45,6 +45,7 @@ class Options:
         parts: folders of the user's own parts.
         address: a Ray cluster's; None starts Ray here.
         factors: what is asked of the factor study, where that stage is done.
+        protocols: what to score under, where that stage is done; none means the study's.
         ends_process: whether a signal may end this process, with exit code 75, where unwinding takes too long.
     """
 
@@ -54,6 +55,7 @@ class Options:
     parts: tuple[Path, ...] = ()
     address: str | None = None
     factors: Asked | None = None
+    protocols: tuple[str, ...] = ()
     ends_process: bool = False
 
 
@@ -86,8 +88,8 @@ def _face_counts(study: Study, options: Options) -> dict[str, int]:
 
 
 def execute(run: Run, stages: Sequence[str], options: Options, listeners: Sequence[Callable[[Event], None]]) -> None:
-    """Does the stages, one after another; those that the log says are finished are left alone when several are asked
-    for, except the factor study, whose budget may have ended it, and the report of it.
+    """Does the stages, one after another. Of a whole run (from the search on) those that the log says are finished are
+    left alone, except the factor study, whose budget may have ended it, and the report of it.
 
     Raises:
         InputError: something the user can mend stands in the way.
@@ -124,8 +126,10 @@ def _execute(run: Run, stages: Sequence[str], options: Options, log: Log, ray: c
 
 
 def stages_left(stages: Sequence[str], history: History) -> list[str]:
-    """Those to do: a single one is asked for again, and so is the factor study, with the report that shows it."""
-    again = stages if len(stages) == 1 else ("factors", "report") if "factors" in stages else ()
+    """Those to do: of a whole run what is not finished, with the factor study and its report; else all again."""
+    if stages[0] != "search" or len(stages) == 1:
+        return list(stages)
+    again = ("factors", "report") if "factors" in stages else ()
     return [stage for stage in stages if stage in again or history.stages.get(stage) != "finished"]
 
 
@@ -158,7 +162,7 @@ def _without_ray(stages: Sequence[str], run: Run, log: Log, options: Options) ->
     for stage in stages:
         log.append("stage_started", stage=stage)
         if stage == "evaluate":
-            evaluate.evaluate(run, log, options.data_dir, options.device)
+            evaluate.evaluate(run, log, options.data_dir, options.device, options.protocols)
         else:
             report.report(run, options.data_dir)
         log.append("stage_finished", stage=stage)
@@ -328,6 +332,7 @@ def _plain(options: Options) -> dict[str, Any]:
         "device": options.device,
         "parts": [str(folder) for folder in options.parts],
         "address": options.address,
+        "protocols": list(options.protocols),
     }
 
 

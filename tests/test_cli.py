@@ -123,6 +123,7 @@ def test_an_unknown_command_is_one_line_with_the_nearest_names(call: Call) -> No
         (["show", "nothing"], ["no run named 'nothing'"]),
         (["retrain", "nothing"], ["no run named 'nothing'"]),
         (["evaluate", "nothing"], ["no run named 'nothing'"]),
+        (["evaluate", "demo", "--protocol", "ckplus.7"], ["'ckplus.7'", "did you mean ckplus.6"]),
         (["report", "nothing"], ["no run named 'nothing'"]),
         (["resume", "nothing"], ["no run named 'nothing'"]),
         (["show", "demo", "--top", "0"], ["--top"]),

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Run, log: Log, data_dir: Path, device: str | None, protocols_asked: Sequence[str] | None = None
+    run: Run, log: Log, data_dir: Path, device: str | None, protocols_asked: Sequence[str] = ()
 ) -> None:
     """Scores every finished model of `run` under each protocol and writes the run's evaluation folder.
 
     Args:
         device: "cuda", "cpu", ...; None picks the best there is.
-        protocols_asked: protocol ids; None means those of the study.
+        protocols_asked: protocol ids; none means those of the study.
 
     Raises:
         InputError: no model was retrained yet, a protocol that this run may not use, or a set that is not prepared.
@@ -52,7 +52,7 @@ def evaluate(
     opener = _Opener(run, log, data_dir, device, dict(zip(models, loaded, strict=True)), choice.tta)
     for protocol in chosen:
         scored = records.Scored.under(protocol, opener.open(protocol))
-        records.write(run, protocol, scored, models, choice)
+        records.write(run, protocol, scored, models, choice, face_sets.read_manifest(data_dir, protocol.data)["sha256"])
         log.tell("note", text=f"{protocol.id}: scored {len(models)} models, in {run.evaluation_folder}")
 
 
@@ -128,11 +128,11 @@ def uses_validation(protocol: Protocol) -> bool:
 
 def _same_as_searched(run: Run, name: str, manifest: Mapping[str, Any], data_dir: Path) -> None:
     """A set prepared again from other files is another set: its scores would not belong to this run."""
-    recorded = run.header["data"].get(name)
-    if recorded is not None and recorded["sha256"] != manifest["sha256"]:
+    recorded = run.header["data"].get(name, {}).get("sha256") or records.scored_sets(run).get(name)
+    if recorded is not None and recorded != manifest["sha256"]:
         raise InputError(
             f"data set {name!r} in {data_dir} is not the one of run {run.name!r} (SHA-256 {manifest['sha256'][:12]}, "
-            f"recorded {recorded['sha256'][:12]}): give the folder that the run used with --data"
+            f"recorded {recorded[:12]}): give the folder that the run used with --data"
         )
 
 

@@ -73,7 +73,9 @@ class Scored:
         return cls(faces, rows_N, labels_N, probabilities_MNC, seen_N, n, opened.adjustments_M)
 
 
-def _document(run: Run, protocol: Protocol, scored: Scored, models: list[ModelKey], choices: Choices) -> dict[str, Any]:
+def _document(
+    run: Run, protocol: Protocol, scored: Scored, models: list[ModelKey], choices: Choices, sha256: str
+) -> dict[str, Any]:
     """evaluation/<protocol>.json: the winner's scores at the top, every candidate's under `candidates`."""
     history = run.history()
     trials = dict.fromkeys(candidate for candidate, _ in models)
@@ -84,6 +86,7 @@ def _document(run: Run, protocol: Protocol, scored: Scored, models: list[ModelKe
         "protocol": protocol.id,
         "about": protocol.doc,
         "data": protocol.data,
+        "sha256": sha256,
         "splits": list(protocol.splits),
         "classes": [EMOTIONS[k] for k in np.unique(scored.labels_N)],
         "left_out": scored.n_opened - len(scored.labels_N),
@@ -141,12 +144,24 @@ def _seed(run: Run, protocol: Protocol, part: int) -> np.random.SeedSequence:
     return np.random.SeedSequence([run.header["seed"], seeds.EVALUATE, zlib.crc32(protocol.id.encode()), part])
 
 
-def write(run: Run, protocol: Protocol, scored: Scored, models: list[ModelKey], choices: Choices) -> None:
-    """Writes the protocol's table of faces, its gallery and, last, its scores, each atomically."""
+def scored_sets(run: Run) -> dict[str, str]:
+    """Prepared set -> its SHA-256, of every set that was scored so far."""
+    documents = [files.read_json(path) for path in files.matching(run.evaluation_folder, "*.json")]
+    return {document["data"]: document["sha256"] for document in documents if "sha256" in document}
+
+
+def write(
+    run: Run, protocol: Protocol, scored: Scored, models: list[ModelKey], choices: Choices, sha256: str
+) -> None:
+    """Writes the protocol's table of faces, its gallery and, last, its scores, each atomically.
+
+    Args:
+        sha256: the prepared set's.
+    """
     folder = run.evaluation_folder
     files.write_bytes(folder / f"{protocol.id}.parquet", _parquet(scored, models))
     files.write_bytes(folder / f"{protocol.id}.faces.npz", _gallery(run, protocol, scored))
-    files.write_json(folder / f"{protocol.id}.json", _document(run, protocol, scored, models, choices))
+    files.write_json(folder / f"{protocol.id}.json", _document(run, protocol, scored, models, choices, sha256))
 
 
 def _parquet(scored: Scored, models: list[ModelKey]) -> bytes:

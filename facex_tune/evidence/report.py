@@ -55,16 +55,21 @@ def _write_cards(run: Run, document: Mapping[str, Any], folder: Place) -> None:
 
 
 def manifests(run: Run, data_dir: Path | None) -> dict[str, Any]:
-    """The manifests of the study's own set and of every set that its protocols name, where one can be had."""
+    """The manifests of the study's own set, of every set that its protocols name, and of others that were scored, where
+    one can be had.
+    """
     recorded: Mapping[str, Any] = run.header["data"]
+    scored = records.scored_sets(run)
     names = [run.study.data, *(protocols.find(name).data for name in run.study.evaluate.protocols)]
     found = {}
-    for name in dict.fromkeys([*names, *recorded]):
+    for name in dict.fromkeys([*names, *recorded, *scored]):
         if name in recorded:
             found[name] = recorded[name]
         elif data_dir is not None:
             try:
-                found[name] = face_sets.read_manifest(data_dir, name)
+                manifest = face_sets.read_manifest(data_dir, name)
             except InputError:
                 continue  # not prepared: the report says which protocols were not scored
+            if scored.get(name) in (None, manifest["sha256"]):
+                found[name] = manifest
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from facex_tune.data.emotions import EMOTIONS
 from facex_tune.errors import InputError
 from facex_tune.evidence import scoring
 from facex_tune.evidence.evaluate import evaluate
+from facex_tune.evidence.report import manifests, report
 from facex_tune.store import Run
 
 from .conftest import RunMaker, made_faces
 
 
-def _evaluated(run: Run, data_dir: Path, protocols: list[str] | None = None) -> dict[str, Any]:
+def _evaluated(run: Run, data_dir: Path, protocols: Sequence[str] = ()) -> dict[str, Any]:
     with run.log() as log:
         evaluate(run, log, data_dir, "cpu", protocols)
     return {path.stem: json.loads(path.read_bytes()) for path in run.evaluation_folder.glob("*.json")}
@@ -211,6 +213,27 @@ def test_another_set_of_the_same_name_is_refused(make_run: RunMaker, data_dir: P
     faces.write(other, data_dir, "synthetic_lab", source={}, skipped=[])
     with pytest.raises(InputError, match="is not the one of run 'small-1'"):
         _evaluated(run, data_dir)
+
+
+def test_a_finished_run_is_scored_on_a_set_that_its_study_does_not_name(make_run: RunMaker, data_dir: Path) -> None:
+    """Opened and counted as any other; what was scored before stays; other faces under that name are refused later."""
+    run = make_run()
+    before = _evaluated(run, data_dir, ["synthetic.private"])
+    mine = made_faces([k % 7 for k in range(21)], ["test"] * 21, seed=9)
+    faces.write(mine, data_dir, "mine", source={}, skipped=[])
+    scored = _evaluated(run, data_dir, ["folder.mine"])
+    assert (scored["folder.mine"]["n"], scored["folder.mine"]["opened"]) == (21, 1)
+    assert scored["folder.mine"]["sha256"] == faces.read_manifest(data_dir, "mine")["sha256"]
+    assert scored["synthetic.private"] == before["synthetic.private"]
+    document = json.loads((report(run, data_dir).parent / "report.json").read_bytes())
+    assert list(document["evaluation"]) == ["synthetic.private", "folder.mine"]
+    assert document["data"]["mine"]["n"] == 21
+    shutil.rmtree(data_dir / "mine")
+    assert "mine" not in manifests(run, data_dir)
+    faces.write(made_faces([0, 1, 2], ["test"] * 3, seed=8), data_dir, "mine", source={}, skipped=[])
+    assert "mine" not in manifests(run, data_dir), "other faces than were scored"
+    with pytest.raises(InputError, match=r"data set 'mine' in .* is not the one of run 'small-1'"):
+        _evaluated(run, data_dir, ["folder.mine"])
 
 
 def test_nothing_to_evaluate_yet(make_run: RunMaker, data_dir: Path) -> None:
