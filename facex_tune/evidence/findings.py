@@ -10,6 +10,7 @@ from facex_tune.evidence.intervals import MIN_SEEDS
 from facex_tune.history import keeps
 
 Finding = dict[str, Any]
+COPIES_TOLD = 0.01  # of a set's faces
 DASH = "\u2013"
 
 
@@ -222,9 +223,12 @@ def _seeds(report: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _copies(report: Mapping[str, Any]) -> Iterator[Finding]:
+    """Once a set, by its first protocol, where they are more than one face in a hundred; tables tell the others."""
+    told: set[str] = set()
     for name, scored in report["evaluation"].items():
         clean = scored["clean"]
-        if clean["excluded"] and clean["n"]:
+        if clean["n"] and clean["excluded"] > COPIES_TOLD * scored["n"] and scored["data"] not in told:
+            told.add(scored["data"])
             share = f"{clean['excluded']:,} of the {plural(scored['n'], 'face')} of {name}"
             said = (
                 f"{share} stand in training as exact, mirrored or near copies; without them: {_two(clean['metrics'])} "

@@ -67,17 +67,19 @@ def variants(report: Mapping[str, Any]) -> Iterator[Finding]:
                     change = "improves" if side > 0 else "worsens"
                     text = (
                         f"{_VARIANTS[kind]} {change} {metric_words(metric)} on {name}: {gap['mean']:+.3f} "
-                        f"{interval(gap['interval'])} against {_as_they_stand(scored)}, n = {scored['n']:,}."
+                        f"{interval(gap['interval'])} against {_rival(kind, scored)}, n = {scored['n']:,}."
                     )
                     figure = f"reliability-{name}.svg" if kind == "temperature" else None
                     yield say(text, f"evaluation.{name}.variants.{kind}.difference.metrics.{metric}", figure)
                     break
 
 
-def _as_they_stand(scored: Mapping[str, Any]) -> str:
+def _rival(kind: str, scored: Mapping[str, Any]) -> str:
     """What a variant is compared with."""
+    if kind == "temperature":
+        return "the same models without it"
     models = len(scored["seeds"])
-    return "the winner as it stands" if models == 1 else f"the winner's {models} models as they stand (their mean)"
+    return "the winner alone" if models == 1 else f"the winner's {models} models one by one (their mean)"
 
 
 def factors(report: Mapping[str, Any]) -> Iterator[Finding]:

@@ -45,7 +45,7 @@ def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str]) -> str
             board=board(run, document),
             details=details(run),
             gaps=gaps(document),
-            galleries={name: gallery(run, name) for name in document["evaluation"]},
+            galleries={name: gallery(run, name) for name in first_of_each_set(document)},
             commands=commands(run, document),
             validation=validation_faces(run, document),
             study_yaml=study_yaml(run),
@@ -151,6 +151,14 @@ def details(run: Run) -> dict[int, dict[str, Any]]:
         trial.number: {"reason": trial.reason, "detail": trial.detail, "seconds": trial.seconds}
         for trial in run.history().trials.values()
     }
+
+
+def first_of_each_set(document: Mapping[str, Any]) -> list[str]:
+    """Protocols, without those whose faces an earlier one has shown."""
+    first: dict[tuple[str, ...], str] = {}
+    for name, scored in document["evaluation"].items():
+        first.setdefault((scored["data"], *scored["splits"]), name)
+    return list(first.values())
 
 
 def gallery(run: Run, protocol: str) -> dict[str, list[dict[str, Any]]]:
