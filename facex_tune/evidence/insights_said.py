@@ -102,11 +102,16 @@ def factors(report: Mapping[str, Any]) -> Iterator[Finding]:
     better, worse = (
         [each for each in measured if _side(each[2], objective) == side] for side in (1, -1)
     )
-    for place, effect, said in [*_largest(better), *_largest(worse)]:
+    for nth, (place, effect, said) in enumerate([*_largest(better), *_largest(worse)]):
         text = (
             f"With {change_words(effect)}, {metric_words(objective)} changes by {said['effect']:+.3f} "
             f"{interval(said['interval'])} ({basis})."
         )
+        if better and nth == 0:
+            text += (
+                f" As the best of {len(measured)} it is probably somewhat too good: a search that tries it "
+                "(`start_with`) and retrains says by how much."
+            )
         yield say(text, f"factors.effects.{place}.metrics.{objective}", "factors.svg")
     yield from _single_emotions(study, objective, basis)
     yield from _interactions(study, objective)

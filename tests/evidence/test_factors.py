@@ -154,6 +154,7 @@ def test_of_many_effects_the_largest_are_told_gains_first() -> None:
     assert "4 improve macro-F1 and 4 worsen it" in verdict
     by = [float(text.partition("macro-F1 changes by ")[2].split()[0]) for text in told[:6]]
     assert [round(each, 1) for each in by] == [0.4, 0.3, 0.2, -0.4, -0.3, -0.2]
+    assert ["probably somewhat too good" in text for text in told] == [True] + [False] * (len(told) - 1)
 
 
 def test_an_objective_that_is_better_when_smaller_improves_downwards() -> None:
