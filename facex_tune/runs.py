@@ -151,10 +151,10 @@ def _standing(run: Run, history: History, events: Sequence[Event]) -> dict[str, 
         state = "running"
     elif stage is None:
         state = "interrupted" if events else "not begun"
-    elif history.stages[stage] == "finished":
-        state = _AFTER[stage]
-    else:
+    elif broken_off:
         state = "interrupted"
+    else:  # the factor study, which may follow any of these, leaves a run as finished as it was
+        state = next((said for done, said in reversed(_AFTER.items()) if done in history.stages), "not begun")
     return {
         "state": state,
         "stage": stage,

@@ -393,6 +393,21 @@ def test_a_run_is_running_while_somebody_writes_it_and_then_interrupted(call: Ca
     assert call("runs", "--state", "interrupted").out.splitlines()[1].split()[:3] == ["demo", "interrupted:", "retrain"]
 
 
+def test_a_factor_study_leaves_a_run_as_finished_as_it_was(call: Call, demo: Run) -> None:
+    with demo.log() as log:
+        for stage in ("retrain", "evaluate", "report", "factors"):
+            log.append("run_resumed")
+            log.append("stage_started", stage=stage)
+            if stage == "factors":
+                assert "running: factors, by process" in call("show", "demo").out
+            log.append("stage_finished", stage=stage)
+    assert " | finished | " in call("show", "demo").out
+    with demo.log() as log:
+        log.append("stage_started", stage="factors")
+        log.append("run_interrupted", signal="SIGTERM")
+    assert "interrupted in factors by SIGTERM" in call("show", "demo").out
+
+
 @pytest.mark.parametrize("width", [80, 140])
 def test_lists_of_runs_fit_a_terminal(demo: Run, width: int) -> None:
     console = Console(file=io.StringIO(), width=width)
