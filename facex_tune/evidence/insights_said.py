@@ -83,8 +83,8 @@ def _rival(kind: str, scored: Mapping[str, Any]) -> str:
 
 
 def factors(report: Mapping[str, Any]) -> Iterator[Finding]:
-    """What came of all changes together; the largest supported effects on the objective, then those on single emotions
-    alone, then interactions.
+    """What came of all changes together; the largest supported gains in the objective and each family's largest loss,
+    then effects on single emotions alone, then interactions.
     """
     study = report["factors"]
     if not study:
@@ -99,10 +99,8 @@ def factors(report: Mapping[str, Any]) -> Iterator[Finding]:
         return
     basis = f"{plural(study['seeds'], 'paired seed')} of {plural(study['epochs'], 'epoch')}, on validation"
     yield _verdict(study, objective, [said for _, _, said in measured], basis)
-    better, worse = (
-        [each for each in measured if _side(each[2], objective) == side] for side in (1, -1)
-    )
-    for nth, (place, effect, said) in enumerate([*_largest(better), *_largest(worse)]):
+    better, worse = ([each for each in measured if _side(each[2], objective) == side] for side in (1, -1))
+    for nth, (place, effect, said) in enumerate([*_largest(better), *_largest(_worst_of_each_family(worse))]):
         text = (
             f"With {change_words(effect)}, {metric_words(objective)} changes by {said['effect']:+.3f} "
             f"{interval(said['interval'])} ({basis})."
@@ -110,7 +108,7 @@ def factors(report: Mapping[str, Any]) -> Iterator[Finding]:
         if better and nth == 0:
             text += (
                 f" As the best of {len(measured)} it is probably somewhat too good: a search that tries it "
-                "(`start_with`) and retrains says by how much."
+                "(search.start_with) and retrains says by how much."
             )
         yield say(text, f"factors.effects.{place}.metrics.{objective}", "factors.svg")
     yield from _single_emotions(study, objective, basis)
@@ -122,6 +120,16 @@ def _side(said: Mapping[str, Any], metric: str) -> int:
     if not said["supported"]:
         return 0
     return 1 if (said["effect"] > 0) == MAXIMIZE[metric] else -1
+
+
+def _worst_of_each_family(found: list[Any]) -> list[Any]:
+    """One loss for models, augmentations, balancing and training each: that every other network is worse is one thing
+    to know, not three.
+    """
+    worst: dict[str, Any] = {}
+    for each in sorted(found, key=lambda each: -abs(each[-1]["effect"])):
+        worst.setdefault(next(iter(each[1]["changed"])).partition(".")[0], each)
+    return list(worst.values())
 
 
 def _largest(found: list[Any]) -> list[Any]:

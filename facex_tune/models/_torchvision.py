@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def start_quietly(network: nn.Module, block: type[nn.Module]) -> None:
+    """Weights to start from with few faces, where torchvision's learn little for thousands of steps.
+
+    Blocks with a shortcut start as that shortcut, their last batch norm at zero (Goyal et al. 2017); depthwise filters
+    are drawn for the inputs that each has (torchvision counts those of all groups).
+
+    Args:
+        block: the network's inverted residual, with `use_res_connect` and `block`, a sequence that ends with
+            convolution and batch norm.
+    """
+    from torch import nn
+
+    for module in network.modules():
+        if isinstance(module, block) and module.use_res_connect:
+            nn.init.zeros_(module.get_submodule("block")[-1][1].weight)  # type: ignore[index]
+        elif isinstance(module, nn.Conv2d) and module.groups > 1:
+            nn.init.normal_(module.weight, std=math.sqrt(2 / math.prod(module.kernel_size)))
 
 
 def grey_stem(convolution: nn.Conv2d, stride: int) -> nn.Conv2d:

@@ -7,7 +7,6 @@ Source: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Ne
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from facex_tune.models import _pretrained
@@ -32,8 +31,9 @@ def build(knobs: Config, n_classes: int) -> nn.Module:
     """The network from faces_N1HW to logits_NC; any face of at least 16×16 pixels."""
     from torch import nn
     from torchvision import models
+    from torchvision.models.efficientnet import MBConv
 
-    from facex_tune.models._torchvision import grey_stem
+    from facex_tune.models._torchvision import grey_stem, start_quietly
 
     network: nn.Module = getattr(models, f"efficientnet_{knobs['size']}")(
         num_classes=n_classes,
@@ -43,31 +43,15 @@ def build(knobs: Config, n_classes: int) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1  # torchvision's .01 of b5 and b6 outlasts a short trial
-    _start_quietly(network)
+    start_quietly(network, MBConv)
+    head = network.get_submodule("classifier.1")
+    assert isinstance(head, nn.Linear)
+    nn.init.normal_(head.weight, std=HEAD_SPREAD)  # not as widely as few classes would have it
     stem = network.get_submodule("features.0")
     assert isinstance(stem, nn.Sequential)
     stem[0] = grey_stem(network.get_submodule("features.0.0"), int(knobs["stem_stride"] or 1))  # type: ignore[arg-type]
     _pretrained.freeze(knobs, _pretrained.levels_of(network.get_submodule("features").children()))
     return network
-
-
-def _start_quietly(network: nn.Module) -> None:
-    """Weights to start from with seven classes and few faces, where torchvision's learn nothing for thousands of steps.
-
-    Blocks with a shortcut start as that shortcut, their last batch norm at zero (Goyal et al. 2017); depthwise filters
-    are drawn for the inputs that each has, as in the paper's own code; the head starts near zero, not as widely as few
-    classes would have it.
-    """
-    from torch import nn
-    from torchvision.models.efficientnet import MBConv
-
-    for module in network.modules():
-        if isinstance(module, MBConv) and module.use_res_connect:
-            nn.init.zeros_(module.get_submodule("block")[-1][1].weight)
-        elif isinstance(module, nn.Conv2d) and module.groups > 1:
-            nn.init.normal_(module.weight, std=math.sqrt(2 / math.prod(module.kernel_size)))
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=HEAD_SPREAD)
 
 
 _weights = _pretrained.Weights(

@@ -3,7 +3,7 @@
 Source: Howard et al., "Searching for MobileNetV3", ICCV 2019 (torchvision's layers). Adapted to small images: a stem of
   stride 1 leaves 48 pixels 3×3 positions at the end; the paper's stride of 2 leaves 2×2 and costs a quarter. Batch
   norm's momentum is torch's usual .1, since the paper's .01 outlasts a short trial. ImageNet weights: torchvision's, of
-  width 1.
+  width 1. From scratch its blocks start quietly, as EfficientNet's do: torchvision's start learns little in few epochs.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def build(knobs: Config, n_classes: int) -> nn.Module:
 
     from torch import nn
     from torchvision import models
+    from torchvision.models.mobilenetv3 import InvertedResidual
 
-    from facex_tune.models._torchvision import grey_stem
+    from facex_tune.models._torchvision import grey_stem, start_quietly
 
     make = {"small": models.mobilenet_v3_small, "large": models.mobilenet_v3_large}[str(knobs["size"])]
     network: nn.Module = make(
@@ -43,6 +44,7 @@ def build(knobs: Config, n_classes: int) -> nn.Module:
         dropout=float(knobs["dropout"] or 0),
         norm_layer=partial(nn.BatchNorm2d, eps=1e-3),
     )
+    start_quietly(network, InvertedResidual)
     stem = network.get_submodule("features.0")
     assert isinstance(stem, nn.Sequential)
     stem[0] = grey_stem(network.get_submodule("features.0.0"), int(knobs["stem_stride"] or 1))  # type: ignore[arg-type]
