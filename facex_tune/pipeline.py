@@ -127,7 +127,7 @@ def _execute(run: Run, stages: Sequence[str], options: Options, log: Log, ray: c
 
 def stages_left(stages: Sequence[str], history: History) -> list[str]:
     """Those to do: of a whole run what is not finished, with the factor study and its report; else all again."""
-    if stages[0] != "search" or len(stages) == 1:
+    if "search" not in stages or len(stages) == 1:
         return list(stages)
     again = ("factors", "report") if "factors" in stages else ()
     return [stage for stage in stages if stage in again or history.stages.get(stage) != "finished"]

@@ -73,6 +73,7 @@ def test_a_resumed_run_leaves_what_is_finished_except_the_study_and_its_report()
     assert pipeline.stages_left([stage for stage in asked if stage != "factors"], history) == []
     assert pipeline.stages_left(asked, history) == ["factors", "report"]
     assert pipeline.stages_left(["search"], history) == ["search"]
+    assert pipeline.stages_left([], history) == []
     assert pipeline.stages_left(["evaluate", "report"], history) == ["evaluate", "report"]
 
 
