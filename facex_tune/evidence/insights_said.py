@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from facex_tune.evidence.compare import supported
-from facex_tune.evidence.findings import Finding, interval, metric_words, number, plural, say
+from facex_tune.evidence.findings import Finding, interval, knob_text, metric_words, number, plural, say
 from facex_tune.metrics import MAXIMIZE
 
 SHOWN = 3  # effects of a kind, the largest; the report's table has them all
@@ -182,14 +182,9 @@ def change_words(effect: Mapping[str, Any]) -> str:
     """``augment = none in place of facex``."""
     replaced = effect["replaced"]
     return " and ".join(
-        f"{knob} = {value_words(value)} in place of {value_words(replaced[knob])}"
+        f"{knob} = {knob_text(value)} in place of {knob_text(replaced[knob])}"
         for knob, value in effect["changed"].items()
     )
-
-
-def value_words(value: Any) -> str:
-    """A knob's value, a number with three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def insight(report: Mapping[str, Any]) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from facex_tune import metrics, posthoc
 from facex_tune.data.emotions import EMOTIONS
 from facex_tune.evidence import compare, figures
-from facex_tune.evidence.findings import gaps, interval, metric_words, number, plural
+from facex_tune.evidence.findings import gaps, interval, knob_text, metric_words, number, plural
 from facex_tune.evidence.plots import winner_label
 from facex_tune.space import FAMILIES, knobs_of
 from facex_tune.store import Run
@@ -222,13 +222,6 @@ def _without_none(data: Any) -> Any:
     if isinstance(data, dict):
         return {key: _without_none(value) for key, value in data.items() if value is not None}
     return data
-
-
-def knob_text(value: Any) -> str:
-    """A knob's value for a table: three significant digits."""
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def clock(seconds: float) -> str:
