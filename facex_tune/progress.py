@@ -31,6 +31,7 @@ HEARTBEAT_S = 30.0  # the longest silence without a terminal, at first
 HEARTBEAT_SHARE, HEARTBEAT_MAX_S = 0.05, 600.0  # later a share of the time that has passed, so that logs stay short
 ONE_LINE_S = 2.0  # between two renewals of a notebook's line
 ONE_LINE_WIDTH = 110  # columns
+PULSE_S = 2.0  # an epoch may take many minutes, in which no event comes: a clock of its own ends those silences
 # In a terminal these need no line of their own.
 _ON_BOARD = ("trial_finished", "trial_stopped", "factor_finished", "note")
 _TELLING = 0.05  # below this share of a stage its pace says little about the rest
@@ -75,9 +76,11 @@ class View:
         self._began_s, self._stage_began_s = now() - past.elapsed_s, now() - past.stage_s
         self._said_s = now()
         self._share_before = past.share
-        self._lock = threading.Lock()  # the live display draws from a thread of its own
+        self._lock = threading.Lock()  # the live display and the pulse have a thread of their own
         self._live: Live | None = None
         self._one_line: _OneLine | None = None
+        self._pulse: threading.Thread | None = None
+        self._ended = threading.Event()
         self._silent = False
 
     def __enter__(self) -> View:
@@ -87,6 +90,9 @@ class View:
         elif console.is_terminal and not console.is_dumb_terminal:
             self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=2, transient=True)
             self._live.start()
+        if self._live is None:
+            self._pulse = threading.Thread(target=self._beats, name="view", daemon=True)
+            self._pulse.start()
         return self
 
     def __exit__(
@@ -94,6 +100,9 @@ class View:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        if self._pulse is not None:
+            self._ended.set()
+            self._pulse.join()
         if self._one_line is not None:
             self._write(self._one_line.end)
 
@@ -105,10 +114,20 @@ class View:
         if self._live is not None:
             if said and event["type"] not in _ON_BOARD:
                 self._say(said)
-        elif self._one_line is not None:
-            self._renew(self._one_line)
-        elif said or self._now() - self._said_s >= self._heartbeat_s():
-            self._say(said or self._heartbeat())
+        else:
+            self._beat(said)
+
+    def _beats(self) -> None:
+        while not self._ended.wait(PULSE_S):
+            self._beat()
+
+    def _beat(self, said: str = "") -> None:
+        """Without a board: `said`, or where the run stands, where nothing was written for long."""
+        with self._lock:
+            if self._one_line is not None:
+                self._renew(self._one_line)
+            elif said or self._now() - self._said_s >= self._heartbeat_s():
+                self._say(said or self._heartbeat())
 
     def tell(self) -> None:
         """Says where the run stands, where no board is drawn."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import sys
+import threading
 import types
 from dataclasses import replace
 from itertools import pairwise
@@ -14,8 +15,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from facex_tune import progress, study
 from facex_tune import screen as screens
-from facex_tune import study
 from facex_tune.board import Board, Rung
 from facex_tune.history import STOPPED, History, Trial
 from facex_tune.plan import Plan
@@ -159,6 +160,39 @@ def test_without_a_terminal_a_long_silence_ends_with_what_runs() -> None:
     assert lines[1] == "search | 0/4 trials | elapsed 45s | running: t0000 epoch 0/4, t0001 epoch 0/4"
     assert lines[2].startswith("search | 0/4 trials | elapsed 1m15s | about ")
     assert lines[2].endswith(" | running: t0000 epoch 1/4, t0001 epoch 1/4")
+
+
+class Heard(io.StringIO):
+    """A stream that tells when somebody has written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = threading.Event()
+
+    def write(self, text: str, /) -> int:
+        written = super().write(text)
+        self.written.set()
+        return written
+
+
+def heard_without_an_event(monkeypatch: pytest.MonkeyPatch, silence_s: float) -> str:
+    """What a view writes of itself, a trial running, `silence_s` after the last event."""
+    monkeypatch.setattr(progress, "PULSE_S", 0.01)
+    stream, now = Heard(), Clock()
+    with View(board_after([SEARCH, started(0)]), stream=stream, now=now):
+        now.now_s += silence_s
+        assert stream.written.wait(60.0), "nothing was written"
+    return stream.getvalue()
+
+
+def test_without_a_terminal_a_silence_ends_although_no_event_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = heard_without_an_event(monkeypatch, HEARTBEAT_S)
+    assert said == "search | 0/4 trials | elapsed 30s | running: t0000 epoch 0/4\n"
+
+
+def test_a_notebook_s_line_is_renewed_although_no_event_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    assert heard_without_an_event(monkeypatch, ONE_LINE_S) == "\rsearch | 0/4 trials | elapsed 2s\n"
 
 
 def test_the_time_left_is_at_the_pace_of_this_stage() -> None:
