@@ -351,7 +351,8 @@ def estimate(study: Study, options: Options) -> dict[str, Any]:
 
 
 def _train_faces(study: Study, options: Options) -> int:
-    """How many faces an epoch trains on; FER2013's own number where the set is not prepared yet."""
+    """How many faces an epoch trains on; FER2013's own number where the set is not prepared yet, or has none."""
     if not faces.is_prepared(options.data_dir, study.data):
         return 28_709
-    return int(sum(faces.read_manifest(options.data_dir, study.data)["counts"]["train"].values()))
+    counts = faces.read_manifest(options.data_dir, study.data)["counts"]
+    return sum(counts.get("train", {}).values()) or 28_709

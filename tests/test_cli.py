@@ -545,3 +545,11 @@ def test_a_dry_run_tells_every_problem_and_the_estimate_all_the_same(call: Call,
     assert "hours" in result.out
     document = json.loads(call("run", study_file, "--dry-run", "--json").out)
     assert len(document["problems"]) == 2
+
+
+@pytest.mark.slow
+def test_a_dry_run_on_a_set_that_is_for_tests_only_is_one_line(call: Call) -> None:
+    result = call("run", QUICK, "--dry-run", "--set", "data=synthetic_lab", "--set", "validation.holdout=0.1")
+    assert result.code == 2
+    assert "no faces to train on (it has test 567)" in result.err
+    assert len(result.err.splitlines()) == 1

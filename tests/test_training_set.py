@@ -255,14 +255,17 @@ def test_votes_that_a_set_has_not_are_told(load: Load, wild: Faces) -> None:
             load(replace(wild, votes_NC=None), labels=labels)
 
 
-@pytest.mark.parametrize(("gone", "split"), [("train", "train"), ("public_test", "validation")])
-def test_an_empty_split_is_told(load: Load, wild: Faces, gone: str, split: str) -> None:
-    with pytest.raises(InputError, match=f"no faces for {split}"):
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [("train", r"to train on \(it has public_test 35, private_test 35\)"), ("public_test", "to validate with")],
+)
+def test_an_empty_split_is_told_with_those_there_are(load: Load, wild: Faces, gone: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
         load(wild.take(wild.split_N != gone))
 
 
 def test_a_train_split_of_copies_alone_is_told(load: Load, wild: Faces) -> None:
     images_NHW = wild.images_NHW.copy()
     images_NHW[:N_TRAIN] = images_NHW[N_TRAIN]
-    with pytest.raises(InputError, match="no faces for train"):
+    with pytest.raises(InputError, match=r"every face to train on has a copy.*duplicates: keep"):
         load(replace(wild, images_NHW=images_NHW), duplicates="drop")

@@ -127,7 +127,8 @@ def counts(faces: Faces) -> dict[str, dict[str, int]]:
 def write(faces: Faces, data_dir: Path, name: str, *, source: dict[str, Any], skipped: list[Skipped]) -> dict[str, Any]:
     """Write the prepared folder `<data_dir>/<name>` in one step and return its manifest.
 
-    A failure leaves the old set or none, never a part. A set with the same fingerprint is left as it is.
+    A failure leaves the old set or none, never a part. A set of the same faces, of which the
+    same was skipped, is left as it is, wherever it was read from.
 
     Raises:
         InputError: no space left, or the folder cannot be written.
@@ -141,7 +142,7 @@ def write(faces: Faces, data_dir: Path, name: str, *, source: dict[str, Any], sk
         "source": source,
         "skipped": [asdict(skip) for skip in skipped],
     }
-    if _already_there(data_dir, name, str(manifest["sha256"])):
+    if _already_there(data_dir, name, manifest):
         return read_manifest(data_dir, name)
     writers: dict[str, Callable[[BinaryIO], object]] = {
         "images.npy": lambda file: _write_images(faces.images_NHW, file),
@@ -153,9 +154,11 @@ def write(faces: Faces, data_dir: Path, name: str, *, source: dict[str, Any], sk
     return manifest
 
 
-def _already_there(data_dir: Path, name: str, sha256: str) -> bool:
+def _already_there(data_dir: Path, name: str, manifest: dict[str, Any]) -> bool:
     try:
-        return bool(read_manifest(data_dir, name)["sha256"] == sha256 == fingerprint(open_set(data_dir, name)))
+        said = read_manifest(data_dir, name)
+        same = all(said.get(key) == manifest[key] for key in ("schema", "sha256", "skipped"))
+        return same and said["sha256"] == fingerprint(open_set(data_dir, name))
     except InputError:  # absent or damaged: to be written
         return False
 

@@ -40,19 +40,27 @@ def load(study: Study, data_dir: Path) -> TrainingSet:
     """
     everything = _relabelled(faces_room.open_set(data_dir, study.data), study)
     train = everything.where("train")
+    if len(train) == 0:
+        raise _no_faces(study, everything, "to train on", "put class folders into train/ and prepare it again")
     if isinstance(study.validation, Holdout):
         train_mask_N, validation_mask_N = faces_room.holdout(train, study.validation.holdout, study.search.seed)
         train, validation = train.take(train_mask_N), train.take(validation_mask_N)
     else:
         validation = everything.where(study.validation)
+    if len(validation) == 0:
+        raise _no_faces(study, everything, "to validate with", "use `validation: {holdout: 0.1}`, or more faces")
     if study.duplicates == "drop":
         train = _without_copies(train, [(study.data, validation), *_sealed(study, data_dir)], study.data)
-    for split, found in (("train", train), ("validation", validation)):
-        if len(found) == 0:
-            raise InputError(
-                f"data set {study.data!r}: no faces for {split}; choose another `validation` or prepare it again"
-            )
+    if len(train) == 0:
+        raise InputError(
+            f"data set {study.data!r}: every face to train on has a copy in a held-out set: use `duplicates: keep`"
+        )
     return TrainingSet(train, validation, _vote_shares(train) if study.labels == "ferplus_votes" else None)
+
+
+def _no_faces(study: Study, everything: Faces, use: str, remedy: str) -> InputError:
+    there = ", ".join(f"{split} {sum(each.values()):,}" for split, each in faces_room.counts(everything).items())
+    return InputError(f"data set {study.data!r} has no faces {use} (it has {there or 'none at all'}): {remedy}")
 
 
 def _relabelled(everything: Faces, study: Study) -> Faces:

@@ -53,6 +53,16 @@ def test_skipped_files_reach_the_manifest(ckplus_folder: Path, tmp_path: Path) -
     assert manifest["source"] == {"name": "ckplus", "path": str(ckplus_folder)}
 
 
+def test_what_was_skipped_and_has_gone_since_is_forgotten(ckplus_folder: Path, tmp_path: Path) -> None:
+    broken = ckplus_folder / "fear" / "broken.png"
+    broken.write_bytes(b"")
+    first = prepare("ckplus", ckplus_folder, tmp_path / "data")["ckplus"]
+    broken.unlink()
+    second = prepare("ckplus", ckplus_folder, tmp_path / "data")["ckplus"]
+    assert [len(manifest["skipped"]) for manifest in (first, second)] == [1, 0]
+    assert first["sha256"] == second["sha256"]
+
+
 def test_wrong_calls(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown data source 'fer13': did you mean fer2013"):
         prepare("fer13", None, tmp_path)

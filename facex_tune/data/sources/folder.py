@@ -20,7 +20,10 @@ from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
 from facex_tune.data.tree import IMAGE_SUFFIXES, Tree, decode_any_size, is_image, open_tree, read_images
 from facex_tune.errors import InputError, nearest
 
-DESCRIPTION = "any images in class folders, of any size; SOURCE is their folder or zip, and --as NAME names the set"
+DESCRIPTION = (
+    "any images in class folders, of any size, in train/, val/ and test/ or all of them for tests; "
+    "SOURCE is their folder or zip, and --as NAME names the set"
+)
 NEEDS_SOURCE = True
 NAMED_BY_USER = True
 
