@@ -53,7 +53,7 @@ def test_logit_adjust(tau: float) -> None:
     plan = parts.balance("logit_adjust").plan(LABELS_N, 4, {"tau": tau})
     logits_NC = torch.tensor([[0.3, -1.0, 2.0, 0.5], [1.0, 1.0, -1.0, 0.0]])
     targets_NC = torch.tensor([[0.0, 0.9, 0.1, 0.0], [1.0, 0.0, 0.0, 0.0]])
-    prior_C = np.array([6, 2, 1, 1]) / 10  # an absent class counts as one face
+    prior_C = np.array([6, 2, 1, 9]) / 9  # an absent class counts as every face
     adjusted_NC = logits_NC.numpy() + tau * np.log(prior_C)
     log_probability_NC = adjusted_NC - np.log(np.exp(adjusted_NC).sum(axis=1, keepdims=True))
     expected = -(targets_NC.numpy() * log_probability_NC).sum(axis=1).mean()
@@ -127,7 +127,7 @@ def test_focal_has_a_slope_where_the_answer_is_certain(gamma: float) -> None:
 
 def test_balanced_softmax() -> None:
     plan = parts.balance("balanced_softmax").plan(LABELS_N, 4, {})
-    counts = np.array([6, 2, 1, 1])  # an absent class counts as one face
+    counts = np.array([6, 2, 1, 9])  # an absent class counts as every face
     expected = []
     for row, label in zip(LOGITS_NC.numpy(), LABELS_OF_LOGITS, strict=True):
         expected.append(-math.log(counts[label] * np.exp(row[label]) / (counts * np.exp(row)).sum()))

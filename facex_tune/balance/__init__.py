@@ -48,6 +48,18 @@ def class_counts(labels_N: Tensor, n_classes: int) -> Tensor:
     return torch.bincount(labels_N, minlength=n_classes).float()
 
 
+def log_shares(labels_N: Tensor, n_classes: int) -> Tensor:
+    """Logarithms of the classes' shares of the faces.
+
+    An absent class has 0, more than any other: as part of a loss's logits that teaches a network to answer it least.
+    A small share in its place would teach it nothing about the class, which it would then answer at random.
+    """
+    import torch
+
+    counts_C = class_counts(labels_N, n_classes)
+    return torch.where(counts_C > 0, counts_C.clamp(min=1) / counts_C.sum(), 1.0).log()
+
+
 def weights_of_mean_one(weight_C: Tensor, counts_C: Tensor) -> Tensor:
     """weight_C scaled to mean 1 over the training faces, so that the learning rate keeps its meaning; absent classes
     weigh nothing.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from facex_tune.balance import Plan, class_counts
+from facex_tune.balance import Plan, log_shares
 from facex_tune.space import Config, Knobs
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ SPACE: Knobs = {}
 
 
 def plan(labels_N: Tensor, n_classes: int, knobs: Config) -> Plan:
-    """Cross-entropy of logits + log faces; an absent class counts as one face, so that its logarithm is finite."""
+    """Cross-entropy of logits + log share, log faces but for a constant; an absent class counts as every face."""
     from torch.nn.functional import cross_entropy
 
-    offset_C = class_counts(labels_N, n_classes).clamp(min=1).log()
+    offset_C = log_shares(labels_N, n_classes)
 
     def loss(logits_NC: Tensor, targets_NC: Tensor) -> Tensor:
         return cross_entropy(logits_NC + offset_C.to(logits_NC.dtype), targets_NC)

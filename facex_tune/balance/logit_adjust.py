@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from facex_tune.balance import Plan, class_counts
+from facex_tune.balance import Plan, log_shares
 from facex_tune.space import Config, Float, Knobs
 
 if TYPE_CHECKING:
@@ -20,11 +20,10 @@ SPACE: Knobs = {
 
 
 def plan(labels_N: Tensor, n_classes: int, knobs: Config) -> Plan:
-    """Cross-entropy of adjusted logits; an absent class counts as one face, so that its prior is finite."""
+    """Cross-entropy of adjusted logits; an absent class counts as every face."""
     from torch.nn.functional import cross_entropy
 
-    counts_C = class_counts(labels_N, n_classes).clamp(min=1)
-    offset_C = float(knobs["tau"] or 0) * (counts_C / counts_C.sum()).log()
+    offset_C = float(knobs["tau"] or 0) * log_shares(labels_N, n_classes)
 
     def loss(logits_NC: Tensor, targets_NC: Tensor) -> Tensor:
         return cross_entropy(logits_NC + offset_C.to(logits_NC.dtype), targets_NC)
