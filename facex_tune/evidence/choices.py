@@ -19,6 +19,7 @@ from facex_tune import files, metrics, seeds
 from facex_tune.data import training_set
 from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces
+from facex_tune.data.groups import copies_between
 from facex_tune.evidence import compare
 from facex_tune.evidence.calibration import best_temperature, tempered
 
@@ -60,7 +61,8 @@ def choose(
     """
     from facex_tune import classifier, devices
 
-    faces = training_set.load(run.study, data_dir).validation
+    loaded = training_set.load(run.study, data_dir)
+    faces = loaded.validation
     objective, asked = run.study.objective[0], run.study.evaluate.tta
     device = devices.pick_device(device_name)
     found = {
@@ -75,7 +77,8 @@ def choose(
     choices.said["data"] = run.study.data
     seed = np.random.SeedSequence([run.header["seed"], seeds.EVALUATE, VALIDATION])
     choices.said["retrained"] = against_winner(found[tta], faces.labels_N, faces.group_N, names, seed)
-    files.write_bytes(run.validation_folder / TABLE, _parquet(faces, names, found[tta]))
+    in_training_N = copies_between(faces, loaded.train, one_set=True)[0]
+    files.write_bytes(run.validation_folder / TABLE, _parquet(faces, in_training_N, names, found[tta]))
     files.write_json(run.validation_folder / FILE, choices.said)
     return choices
 
@@ -184,7 +187,9 @@ def _calibration(probabilities_NC: NDArray[np.floating[Any]], labels_N: NDArray[
     }
 
 
-def _parquet(faces: Faces, names: Sequence[str], probabilities_MNC: NDArray[np.floating[Any]]) -> bytes:
+def _parquet(
+    faces: Faces, in_training_N: NDArray[np.bool_], names: Sequence[str], probabilities_MNC: NDArray[np.floating[Any]]
+) -> bytes:
     """One row a validation face."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -194,6 +199,7 @@ def _parquet(faces: Faces, names: Sequence[str], probabilities_MNC: NDArray[np.f
         "label": faces.labels_N,
         "emotion": [EMOTIONS[k] for k in faces.labels_N],
         "group": faces.group_N,
+        "in_training": in_training_N,
     }
     for name, found_NC in zip(names, probabilities_MNC, strict=True):
         for c in range(found_NC.shape[1]):

@@ -33,7 +33,9 @@ SUSPECTS = 50
 
 @dataclass(frozen=True)
 class Answers:
-    """A table of faces as it was kept, with the winner's models' probabilities."""
+    """A table of faces as it was kept, with the winner's models' probabilities; `in_training_N` is false throughout
+    where the table does not tell which faces have a copy there.
+    """
 
     name: str
     labels_N: NDArray[np.int64]
@@ -41,6 +43,7 @@ class Answers:
     sources_N: list[str]
     probabilities_MNC: NDArray[np.float64]
     agreed_N: NDArray[np.float64] | None
+    in_training_N: NDArray[np.bool_]
 
     @classmethod
     def read(cls, name: str, path: Place, models: Sequence[str]) -> Answers | None:
@@ -62,6 +65,7 @@ class Answers:
             table["source"].to_pylist(),
             np.moveaxis(np.array(found), 1, 2),
             np.array(table["agreed"], np.float64) if "agreed" in columns else None,
+            np.array(table["in_training"] if "in_training" in columns else [False] * len(table), np.bool_),
         )
 
 
@@ -213,22 +217,22 @@ def _own_labels(run: Run, document: Mapping[str, Any], answers: Mapping[str, Ans
 def suspects(tables: Sequence[Answers]) -> dict[str, Any]:
     """Labels that look wrong, most suspicious first: {n_faces, n_suspects, faces: the first 50}.
 
-    Confident learning (Northcutt et al., JAIR 70, 2021) on answers to faces never trained on: a face is suspect where
-    another emotion is as probable as that emotion is on faces that bear its label, and its own is not. Ranked by how
-    much likelier the other emotion is. To be looked at, not to be believed.
+    Confident learning (Northcutt et al., JAIR 70, 2021) on answers to faces never trained on, nor a copy of them: a
+    face is suspect where another emotion is as probable as that emotion is on faces that bear its label, and its own
+    is not. Ranked by how much likelier the other emotion is. To be looked at, not to be believed.
     """
     rows = [row for table in tables for row in _suspects_of(table)]
     rows.sort(key=lambda row: -row["margin"])
-    return {"n_faces": sum(len(table.labels_N) for table in tables), "n_suspects": len(rows), "faces": rows[:SUSPECTS]}
+    n_faces = sum(int((~table.in_training_N).sum()) for table in tables)
+    return {"n_faces": n_faces, "n_suspects": len(rows), "faces": rows[:SUSPECTS]}
 
 
 def _suspects_of(table: Answers) -> list[dict[str, Any]]:
     mean_NC = table.probabilities_MNC.mean(axis=0)
     n_classes = mean_NC.shape[1]
-    known_N = table.labels_N < n_classes
-    usual_C = np.array([
-        mean_NC[table.labels_N == c, c].mean() if (table.labels_N == c).any() else np.inf for c in range(n_classes)
-    ])  # fmt: skip
+    known_N = (table.labels_N < n_classes) & ~table.in_training_N
+    bearing_CN = [known_N & (table.labels_N == c) for c in range(n_classes)]
+    usual_C = np.array([mean_NC[own_N, c].mean() if own_N.any() else np.inf for c, own_N in enumerate(bearing_CN)])
     likely_NC = np.where(mean_NC >= usual_C, mean_NC, 0.0)
     label_N = np.where(known_N, table.labels_N, 0)
     own_N = mean_NC[np.arange(len(mean_NC)), label_N]

@@ -133,6 +133,17 @@ def test_clean_excludes_planted_copies_and_mirrored_copies(make_run: RunMaker, d
     assert scored["clean"]["metrics"]["macro_f1"]["per_model"][0] == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_validation_table_tells_which_faces_have_a_copy_in_training(make_run: RunMaker, data_dir: Path) -> None:
+    whole = faces.open_set(data_dir, "synthetic")
+    images_NHW = whole.images_NHW.copy()
+    train, held = (np.flatnonzero(whole.split_N == split) for split in ("train", "public_test"))
+    images_NHW[held[4]] = images_NHW[train[0]][:, ::-1]
+    faces.write(replace(whole, images_NHW=images_NHW), data_dir, "synthetic", source={}, skipped=[])
+    run = make_run()
+    _evaluated(run, data_dir, ["synthetic.private"])
+    assert np.flatnonzero(pd.read_parquet(run.validation_folder / "validation.parquet")["in_training"]).tolist() == [4]
+
+
 def test_clean_excludes_near_copies_in_another_set(make_run: RunMaker, data_dir: Path) -> None:
     wild, lab = faces.open_set(data_dir, "synthetic"), faces.open_set(data_dir, "synthetic_lab")
     images = lab.images_NHW.copy()

@@ -18,7 +18,8 @@ def answers(said_N: np.ndarray, labels_N: np.ndarray, agreed_N: np.ndarray | Non
     found_NC = np.full((len(said_N), 7), (1 - sure) / 6)
     found_NC[np.arange(len(said_N)), said_N] = sure
     sources = [f"face {i}" for i in range(len(said_N))]
-    return Answers("set", labels_N, np.arange(len(said_N)), sources, found_NC[None], agreed_N)
+    in_training_N = np.zeros(len(said_N), np.bool_)
+    return Answers("set", labels_N, np.arange(len(said_N)), sources, found_NC[None], agreed_N, in_training_N)
 
 
 def test_the_planted_confusion_comes_first() -> None:
@@ -63,6 +64,18 @@ def test_planted_label_errors_are_ranked_first() -> None:
     assert all(face["suggested"] != face["label"] for face in found["faces"])
     margins = [face["margin"] for face in found["faces"]]
     assert margins == sorted(margins, reverse=True)
+
+
+def test_a_face_with_a_copy_in_training_is_no_suspect() -> None:
+    """The model learned that copy's label, so that its answer is no second opinion."""
+    labels_N = np.arange(70) % 7
+    said_N = labels_N.copy()
+    said_N[[3, 17]] = (said_N[[3, 17]] + 1) % 7
+    table = answers(said_N, labels_N)
+    assert [face["source"] for face in insight.suspects([table])["faces"]] == ["face 3", "face 17"]
+    table.in_training_N[3] = True
+    found = insight.suspects([table])
+    assert (found["n_faces"], [face["source"] for face in found["faces"]]) == (69, ["face 17"])
 
 
 def trial(number: int, accuracy: float, worst: float, model: str = "resnet", seconds: float = 10.0) -> Trial:
