@@ -72,6 +72,9 @@ class Ledger:
         objectives: metrics that are searched for, the first one deciding.
         bounds: ``{metric: {min, max}}``, told to the sampler as constraints.
         max_epochs: of a finished trial.
+
+    Attributes:
+        tried: what the knobs that vary were in the trials of this run.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Ledger:
         self._worst_C = np.array([metrics.worst_value(name) for name in self._channels])
         self._signs_C = np.array([-1.0 if metrics.MAXIMIZE[name] else 1.0 for name in self._channels])
         self.entries: list[Entry] = []
+        self.tried: set[frozenset[tuple[str, Any]]] = set()
         self._states: list[str] = []
         self._epochs: list[int] = []
         self._table_NEC = np.full((64, max_epochs + 1, len(self._channels)), np.nan)  # trial, epoch, metric
@@ -89,9 +93,13 @@ class Ledger:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def add(self, params: dict[str, Any], distributions: dict[str, BaseDistribution]) -> Entry:
-        """A trial that starts now."""
+    def add(
+        self, params: dict[str, Any], distributions: dict[str, BaseDistribution], *, learned: bool = False
+    ) -> Entry:
+        """A trial that starts now, or one `learned` from an earlier run, which may well be tried again in this one."""
         entry = Entry(len(self.entries), params, distributions)
+        if not learned:
+            self.tried.add(frozenset(params.items()))
         self.entries.append(entry)
         self._states.append(RUNNING)
         self._epochs.append(0)

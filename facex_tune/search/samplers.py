@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Set
 from datetime import datetime
+from itertools import chain
 from typing import Any, Protocol
 
+import numpy as np
 import optuna
 from numpy.random import SeedSequence
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -33,8 +35,10 @@ from facex_tune.space import Choice, Config, Int, Knob, Value, is_active, is_fix
 from facex_tune.study import Study
 
 Plan = Callable[[], Config]
+Varied = frozenset[tuple[str, Any]]
 
 STARTUP_TRIALS = 8
+ASKED_AGAIN, DRAWN_AGAIN = 4, 64  # times, for a configuration that was not tried yet: the sampler, then plain chance
 UNIVARIATE_FROM_RUNNING = 24  # of TPE
 POPULATION = 24  # of NSGA-II: its usual 50 would leave a search of a hundred trials in the second generation
 
@@ -88,12 +92,27 @@ class _Optuna:
 
     def plan(self, ledger: Ledger, number: int) -> Plan:
         """See `Sampler`."""
+        seed = seed_of(self.seed, number)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # `group` has been experimental since 2021
-            sampler = self._sampler(seed_of(self.seed, number), ledger.running())
-        trial = starting(len(ledger))
+            sampler = self._sampler(seed, ledger.running())
+        trial, tried = starting(len(ledger)), ledger.tried.copy()
         self._storage.trials = [*self._told(ledger), trial]
-        return lambda: self._suggest(sampler, self._study(), trial)
+        return lambda: self._untried(sampler, trial, tried, np.random.default_rng(seed))
+
+    def _untried(
+        self, sampler: BaseSampler, trial: FrozenTrial, tried: Set[Varied], rng: np.random.Generator
+    ) -> Config:
+        """The first suggestion that no trial has had; in a space where that is hard to find, an untried one by chance;
+        where there seems to be none left, the sampler's own.
+        """
+        first = self._suggest(sampler, self._study(), trial)
+        again = (self._suggest(sampler, self._study(), trial) for _ in range(ASKED_AGAIN))
+        drawn = (self.space.random(rng) for _ in range(DRAWN_AGAIN))
+        return next((config for config in chain([first], again, drawn) if self._varied(config) not in tried), first)
+
+    def _varied(self, config: Config) -> Varied:
+        return frozenset((name, config[name]) for name in self.flat if name in config)
 
     def _suggest(self, sampler: BaseSampler, study: optuna.Study, trial: FrozenTrial) -> Config:
         related = self._related(sampler, study, trial)

@@ -111,7 +111,7 @@ class Searcher:
         knobs = {name: knob for name, knob in self._study.space.knobs() if not is_fixed(knob)}
         for told in event["trials"]:
             params = {name: value for name, value in told["config"].items() if name in knobs}
-            entry = self.ledger.add(params, {name: distribution(knobs[name]) for name in params})
+            entry = self.ledger.add(params, {name: distribution(knobs[name]) for name in params}, learned=True)
             self._sampler.joined(self.ledger, entry)
             for epoch, scores in told["epochs"].items():
                 self.ledger.report(entry.number, int(epoch), scores)

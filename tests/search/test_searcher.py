@@ -113,6 +113,38 @@ def test_every_suggestion_lies_in_the_space_and_seeds_differ(sampler: str) -> No
     assert found[0] == found[1] != found[2]
 
 
+FEW = {  # two augmentations of eight configurations each
+    "model": [{"facex_cnn": {"width": 0.25, "kernels": "3-5-3-3", "dropout": 0.2}}],
+    "augment": ["none", {"flip_shift": {"pixels": 4}}],
+    "balance": "none",
+    "train": {"lr": [0.01, 0.1], "batch_size": [32, 64], "momentum": [0.5, 0.9]},
+}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "nsga2"])
+def test_nothing_is_tried_twice_while_there_is_something_else(sampler: str) -> None:
+    space = {**FEW, "augment": "none"} if sampler == "gp" else FEW
+    study = tiny_study(search={"sampler": sampler, "seed": 3}, space=space)
+    whole = play(study, [], 12 if sampler == "gp" else 24, slots=2)
+    found = [tuple(sorted(config.items())) for config in configs(whole)]
+    n = 8 if sampler == "gp" else 16
+    assert len(set(found[:n])) == n
+    assert set(found[n:]) <= set(found[:n]), "then again what there is"
+    cut = next(at for at, event in enumerate(whole) if event["type"] == "trial_started" and event["trial"] == n // 2)
+    assert play(study, whole[: cut + 1], len(found), slots=2) == whole
+
+
+def test_what_an_earlier_run_tried_may_be_tried_again() -> None:
+    """Only what was trained in this run can be chosen in it."""
+    study = tiny_study(space={**FEW, "augment": "none"})
+    of_before = [
+        {"config": config, "epochs": {3: scores(config)}, "state": FINISHED}
+        for config in configs(play(study, [], 8))
+    ]
+    learned = {"type": "learned", "run": "before", "trials": of_before, "left_out": {}}
+    assert len({tuple(sorted(config.items())) for config in configs(play(study, [learned], 8))}) == 8
+
+
 def test_what_is_suggested_ahead_knows_no_more_than_a_replay_can() -> None:
     """The suggestion after trial n's start is the same whenever n's successors end: it was made before."""
     study = tiny_study(space=CONDITIONAL)
