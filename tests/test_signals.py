@@ -12,7 +12,7 @@ import pytest
 from facex_tune.signals import raising_interrupted
 
 START = """
-import ctypes, os, signal, sys
+import ctypes, os, signal, sys, threading
 from facex_tune import signals
 from facex_tune.errors import Interrupted
 
@@ -63,8 +63,9 @@ BOTH = """
 with signals.raising_interrupted("r", ends_process=True):
     print("ready", flush=True)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
-    os.kill(os.getpid(), signal.SIGINT)
-    os.kill(os.getpid(), signal.SIGTERM)
+    # To this thread: a signal for the process would be taken by one that does not hold it back.
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
     except Interrupted:
