@@ -96,7 +96,7 @@ def _cluster_counts(
 
 
 def percentile(values_D: NDArray[np.float64], n_clusters: int | None = None) -> Interval | None:
-    """The central 95 % of the draws; None where all draws agree (a class never recognised), which is not certainty.
+    """The central 95 % of the draws; None where they agree (a class never recognised), which is not certainty.
 
     Args:
         n_clusters: how many the number rests on. The bootstrap is too narrow for few of them, by the root of
@@ -107,7 +107,7 @@ def percentile(values_D: NDArray[np.float64], n_clusters: int | None = None) -> 
         return None
     tail = (1 - LEVEL) / 2 if n_clusters is None else _expanded_tail(n_clusters)
     low, high = np.quantile(values_D, [tail, 1 - tail])
-    return (float(low), float(high)) if values_D.min() < values_D.max() else None
+    return (float(low), float(high)) if low < high else None
 
 
 def _expanded_tail(n_clusters: int) -> float:

@@ -143,3 +143,10 @@ def test_draws_that_all_agree_give_no_interval() -> None:
 
 def test_nothing_to_score_is_said() -> None:
     assert scoring.score(np.empty((2, 0, 7)), np.empty(0, np.int64), np.empty(0, np.int64), SEED)["n"] == 0
+
+
+def test_draws_that_agree_but_for_a_few_are_no_certainty() -> None:
+    """A class that was answered twelve times and always rightly, and in some draws never."""
+    precision_D = np.ones(2000)
+    precision_D[:10] = 0.0
+    assert intervals.percentile(precision_D, 12) is None
