@@ -127,8 +127,8 @@ def counts(faces: Faces) -> dict[str, dict[str, int]]:
 def write(faces: Faces, data_dir: Path, name: str, *, source: dict[str, Any], skipped: list[Skipped]) -> dict[str, Any]:
     """Write the prepared folder `<data_dir>/<name>` in one step and return its manifest.
 
-    A failure leaves the old set or none, never a part. A set of the same faces, of which the
-    same was skipped, is left as it is, wherever it was read from.
+    A failure leaves the old set or none, never a part. A set with the same fingerprint and
+    the same skipped files is left as it is, wherever it was read from.
 
     Raises:
         InputError: no space left, or the folder cannot be written.

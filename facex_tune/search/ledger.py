@@ -25,6 +25,7 @@ from facex_tune.history import FAILED, RUNNING
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Varied = frozenset[tuple[str, Any]]  # a configuration's knobs that vary, with their values
 
 BEST_REMEMBERED, LATEST_REMEMBERED = 100, 200
 BROKEN = 1.0  # how far a failed trial is from each bound: as far as a metric between 0 and 1 can be
@@ -85,7 +86,7 @@ class Ledger:
         self._worst_C = np.array([metrics.worst_value(name) for name in self._channels])
         self._signs_C = np.array([-1.0 if metrics.MAXIMIZE[name] else 1.0 for name in self._channels])
         self.entries: list[Entry] = []
-        self.tried: set[frozenset[tuple[str, Any]]] = set()
+        self.tried: set[Varied] = set()
         self._states: list[str] = []
         self._epochs: list[int] = []
         self._table_NEC = np.full((64, max_epochs + 1, len(self._channels)), np.nan)  # trial, epoch, metric

@@ -29,13 +29,12 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from facex_tune.metrics import MAXIMIZE
-from facex_tune.search.ledger import Entry, Ledger, View
+from facex_tune.search.ledger import Entry, Ledger, Varied, View
 from facex_tune.seeds import SEARCH
 from facex_tune.space import Choice, Config, Int, Knob, Value, is_active, is_fixed
 from facex_tune.study import Study
 
 Plan = Callable[[], Config]
-Varied = frozenset[tuple[str, Any]]
 
 STARTUP_TRIALS = 8
 ASKED_AGAIN, DRAWN_AGAIN = 4, 64  # times, for a configuration that was not tried yet: the sampler, then plain chance
