@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from facex_tune import parts, recipe
 from facex_tune.classifier import build_model, placed
 from facex_tune.devices import pick_device, pick_precision
 from facex_tune.errors import InputError
+from facex_tune.graphs import Captured
 from facex_tune.space import Config, Value
 
 PIXELS, N_CLASSES = 48, 7
@@ -69,16 +71,28 @@ def measured(
             with torch.inference_mode():
                 forward()
 
-        def step() -> None:
-            model.zero_grad()
-            torch.autograd.backward(nn.functional.cross_entropy(forward(), labels_N))
+        def loss() -> torch.Tensor:
+            return nn.functional.cross_entropy(forward(), labels_N)
 
         model.eval()
         told = {"precision": precision, "forward": batch / _seconds_each(evaluate, device, seconds)}
         model.train()
-        return told | {"training": batch / _seconds_each(step, device, seconds)}
+        return told | {"training": batch / _seconds_each(_step(loss, model, device), device, seconds)}
     finally:
         torch.set_num_threads(before)
+
+
+def _step(loss: Callable[[], torch.Tensor], model: nn.Module, device: torch.device) -> Callable[[], object]:
+    """A batch forward and backward, launched as a training launches it."""
+    if device.type == "cuda":
+        with suppress(RuntimeError):
+            return Captured(loss, model, device)
+
+    def step() -> None:
+        model.zero_grad()
+        torch.autograd.backward(loss())
+
+    return step
 
 
 def of_models(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from facex_tune.space import Config
 
@@ -81,13 +81,21 @@ class Average:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.source, self.decay, self.updates = model, decay, 0
+        self.decay, self.updates = decay, 0
         self.model = copy.deepcopy(model).requires_grad_(False)
+        # Listed once: to walk through a deep network takes the host longer than a GPU takes for its average.
+        self._weights: list[Tensor] = list(self.model.parameters())
+        self._source_weights: list[Tensor] = list(model.parameters())
+        self._buffers: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}  # of one type, to be copied at once
+        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
+            ours, sources = self._buffers.setdefault(mine.dtype, ([], []))
+            ours.append(mine)
+            sources.append(theirs)
 
     @torch.no_grad()
     def update(self) -> None:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self.model.parameters()), list(self.source.parameters()), 1 - decay)
-        for mine, theirs in zip(self.model.buffers(), self.source.buffers(), strict=True):
-            mine.copy_(theirs)
+        torch._foreach_lerp_(self._weights, self._source_weights, 1 - decay)
+        for ours, sources in self._buffers.values():
+            torch._foreach_copy_(ours, sources)

@@ -7,6 +7,10 @@ interrupted, and no generator's state needs saving.
 Two guards stand here. A training that diverges ends with `Diverged`. Where a batch does not fit into memory, the model
 is shown its halves one after the other, from then on, and their gradients are added up: the step is the configuration's
 own, but for what BatchNorm sees, which is half a batch. A half that does not fit either ends the training.
+
+On a CUDA device a batch, from its faces' indices to its gradients, is one graph that is captured once and replayed
+(`graphs.py`). What cannot be captured, since it waits for the host or wants too much memory, is launched as on
+a CPU.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from facex_tune.balance import Loss
 from facex_tune.batches import Batches, Split
 from facex_tune.classifier import EVALUATION_BATCH, as_floats, pixel_scale, placed, predict_logits, resized, start_model
 from facex_tune.devices import is_out_of_memory, pick_precision, release_memory
+from facex_tune.graphs import Captured
 from facex_tune.optimization import Average, build_optimizer, plateau_factor, progressive_pixels, rate_factor
 from facex_tune.space import Config, knobs_of
 
@@ -69,6 +74,7 @@ class Training:
 
     Attributes:
         slices: in how many parts the model is shown a batch; two where a whole one did not fit into memory.
+        replays: whether batches are captured and replayed; false on other devices than CUDA, and once that failed.
         on_batch: called after every batch, for whoever watches that a training moves.
     """
 
@@ -112,6 +118,10 @@ class Training:
         self.mixing = Mixing(*(float(self.knobs[name] or 0) for name in ("mixup", "cutmix", "erasing", "noise")))
         decay = float(self.knobs["ema_decay"] or 0)
         self.average = Average(self.model, decay) if weights == "ema" and decay > 0 else None
+        self.generator = torch.Generator(device)
+        self.replays = device.type == "cuda"
+        self._index_B = torch.zeros(self.batches.size, dtype=torch.int64, device=device)  # of the batch in training
+        self._captured: tuple[int, Loss, Captured] | None = None  # for this size of face and this loss
 
     @property
     def kept(self) -> nn.Module:
@@ -141,24 +151,59 @@ class Training:
 
     def _train_epoch(self, number: int) -> float:
         torch.manual_seed(self._epoch_seed(number))  # dropout draws from torch's own generator
-        generator = torch.Generator(self.device).manual_seed(self._epoch_seed(number) + 1)
+        self.generator.manual_seed(self._epoch_seed(number) + 1)
         self.model.train()
         pixels, clip_norm = self._pixels(number), float(self.knobs["clip_norm"] or 0)
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         loss_sum = torch.zeros((), device=self.device)
-        for step, index_B in enumerate(self.batches.draw(generator)):
+        for step, index_B in enumerate(self.batches.draw(self.generator)):
             progress = (number - 1 + step / len(self.batches)) / self.epochs
             self._set_rate(progress)
-            faces_N1HW = self.augment(as_floats(self.train.images_NHW[index_B]), generator)
-            faces_N1HW, targets_NC = self.mixing(faces_N1HW, self.batches.targets(index_B), generator)
-            shown_N1HW = resized(faces_N1HW, pixels)
-            loss_sum += self._halving(partial(self._gradients, shown_N1HW, targets_NC, self.plan.loss_at(progress)))
+            self._index_B.copy_(index_B)
+            loss_sum += self._differentiate(pixels, self.plan.loss_at(progress))
             if clip_norm > 0:
-                nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+                nn.utils.clip_grad_norm_(trained, clip_norm)
             self.optimizer.step()
             if self.average is not None:
                 self.average.update()
             self.on_batch()
         return float(loss_sum / len(self.batches))
+
+    def _differentiate(self, pixels: int, loss: Loss) -> Tensor:
+        """Leaves the gradients of the faces `_index_B` in the parameters; their mean loss, a scalar on the device."""
+        replay = self._replay(pixels, loss)
+        if replay is not None:
+            return replay()
+        return self._halving(partial(self._gradients, *self._shown(pixels), loss))
+
+    def _shown(self, pixels: int) -> tuple[Tensor, Tensor]:
+        """The faces `_index_B` as the model is to see them, faces_N1HW, and their targets_NC."""
+        faces_N1HW = self.augment(as_floats(self.train.images_NHW[self._index_B]), self.generator)
+        faces_N1HW, targets_NC = self.mixing(faces_N1HW, self.batches.targets(self._index_B), self.generator)
+        return resized(faces_N1HW, pixels), targets_NC
+
+    def _replay(self, pixels: int, loss: Loss) -> Captured | None:
+        """What computes `_index_B`'s gradients in one launch; None where it cannot be had."""
+        if not self.replays or self.slices > 1:
+            return None
+        if self._captured is None or self._captured[:2] != (pixels, loss):
+            self._captured = None  # its memory is wanted
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                captured = Captured(partial(self._loss, pixels, loss), self.model, self.device, [self.generator])
+            except RuntimeError:
+                self.replays = False
+                release_memory(self.device)
+                return None
+            self._captured = pixels, loss, captured
+        return self._captured[2]
+
+    def _loss(self, pixels: int, loss: Loss) -> Tensor:
+        """The mean loss of the faces `_index_B`, with its graph."""
+        faces_N1HW, targets_NC = self._shown(pixels)
+        with self._autocast():
+            logits_NC = self.model(faces_N1HW)
+        return loss(logits_NC.float(), targets_NC)
 
     def _gradients(self, faces_N1HW: Tensor, targets_NC: Tensor, loss: Loss) -> Tensor:
         """Leaves the batch's gradients in the parameters, slice by slice; its mean loss, a scalar on the device."""

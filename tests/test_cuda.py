@@ -1,5 +1,5 @@
-"""What only a GPU can show: no batch waits for the host, memory runs out for real, a resumed
-training goes on.
+"""What only a GPU can show: no batch waits for the host, every one is replayed from a graph, memory runs out for real,
+a resumed training goes on.
 """
 
 from __future__ import annotations
@@ -49,12 +49,14 @@ def training(
     model: str = "facex_cnn",
     augment: str = "flip_shift",
     balance: str = "none",
+    set: Config | None = None,
     **changes: object,
 ) -> train.Training:
     config = {
         **costs.configuration(model),
         **{"augment": augment, **knobs_of("augment", augment), "balance": balance, **knobs_of("balance", balance)},
         **{"train.batch_size": BATCH, **{f"train.{name}": value for name, value in changes.items()}},
+        **(set or {}),
     }
     return train.Training(
         config,  # type: ignore[arg-type]
@@ -79,15 +81,80 @@ def train_guarded(run: train.Training) -> train.Epoch:
     run.on_batch = on_batch
     told = run.epoch()
     assert seen == len(run.batches) > 1
+    assert run.replays, "a batch was not captured"
     return told
 
 
 def test_the_guard_notices_a_wait(faces: tuple[Split, Split]) -> None:
     run = training(faces)
+    run.replays = False
     mix = run.mixing
     run.mixing = lambda *given: [float(given[0].sum())] and mix(*given)  # type: ignore[assignment,func-returns-value]
     with pytest.raises(RuntimeError, match="synchroniz"):
         train_guarded(run)
+
+
+def test_what_waits_for_the_host_is_not_captured_and_trains(faces: tuple[Split, Split]) -> None:
+    plain, waiting = (training(faces, mixup=0.4, lr=0.01) for _ in range(2))
+    plain.replays = False
+    mix = waiting.mixing
+    waiting.mixing = lambda *given: [float(given[0].sum())] and mix(*given)  # type: ignore[assignment,func-returns-value]
+    for _ in range(2):
+        one, two = plain.epoch(), waiting.epoch()
+        assert not waiting.replays
+        assert one.metrics["train_loss"] == pytest.approx(two.metrics["train_loss"], rel=1e-3), "the same draws too"
+
+
+def test_a_capture_that_memory_ends_leaves_the_generators_in_order(faces: tuple[Split, Split]) -> None:
+    run = training(faces, mixup=0.4)
+    forward = run.model.forward
+
+    def exhausted(faces_N1HW: torch.Tensor) -> torch.Tensor:
+        if torch.cuda.is_current_stream_capturing():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(faces_N1HW)
+
+    run.model.forward = exhausted  # type: ignore[method-assign]
+    told = run.epoch()
+    assert (run.replays, run.slices) == (False, 1)
+    assert np.isfinite(told.metrics["train_loss"])
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+@pytest.mark.parametrize("balance", ["none", "ldam_drw"])
+def test_a_replayed_course_is_that_of_batches_launched_one_by_one(
+    faces: tuple[Split, Split], balance: str, clip_norm: float
+) -> None:
+    """Without random draws, in fp32; sizes of faces and the loss change on the way."""
+    still = {"model.facex_cnn.dropout": 0.0, "train.precision": "fp32"}
+    changes = {"progressive": True, "lr": 0.01, "clip_norm": clip_norm}
+    runs = []
+    for replays in (True, False):
+        run = training(faces, augment="none", balance=balance, set=still, **changes)
+        run.replays = replays
+        losses = [run.epoch().metrics["train_loss"] for _ in range(3)]
+        assert run.replays == replays
+        runs.append((losses, run))
+    (replayed, one), (launched, other) = runs
+    # Sums in another order and TF32: a thousandth after an epoch, which training then amplifies.
+    assert replayed == pytest.approx(launched, rel=0.02)
+    for mine, theirs in zip(one.model.buffers(), other.model.buffers(), strict=True):
+        if not mine.is_floating_point():
+            assert torch.equal(mine, theirs), "batch norm has counted every batch once, and none of the warm-up"
+
+
+def test_every_replay_draws_anew_and_every_epoch_its_own_draws(faces: tuple[Split, Split]) -> None:
+    run = training(faces, mixup=0.4, erasing=0.5)
+    run.epoch()
+    assert run._captured is not None
+    replay = run._captured[2]
+    again: list[list[float]] = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        run.generator.manual_seed(6)
+        again.append([float(replay()) for _ in range(3)])
+    assert again[0] == pytest.approx(again[1], rel=1e-3)
+    assert len({round(loss, 4) for loss in again[0]}) == 3, "one batch of faces, three draws"
 
 
 @pytest.mark.parametrize("model", parts.names("model"))
@@ -130,7 +197,7 @@ def test_a_batch_too_large_for_the_gpu_is_halved_once_and_trains(faces: tuple[Sp
         devices.release_memory(torch.device("cuda"))
         torch.cuda.reset_peak_memory_stats()
         run = training(faces, **wide)  # type: ignore[arg-type]
-        run.slices = slices
+        run.slices, run.replays = slices, False  # a graph needs more than its batch
         run.epoch()
         needed[slices] = torch.cuda.max_memory_allocated()
         del run

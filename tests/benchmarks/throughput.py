@@ -1,20 +1,23 @@
-"""What every model costs, as a table; or how training speed changes with precision and with the size of the faces.
+"""What every model costs, as a table; or how training speed changes with precision and with the size of the faces; or
+what it gains on a GPU where a batch is replayed as one graph.
 
     python tests/benchmarks/throughput.py [--threads 1] [--device auto] [--models resnet facex_cnn] [--batch 32]
     python tests/benchmarks/throughput.py --ratios [--rounds 5]
+    python tests/benchmarks/throughput.py --graphs [--rounds 5] [--batch 128]
 
 The table has a line for each model at its defaults and at each of its sizes: parameters, multiply-accumulates of one
 48×48 face, images a second forward and in training (forward and backward), in fp32 and in bf16.
 
-With --ratios variants take turns, round after round, so that a machine whose speed drifts slows all of them; what is to
-be quoted is the ratio to the first variant (fp32, whole faces), the median over rounds, with its least and greatest.
+With --ratios and --graphs variants take turns, round after round, so that a machine whose speed drifts slows all of
+them; what is to be quoted is the ratio to the first variant (fp32, whole faces; batches launched kernel by kernel), the
+median over rounds, with its least and greatest.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -26,7 +29,7 @@ from facex_tune.space import Choice, Config, Space, Value, constant
 
 SIZES = ("size", "depth", "name")  # the knobs that choose another network; `width` too, where there is no other
 VARIANTS = (("fp32", 48), ("bf16", 48), ("fp32", 40), ("fp32", 32))
-BATCH, STEPS = 32, 2
+BATCH, STEPS, GRAPH_STEPS = 32, 2, 50
 EMULATED_BATCH = 4  # bf16 without instructions for it is some fifteen times slower
 
 
@@ -39,6 +42,7 @@ def main() -> None:
     asked.add_argument("--seconds", type=float, default=0.5, help="of each measurement, at least")
     asked.add_argument("--batch", type=int, default=BATCH, help="faces in a batch of the table; a GPU wants 256")
     asked.add_argument("--ratios", action="store_true")
+    asked.add_argument("--graphs", action="store_true")
     asked.add_argument("--rounds", type=int, default=5)
     said = asked.parse_args()
     torch.set_num_threads(said.threads)
@@ -46,7 +50,16 @@ def main() -> None:
     if said.ratios:
         print(f"{device}, {said.threads} threads, batch {BATCH}, {said.rounds} rounds of {STEPS} steps")
         for model in said.models:
-            _ratios(model, said.rounds, device)
+            variants = {f"{precision} {px} px": _training(model, precision, px, device) for precision, px in VARIANTS}
+            _take_turns(model, variants, said.rounds)
+    elif said.graphs:
+        print(f"{device}, batch {said.batch}, {said.rounds} rounds of {GRAPH_STEPS} steps")
+        for model in said.models:
+            launched, replayed = (_training(model, "auto", 48, device, said.batch, GRAPH_STEPS) for _ in range(2))
+            launched.replays = False
+            _take_turns(model, {"launched": launched, "replayed": replayed}, said.rounds)
+            if not replayed.replays:
+                print(f"{model:16s} could not be captured: both are launched")
     else:
         _table(said.models, said.seconds, said.batch, device)
 
@@ -83,28 +96,29 @@ def _sizes(model: str) -> Iterator[dict[str, Value]]:
     yield from ({name: option} for option in knob.options)
 
 
-def _ratios(model: str, rounds: int, device: torch.device) -> None:
-    runs = {variant: _training(model, *variant, device) for variant in VARIANTS}
-    for run in runs.values():
+def _take_turns(model: str, variants: Mapping[str, train.Training], rounds: int) -> None:
+    for run in variants.values():
         run.epoch()  # the first pays for set-up
-    speeds: dict[tuple[str, int], list[float]] = {variant: [] for variant in VARIANTS}
+    speeds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
-        for variant, run in runs.items():
-            speeds[variant].append(run.epoch().metrics["images_per_second"])
-    first = speeds[VARIANTS[0]]
-    for (precision, pixels), measured in speeds.items():
+        for name, run in variants.items():
+            speeds[name].append(run.epoch().metrics["images_per_second"])
+    first = next(iter(speeds.values()))
+    for name, measured in speeds.items():
         ratios = [speed / base for speed, base in zip(measured, first, strict=True)]
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"{model:16s} {precision} {pixels} px: {statistics.median(measured):8.0f} images/s, ratio {spread}")
+        print(f"{model:16s} {name}: {statistics.median(measured):8.0f} images/s, ratio {spread}", flush=True)
 
 
-def _training(model: str, precision: str, pixels: int, device: torch.device) -> train.Training:
+def _training(
+    model: str, precision: str, pixels: int, device: torch.device, batch: int = BATCH, steps: int = STEPS
+) -> train.Training:
     space = Space(
         {"model": {model: dict(parts.model(model).SPACE)}, "augment": {"none": {}}, "balance": {"none": {}}},
         {name: constant(knob.default) for name, knob in recipe.SPACE.items()},
     )
-    config: Config = {**space.defaults(), "train.batch_size": BATCH, "train.precision": precision}
-    images_NHW = torch.randint(0, 256, (BATCH * STEPS, pixels, pixels), dtype=torch.uint8, device=device)
+    config: Config = {**space.defaults(), "train.batch_size": batch, "train.precision": precision}
+    images_NHW = torch.randint(0, 256, (batch * steps, pixels, pixels), dtype=torch.uint8, device=device)
     faces = Split(images_NHW, torch.arange(len(images_NHW), device=device) % 7)
     few = Split(faces.images_NHW[:7], faces.labels_N[:7])
     return train.Training(config, faces, few, n_classes=7, epochs=10_000, seed=[0], device=device)
