@@ -29,7 +29,10 @@ LAYERS = (
     ),
     ("parts", "protocols", "recipe", "narrowing", "contradictions", "reading", "study", "history"),
     ("data", "models", "augment", "balance"),
-    ("lease", "segments", "retention", "batches", "classifier", "devices", "optimization", "train", "store", "frames"),
+    (
+        *("lease", "segments", "retention", "batches", "classifier", "devices", "graphs", "optimization", "train"),
+        *("store", "frames"),
+    ),
     ("search",),
     ("evidence",),
     ("surroundings", "signals", "estimating", "costs"),
