@@ -73,6 +73,11 @@ def test_time_bounds_the_search_and_concurrency_its_width() -> None:
     assert told["at_once"] == 1
 
 
+@pytest.mark.parametrize(("at_once", "gpus", "slowed"), [(1, 1, 1.0), (2, 1, 2.0), (4, 2, 2.0), (2, 4, 1.0)])
+def test_trials_that_share_a_gpu_share_its_time(at_once: int, gpus: int, slowed: float) -> None:
+    assert estimating.shared_gpu(at_once, gpus) == slowed
+
+
 def test_a_search_bounded_by_time_alone() -> None:
     told = estimating.estimate(parsed(budget={"time": "1h"}), 1000, "cpu")
     assert told["trials"] is None
