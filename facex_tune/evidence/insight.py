@@ -215,7 +215,8 @@ def _own_labels(run: Run, document: Mapping[str, Any], answers: Mapping[str, Ans
 
 
 def suspects(tables: Sequence[Answers]) -> dict[str, Any]:
-    """Labels that look wrong, most suspicious first: {n_faces, n_suspects, faces: the first 50}.
+    """Labels that look wrong, most suspicious first: {n_faces, n_suspects, agreement, faces: the first 50}. `agreement`
+    is the share of the labels that the answers agree with; None without faces.
 
     Confident learning (Northcutt et al., JAIR 70, 2021) on answers to faces never trained on, nor a copy of them: a
     face is suspect where another emotion is as probable as that emotion is on faces that bear its label, and its own
@@ -223,8 +224,16 @@ def suspects(tables: Sequence[Answers]) -> dict[str, Any]:
     """
     rows = [row for table in tables for row in _suspects_of(table)]
     rows.sort(key=lambda row: -row["margin"])
-    n_faces = sum(int((~table.in_training_N).sum()) for table in tables)
-    return {"n_faces": n_faces, "n_suspects": len(rows), "faces": rows[:SUSPECTS]}
+    agrees = [_answers_of(table)[~table.in_training_N] == table.labels_N[~table.in_training_N] for table in tables]
+    n_faces = sum(len(each) for each in agrees)
+    agreement = float(np.concatenate(agrees).mean()) if n_faces else None
+    return {"n_faces": n_faces, "n_suspects": len(rows), "agreement": agreement, "faces": rows[:SUSPECTS]}
+
+
+def _answers_of(table: Answers) -> NDArray[np.int64]:
+    """answers_N of the models together."""
+    answers_N: NDArray[np.int64] = table.probabilities_MNC.mean(axis=0).argmax(axis=1)
+    return answers_N
 
 
 def _suspects_of(table: Answers) -> list[dict[str, Any]]:

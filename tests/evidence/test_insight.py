@@ -60,6 +60,7 @@ def test_planted_label_errors_are_ranked_first() -> None:
     found = insight.suspects([table])
     named = {int(face["source"].split()[1]) for face in found["faces"]}
     assert found["n_faces"] == 700
+    assert found["agreement"] == pytest.approx(np.mean(said_N == labels_N))
     assert len(named & set(planted.tolist())) >= 24
     assert all(face["suggested"] != face["label"] for face in found["faces"])
     margins = [face["margin"] for face in found["faces"]]
@@ -76,6 +77,8 @@ def test_a_face_with_a_copy_in_training_is_no_suspect() -> None:
     table.in_training_N[3] = True
     found = insight.suspects([table])
     assert (found["n_faces"], [face["source"] for face in found["faces"]]) == (69, ["face 17"])
+    assert found["agreement"] == pytest.approx(68 / 69)
+    assert insight.suspects([])["agreement"] is None
 
 
 def trial(number: int, accuracy: float, worst: float, model: str = "resnet", seconds: float = 10.0) -> Trial:
