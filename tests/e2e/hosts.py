@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 NET = "10.77.0"
 OPERATOR = f"{NET}.1"
 PROGRAMS = ("ip", "unshare", "nsenter", "ssh", "ssh-keygen", "sshd", "rsync", "bash", "mount", "git")
@@ -106,17 +107,19 @@ class Host:
         self._join()
 
     def _mounts(self) -> list[tuple[str, Path | str, str]]:
-        """What hides the machine's own folders. Python may lie in one of those: it is put into the host's first."""
+        """What hides the machine's own folders. Python and this checkout may lie in one of those: they are put into the
+        host's first.
+        """
         (self.folder / "tmp").mkdir(mode=0o1777)
         (self.folder / "tmp").chmod(0o1777)
         own = {Path("/root"): self.home, Path("/tmp"): self.folder / "tmp"}
         mounts: list[tuple[str, Path | str, str]] = []
-        for python in {Path(sys.base_prefix), Path(sys.prefix)}:
+        for needed in {Path(sys.base_prefix), Path(sys.prefix), ROOT}:
             for covered in COVERED:
-                if python.is_relative_to(covered):
-                    place = own[covered] / python.relative_to(covered)
+                if needed.is_relative_to(covered):
+                    place = own[covered] / needed.relative_to(covered)
                     place.mkdir(parents=True, exist_ok=True)
-                    mounts.append(("bind", python, str(place)))
+                    mounts.append(("bind", needed, str(place)))
         etc = self.folder / "etc"
         etc.mkdir(exist_ok=True)
         lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in self.names.items())]
