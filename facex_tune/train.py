@@ -190,7 +190,9 @@ class Training:
             self._captured = None  # its memory is wanted
             self.optimizer.zero_grad(set_to_none=True)
             try:
-                captured = Captured(partial(self._loss, pixels, loss), self.model, self.device, [self.generator])
+                captured = Captured(
+                    lambda: self._mean_loss(*self._shown(pixels), loss), self.model, self.device, [self.generator]
+                )
             except RuntimeError:
                 self.replays = False
                 release_memory(self.device)
@@ -198,9 +200,7 @@ class Training:
             self._captured = pixels, loss, captured
         return self._captured[2]
 
-    def _loss(self, pixels: int, loss: Loss) -> Tensor:
-        """The mean loss of the faces `_index_B`, with its graph."""
-        faces_N1HW, targets_NC = self._shown(pixels)
+    def _mean_loss(self, faces_N1HW: Tensor, targets_NC: Tensor, loss: Loss) -> Tensor:
         with self._autocast():
             logits_NC = self.model(faces_N1HW)
         return loss(logits_NC.float(), targets_NC)
@@ -210,9 +210,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for faces_S1HW, targets_SC in zip(faces_N1HW.chunk(self.slices), targets_NC.chunk(self.slices), strict=True):
-            with self._autocast():
-                logits_SC = self.model(faces_S1HW)
-            share = loss(logits_SC.float(), targets_SC) * (len(faces_S1HW) / len(faces_N1HW))
+            share = self._mean_loss(faces_S1HW, targets_SC, loss) * (len(faces_S1HW) / len(faces_N1HW))
             torch.autograd.backward(share)
             total += share.detach()
         return total
