@@ -138,6 +138,13 @@ def test_mixed_labels_reach_the_loss(faces: tuple[Split, Split]) -> None:
     assert float((seen[0].amax(1) < 0.99).float().mean()) > 0.5
 
 
+def test_batches_are_replayed_on_cuda_alone(faces: tuple[Split, Split]) -> None:
+    """On a GPU tests/test_cuda.py says how."""
+    run = training(faces)
+    run.epoch()
+    assert (run.replays, run._captured) == (False, None)
+
+
 def test_a_run_that_diverges_says_so(faces: tuple[Split, Split]) -> None:
     with pytest.raises(train.Diverged, match="epoch 1"):
         training(faces, train__lr=1e30).epoch()
