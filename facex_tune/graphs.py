@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 WARM_UP_BATCHES = 3  # the first loads kernels; what libraries then allocate or choose must not fall into the capture
 
@@ -47,7 +48,7 @@ class Captured:
 
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         graph = torch.cuda.CUDAGraph()
-        for generator in generators:
+        for generator in generators if must_register(torch.__version__) else ():
             graph.register_generator_state(generator)
         with _unchanged(model, device, generators):
             stream.wait_stream(torch.cuda.current_stream(device))
@@ -66,6 +67,11 @@ class Captured:
             parameter.grad = gradient
         self._graph.replay()
         return self._loss
+
+
+def must_register(torch_version: str) -> bool:
+    """Whether a graph of that torch has to be told of generators; from 2.14 on it finds them, and warns if told."""
+    return TorchVersion(torch_version) < "2.14"
 
 
 def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from facex_tune import classifier, devices, optimization, parts, recipe, train
+from facex_tune import classifier, devices, graphs, optimization, parts, recipe, train
 from facex_tune.batches import Batches, Split
 from facex_tune.data.sources import synthetic
 from facex_tune.space import Config, Space, constant
@@ -143,6 +143,14 @@ def test_batches_are_replayed_on_cuda_alone(faces: tuple[Split, Split]) -> None:
     run = training(faces)
     run.epoch()
     assert (run.replays, run._captured) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("version", "must"),
+    [("2.4.0", True), ("2.11.0+cu130", True), ("2.14.1+cu130", False), ("2.15.0", False), ("3.0", False)],
+)
+def test_generators_are_registered_where_graphs_do_not_find_them(version: str, must: bool) -> None:
+    assert graphs.must_register(version) == must
 
 
 def test_a_run_that_diverges_says_so(faces: tuple[Split, Split]) -> None:
