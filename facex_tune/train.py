@@ -190,15 +190,17 @@ class Training:
             self._captured = None  # its memory is wanted
             self.optimizer.zero_grad(set_to_none=True)
             try:
-                captured = Captured(
-                    lambda: self._mean_loss(*self._shown(pixels), loss), self.model, self.device, [self.generator]
-                )
+                compute = partial(self._drawn_loss, pixels, loss)
+                self._captured = pixels, loss, Captured(compute, self.model, self.device, [self.generator])
             except RuntimeError:
                 self.replays = False
-                release_memory(self.device)
-                return None
-            self._captured = pixels, loss, captured
+        if self._captured is None:  # outside the handler, whose traceback holds on to what did not fit
+            release_memory(self.device)
+            return None
         return self._captured[2]
+
+    def _drawn_loss(self, pixels: int, loss: Loss) -> Tensor:
+        return self._mean_loss(*self._shown(pixels), loss)
 
     def _mean_loss(self, faces_N1HW: Tensor, targets_NC: Tensor, loss: Loss) -> Tensor:
         with self._autocast():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,45 @@ def test_batches_are_replayed_on_cuda_alone(faces: tuple[Split, Split]) -> None:
     run = training(faces)
     run.epoch()
     assert (run.replays, run._captured) == (False, None)
+
+
+class Recomputed:
+    """In place of a graph, which wants a GPU: computes what a replay leaves behind, each time anew."""
+
+    made = 0
+
+    def __init__(self, batch: Callable[[], torch.Tensor], model: torch.nn.Module, *_: object) -> None:
+        type(self).made += 1
+        self.batch, self.model = batch, model
+
+    def __call__(self) -> torch.Tensor:
+        parameters = list(self.model.parameters())
+        loss = self.batch()
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = gradient
+        return loss.detach()
+
+
+@pytest.mark.parametrize("captures", [True, False])
+def test_a_capture_serves_one_size_of_faces_and_one_loss(
+    faces: tuple[Split, Split], monkeypatch: pytest.MonkeyPatch, captures: bool
+) -> None:
+    """Two sizes of faces, and a loss that changes within the last epoch; where none can be had, none is asked again."""
+
+    def refused(*_: object) -> None:
+        Recomputed.made += 1
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(Recomputed, "made", 0)
+    monkeypatch.setattr(train, "Captured", Recomputed if captures else refused)
+    losses = {}
+    for replays in (True, False):
+        run = training(faces, train__progressive=True, train__mixup=0.4)
+        run.plan = replace(run.plan, late_loss=lambda logits, targets: logits.square().mean(), late_from=0.9)
+        run.replays = replays
+        losses[replays] = [run.epoch().metrics["train_loss"] for _ in range(3)]
+    assert losses[True] == pytest.approx(losses[False], rel=1e-5)
+    assert Recomputed.made == (3 if captures else 1)
 
 
 @pytest.mark.parametrize(
