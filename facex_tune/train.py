@@ -75,6 +75,7 @@ class Training:
     Attributes:
         slices: in how many parts the model is shown a batch; two where a whole one did not fit into memory.
         replays: whether batches are captured and replayed; false on other devices than CUDA, and once that failed.
+        not_captured: why it failed, "" where it did not.
         on_batch: called after every batch, for whoever watches that a training moves.
     """
 
@@ -119,7 +120,7 @@ class Training:
         decay = float(self.knobs["ema_decay"] or 0)
         self.average = Average(self.model, decay) if weights == "ema" and decay > 0 else None
         self.generator = torch.Generator(device)
-        self.replays = device.type == "cuda"
+        self.replays, self.not_captured = device.type == "cuda", ""
         self._index_B = torch.zeros(self.batches.size, dtype=torch.int64, device=device)  # of the batch in training
         self._captured: tuple[int, Loss, Captured] | None = None  # for this size of face and this loss
 
@@ -192,8 +193,8 @@ class Training:
             try:
                 compute = partial(self._drawn_loss, pixels, loss)
                 self._captured = pixels, loss, Captured(compute, self.model, self.device, [self.generator])
-            except RuntimeError:
-                self.replays = False
+            except RuntimeError as error:
+                self.replays, self.not_captured = False, str(error) or type(error).__name__
         if self._captured is None:  # outside the handler, whose traceback holds on to what did not fit
             release_memory(self.device)
             return None

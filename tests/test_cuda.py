@@ -102,6 +102,7 @@ def test_what_waits_for_the_host_is_not_captured_and_trains(faces: tuple[Split, 
     for _ in range(2):
         one, two = plain.epoch(), waiting.epoch()
         assert not waiting.replays
+        assert waiting.not_captured
         assert one.metrics["train_loss"] == pytest.approx(two.metrics["train_loss"], rel=1e-3), "the same draws too"
 
 
@@ -116,7 +117,7 @@ def test_a_capture_that_memory_ends_leaves_the_generators_in_order(faces: tuple[
 
     run.model.forward = exhausted  # type: ignore[method-assign]
     told = run.epoch()
-    assert (run.replays, run.slices) == (False, 1)
+    assert (run.replays, run.slices, run.not_captured) == (False, 1, "CUDA out of memory")
     assert np.isfinite(told.metrics["train_loss"])
 
 

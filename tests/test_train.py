@@ -181,6 +181,8 @@ def test_a_capture_serves_one_size_of_faces_and_one_loss(
         run.plan = replace(run.plan, late_loss=lambda logits, targets: logits.square().mean(), late_from=0.9)
         run.replays = replays
         losses[replays] = [run.epoch().metrics["train_loss"] for _ in range(3)]
+        refusal = "" if captures or not replays else "operation not permitted when stream is capturing"
+        assert (run.replays, run.not_captured) == (replays and captures, refusal)
     assert losses[True] == pytest.approx(losses[False], rel=1e-5)
     assert Recomputed.made == (3 if captures else 1)
 

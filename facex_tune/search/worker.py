@@ -245,10 +245,13 @@ class Worker:
         return self._told(len(self.history), self.history[-1], self._seconds)
 
     def _epoch(self, training: train.Training) -> Report:
-        start, slices = time.perf_counter(), training.slices
+        start, slices, replays = time.perf_counter(), training.slices, training.replays
         done = training.epoch()
         if training.slices > slices:
             self._note("out_of_memory", f"a batch of {training.batches.size} is halved, its gradients are added up")
+        if replays and training.not_captured:
+            why = _one_line(training.not_captured)
+            self._note("not_captured", f"batches are launched kernel by kernel, which may take far longer ({why})")
         self.history.append(done.metrics)
         tensors, values = training.state()
         seconds = time.perf_counter() - start
@@ -276,5 +279,5 @@ def _failure(reason: str, detail: str) -> Report:
     return {"failed": reason, "detail": detail}
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException | str) -> str:
     return " ".join(str(error).split())[:500]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facex_tune import files, parts, posthoc
+from facex_tune import files, parts, posthoc, train
 from facex_tune.errors import InputError
 from facex_tune.lease import LeaseLost
 from facex_tune.search.worker import Context, Job, Worker
@@ -168,6 +168,22 @@ def test_a_lost_checkpoint_costs_its_epochs_and_is_told(context: Context, damage
     assert note["reason"] == "checkpoint_lost"
     assert str(path) in note["detail"]
     assert "notes" not in reports[1]
+
+
+def test_a_batch_that_cannot_be_captured_is_told_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+    monkeypatch.setattr(train, "Captured", refused)
+    worker = Worker(context)
+    worker.begin(job(context))
+    assert "notes" not in worker.step(), "no GPU, nothing to capture"
+    assert worker.training is not None
+    worker.training.replays = True
+    [note] = worker.step()["notes"]
+    assert note["reason"] == "not_captured"
+    assert note["detail"].endswith("(operation not permitted when stream is capturing)")
+    assert "notes" not in worker.step()
 
 
 def test_a_worker_of_a_driver_that_lost_the_run_writes_nothing(context: Context) -> None:
