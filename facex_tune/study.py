@@ -105,7 +105,7 @@ class Search(_Said):
         default=None, ge=1, description="trials at once; none: as many as the resources hold"
     )
     hung_after: Annotated[float, BeforeValidator(seconds), WithJsonSchema(_DURATION)] = Field(
-        default=300, gt=0, description="a trial silent for so long, and for ten usual epochs, is hung"
+        default=300, gt=0, description="a trial that does no batch for so long, and for ten usual epochs, is hung"
     )
 
 

@@ -15,8 +15,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-USUAL_EPOCHS = 10  # without a report: hung
-FIRST_EPOCH_FACTOR = 6  # of the patience, without one batch, while nobody knows how long an epoch usually takes
+USUAL_EPOCHS = 10  # without one batch: hung
+FIRST_EPOCH_FACTOR = 6  # of the patience, while nobody knows how long an epoch usually takes
 BACKSTOP_S = 60.0  # after which the interpreter's timer ends a process that could not say its last words
 STOPPED_S = (
     2.0  # later than that, the watch itself has been asleep: the whole process was stopped, and not its training
@@ -28,7 +28,7 @@ class Watchdog:
     """Watches one epoch after another.
 
     Args:
-        patience_s: no trial is taken for hung that has been silent for less.
+        patience_s: no trial is taken for hung that has done a batch within it.
         last_words: takes one line, what hung and where, just before the process ends.
     """
 
@@ -38,11 +38,10 @@ class Watchdog:
 
     @contextmanager
     def watching(self, usual_s: float | None) -> Iterator[None]:
-        """Ends the process if the block outlasts ten times `usual_s`, and the patience.
+        """Ends the process if no `beat` comes for ten times `usual_s`, and the patience.
 
-        Where `usual_s` is None, as in a first epoch, it is ended instead if no `beat` comes for six times the patience.
+        Where `usual_s`, an epoch's, is None, as in a first one, it is ended if none comes for six times the patience.
         """
-        self._is_first = usual_s is None
         if usual_s is None:
             self._limit_s = FIRST_EPOCH_FACTOR * self.patience_s
         else:
@@ -59,10 +58,8 @@ class Watchdog:
             faulthandler.cancel_dump_traceback_later()
 
     def beat(self) -> None:
-        """A sign of life: one batch is done."""
+        """A sign of life: one batch is done. A training that others slow down, however much, does not stand still."""
         now = time.monotonic()
-        if not self._is_first:
-            return
         self._deadline = now + self._limit_s
         if now - self._armed > BACKSTOP_S / 2:
             self._arm(now)
@@ -84,8 +81,7 @@ class Watchdog:
     def _end(self, watched: int) -> None:
         try:
             frame = traceback.extract_stack(sys._current_frames()[watched])[-1]
-            silent = "no batch was done" if self._is_first else "no epoch was done"
             place = f"{os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"
-            self._last_words(f"{silent} for {self._limit_s:.0f} s; it stood at {place}")
+            self._last_words(f"no batch was done for {self._limit_s:.0f} s; it stood at {place}")
         finally:
             os._exit(EXIT_CODE)

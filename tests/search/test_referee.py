@@ -126,7 +126,7 @@ def test_a_worker_that_the_node_had_no_memory_for_is_told_as_such(tmp_path: Path
 
 def test_what_befell_a_trial_that_goes_on_is_logged_once(tmp_path: Path) -> None:
     run = new_run(tmp_path, tiny_study())
-    note = {"reason": "hung", "detail": "no epoch was done for 300 s"}
+    note = {"reason": "hung", "detail": "no batch was done for 300 s"}
     for _ in range(2):
         with run.log() as log:
             referee = Referee(run, log)

@@ -30,7 +30,7 @@ def ended(script: str) -> tuple[int, str]:
 def test_an_epoch_that_does_not_end_ends_the_process_and_says_where_it_stood() -> None:
     code, said = ended("with dog.watching(0.001):\n    stuck()")
     assert code == 76
-    assert said.startswith("no epoch was done for 0 s; it stood at threading.py:")
+    assert said.startswith("no batch was done for 0 s; it stood at threading.py:")
 
 
 def test_a_first_epoch_is_given_longer_and_must_do_batches() -> None:
@@ -73,13 +73,14 @@ def test_what_ends_in_time_leaves_nothing_behind() -> None:
     assert threading.active_count() == before
 
 
-def test_batches_put_the_end_off_in_a_first_epoch_alone() -> None:
+@pytest.mark.parametrize("usual_s", [None, 1.0])
+def test_batches_put_the_end_off(usual_s: float | None) -> None:
+    """An epoch that takes eleven times as long as usual, on a machine that others use, is slow and not hung."""
     dog = Watchdog(60.0, lambda words: None)
-    for usual_s, moves in ((None, True), (1.0, False)):
-        with dog.watching(usual_s):
-            deadline = dog._deadline
-            dog.beat()
-            assert (dog._deadline > deadline) is moves
+    with dog.watching(usual_s):
+        deadline = dog._deadline
+        dog.beat()
+        assert dog._deadline > deadline
 
 
 def test_ten_usual_epochs_may_pass() -> None:
