@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from facex_tune.evidence.findings import interval, metric_words, number
+from facex_tune.evidence.findings import DASH, interval, knob_text, metric_words, number, plural
 from facex_tune.evidence.records import label
 from facex_tune.metrics import SIX
 
@@ -33,7 +33,7 @@ def _lines(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[
     yield ""
     yield "## Configuration"
     yield ""
-    yield from (f"- `{knob}`: {value}" for knob, value in info["config"].items())
+    yield from (f"- `{knob}`: {knob_text(value)}" for knob, value in info["config"].items())
     if info.get("params"):
         yield f"- weights: {info['params']:,}"
     yield ""
@@ -58,7 +58,8 @@ def _scores(document: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[s
         if not said or name not in said["models"] or not said["n"]:
             continue
         seen, place = True, said["models"].index(name)
-        yield f"`{protocol}` (n = {said['n']:,}): this model, and the mean of its {len(said['models'])} seeds with 95 %"
+        runs = plural(len(said["models"]), "seed")
+        yield f"`{protocol}` (n = {said['n']:,}): this model, and the mean of its {runs} with 95 %"
         yield f"over {scored['clusters']}; test-time augmentation: {scored['tta']}."
         yield ""
         yield "| metric | this model | mean | 95 % |"
@@ -66,7 +67,7 @@ def _scores(document: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[s
         for metric in SIX:
             value = said["metrics"][metric]
             own, mean = number(value["per_model"][place]), number(value["mean"])
-            yield f"| {metric_words(metric)} | {own} | {mean} | {interval(value['interval'])} |"
+            yield f"| {metric_words(metric)} | {own} | {mean} | {interval(value['interval']) or DASH} |"
         recalls = ", ".join(f"{emotion} {row['recall']:.2f}" for emotion, row in said["per_emotion"].items())
         yield ""
         yield f"Recall by emotion, mean over seeds: {recalls}."

@@ -27,6 +27,7 @@ from facex_tune.space import Config
 if TYPE_CHECKING:
     from facex_tune.store import Run
 
+NOISIER = 0.1  # p value below which a cell's own spread is not taken for chance
 Finished = Mapping[tuple[str, int], Mapping[str, float]]
 
 
@@ -136,7 +137,17 @@ def contrast(gap_S: NDArray[np.float64], noise: Noise | None) -> dict[str, Any]:
         return {"effect": effect, "interval": None, "p_value": None, "supported": False}
     own_variance = float(gap_S.var(ddof=1)) if len(gap_S) > 1 else 0.0
     spread = (max(2 * noise.sd**2, own_variance) / len(gap_S)) ** 0.5
-    return _with_interval(effect, spread, noise.df)
+    is_noisier = _is_noisier(own_variance, len(gap_S) - 1, noise)
+    return _with_interval(effect, spread, len(gap_S) - 1 if is_noisier else noise.df)
+
+
+def _is_noisier(own_variance: float, own_df: int, noise: Noise) -> bool:
+    """Whether paired differences spread wider than the noise of all cells lets expect (an F test)."""
+    from scipy import special
+
+    if not own_df or not noise.sd:
+        return False
+    return float(special.fdtrc(own_df, noise.df, own_variance / (2 * noise.sd**2))) < NOISIER
 
 
 def _with_interval(effect: float, spread: float, df: int) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from facex_tune import protocols
 from facex_tune.evidence.intervals import MIN_SEEDS
 from facex_tune.history import keeps
 
@@ -55,6 +54,11 @@ def knob_text(value: Any) -> str:
 def plural(n: int, word: str) -> str:
     """1 seed, 2 seeds, 1,200 faces."""
     return f"{n:,} {word}{'' if n == 1 else 's'}"
+
+
+def listed(said: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join([*([", ".join(said[:-1])] if said[1:] else []), *said[-1:]])
 
 
 WORDS = {
@@ -162,46 +166,16 @@ def _selection(report: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _gap(report: Mapping[str, Any]) -> Iterator[Finding]:
-    for row in gaps(report):
+    for place, row in enumerate(report["insight"]["gaps"]):
         if row["same_data"]:
-            values = f"{number(row['validation'])} on validation, {number(row['test'])} on test"
+            left_out = "neither with faces that have" if row["without_copies"] else "maybe with faces that have"
+            copies = f" ({left_out} a copy in training)"
             said = (
-                f"Generalization gap on {row['protocol']}: {metric_words(row['metric'])} {values} "
-                f"({row['gap']:+.3f}, mean of {plural(row['seeds'], 'seed')})."
+                f"Generalization gap on {row['protocol']}: {metric_words(row['metric'])} {number(row['validation'])} "
+                f"on validation (n = {row['n_validation']:,}), {number(row['test'])} on test (n = {row['n']:,})"
+                f"{copies}: {row['gap']:+.3f} {interval(row['interval'])}".rstrip()
             )
-            yield say(said, f"evaluation.{row['protocol']}.metrics.{row['metric']}")
-
-
-def gaps(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Validation minus test of the winner's models, per protocol.
-
-    The metric is the first objective, or accuracy where that is none of the six.
-    `same_data` tells a generalization gap from a change of data set or of labels.
-    """
-    best = report["search"]["best"]
-    rows = []
-    for name, scored in report["evaluation"].items():
-        metric = best["objective"] if best and best["objective"] in scored["metrics"] else "accuracy"
-        values = [
-            model["validation"][metric]
-            for model in report["models"]
-            if f"t{model['candidate']:04d}" == scored["winner"] and model["validation"].get(metric) is not None
-        ]
-        if scored["n"] and values:
-            validation, test = sum(values) / len(values), scored["metrics"][metric]["mean"]
-            rows.append(
-                {
-                    "protocol": name,
-                    "metric": metric,
-                    "validation": validation,
-                    "test": test,
-                    "gap": validation - test,
-                    "seeds": len(values),
-                    "n": scored["n"],
-                    "same_data": scored["data"] == report["study"]["data"] and not protocols.find(name).votes,
-                }
-            )
-    return rows
+            yield say(f"{said}, mean of {plural(row['seeds'], 'seed')}.", f"insight.gaps.{place}")
 
 
 def _missing(report: Mapping[str, Any]) -> Iterator[Finding]:
@@ -238,8 +212,8 @@ def _copies(report: Mapping[str, Any]) -> Iterator[Finding]:
             told.add(scored["data"])
             share = f"{clean['excluded']:,} of the {plural(scored['n'], 'face')} of {name}"
             said = (
-                f"{share} stand in training as exact, mirrored or near copies; without them: {_two(clean['metrics'])} "
-                f"(n = {clean['n']:,})."
+                f"Training holds an exact, mirrored or near copy of {share}; without such faces: "
+                f"{_two(clean['metrics'])} (n = {clean['n']:,})."
             )
             yield say(said, f"evaluation.{name}.clean")
 

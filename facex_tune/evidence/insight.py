@@ -33,8 +33,8 @@ SUSPECTS = 50
 
 @dataclass(frozen=True)
 class Answers:
-    """A table of faces as it was kept, with the winner's models' probabilities; `in_training_N` is false throughout
-    where the table does not tell which faces have a copy there.
+    """A table of faces as it was kept, with the winner's models' probabilities; `in_training_N` says which faces have a
+    copy there, and is None where the table does not.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Answers:
     sources_N: list[str]
     probabilities_MNC: NDArray[np.float64]
     agreed_N: NDArray[np.float64] | None
-    in_training_N: NDArray[np.bool_]
+    in_training_N: NDArray[np.bool_] | None
 
     @classmethod
     def read(cls, name: str, path: Place, models: Sequence[str]) -> Answers | None:
@@ -65,18 +65,41 @@ class Answers:
             table["source"].to_pylist(),
             np.moveaxis(np.array(found), 1, 2),
             np.array(table["agreed"], np.float64) if "agreed" in columns else None,
-            np.array(table["in_training"] if "in_training" in columns else [False] * len(table), np.bool_),
+            np.array(table["in_training"], np.bool_) if "in_training" in columns else None,
+        )
+
+    def take(self, rows_N: NDArray[np.integer[Any]] | NDArray[np.bool_]) -> Answers:
+        """Some of the faces."""
+        agreed_N, in_training_N = self.agreed_N, self.in_training_N
+        return Answers(
+            self.name,
+            self.labels_N[rows_N],
+            self.groups_N[rows_N],
+            np.array(self.sources_N, object)[rows_N].tolist(),
+            self.probabilities_MNC[:, rows_N],
+            None if agreed_N is None else agreed_N[rows_N],
+            None if in_training_N is None else in_training_N[rows_N],
         )
 
 
-def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any]:
-    """{versatility, confused, disagreement, suspects, cost}, each empty or None where there is nothing to read."""
+def answers_of(run: Run, document: Mapping[str, Any]) -> tuple[Answers | None, dict[str, Answers]]:
+    """The winner's answers to the validation faces, and to each protocol's, as they were kept."""
+    from facex_tune.evidence.choices import TABLE
+
     answers = {}
     for name, scored in document["evaluation"].items():
         path = run.folder / "evaluation" / f"{name}.parquet"
         found = Answers.read(name, path, scored["models"]) if scored["n"] else None
         if found is not None:
             answers[name] = found
+    models = [model for scored in list(document["evaluation"].values())[:1] for model in scored["models"]]
+    return Answers.read("validation", run.folder / "validation" / TABLE, models), answers
+
+
+def of_run(
+    run: Run, document: Mapping[str, Any], validation: Answers | None, answers: Mapping[str, Answers]
+) -> dict[str, Any]:
+    """{versatility, confused, disagreement, suspects, cost}, each empty or None where there is nothing to read."""
     seed = int(document["environment"]["seed"] or 0)
     trials = list(run.history().trials.values())
     return {
@@ -87,7 +110,7 @@ def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any]:
             for name, each in answers.items()
             if (said := disagreement(each, _seed(seed, name))) is not None
         },
-        "suspects": suspects(_own_labels(run, document, answers)),
+        "suspects": suspects(_own_labels(document["study"]["data"], validation, answers)),
         "cost": cost(trials, run.study.objective[0], run.study.maximize),
     }
 
@@ -197,34 +220,39 @@ def disagreement(answers: Answers, seed: np.random.SeedSequence) -> dict[str, An
     return {"bands": bands, "difference": gap, "interval": intervals.percentile(last_D - first_D)}
 
 
-def _own_labels(run: Run, document: Mapping[str, Any], answers: Mapping[str, Answers]) -> list[Answers]:
-    """The validation faces and each protocol that judges by the set's own labels: none of them was trained on."""
+def _own_labels(data: str, validation: Answers | None, answers: Mapping[str, Answers]) -> list[Answers]:
+    """The validation faces and those of each protocol that judges by the set's own labels, each face once: none of them
+    was trained on.
+    """
     from facex_tune import protocols
-    from facex_tune.evidence.choices import TABLE
 
-    found: dict[str, Answers] = {}
-    models = [model for scored in list(document["evaluation"].values())[:1] for model in scored["models"]]
-    kept = Answers.read("validation", run.folder / "validation" / TABLE, models)
-    if kept is not None:
-        found["validation"] = kept
+    tables = [] if validation is None else [(data, validation)]
     for name, each in answers.items():
         protocol = protocols.find(name)
         if not protocol.votes and not protocol.masked:
-            found.setdefault(f"{protocol.data} {' '.join(protocol.splits)}", each)
-    return list(found.values())
+            tables.append((protocol.data, each))
+    seen: set[tuple[str, str]] = set()
+    found = []
+    for of_set, table in tables:
+        keys = [(of_set, source) for source in table.sources_N]
+        found.append(table.take(np.array([key not in seen for key in keys], bool)))
+        seen.update(keys)
+    return found
 
 
 def suspects(tables: Sequence[Answers]) -> dict[str, Any]:
     """Labels that look wrong, most suspicious first: {n_faces, n_suspects, agreement, faces: the first 50}. `agreement`
     is the share of the labels that the answers agree with; None without faces.
 
-    Confident learning (Northcutt et al., JAIR 70, 2021) on answers to faces never trained on, nor a copy of them: a
-    face is suspect where another emotion is as probable as that emotion is on faces that bear its label, and its own
-    is not. Ranked by how much likelier the other emotion is. To be looked at, not to be believed.
+    Confident learning (Northcutt et al., JAIR 70, 2021) on answers to faces never trained on, nor a copy of them, so
+    that a table which does not tell copies is left out: a face is suspect where another emotion is as probable as that
+    emotion is on faces that bear its label, and its own is not. Ranked by how much likelier the other emotion is. To be
+    looked at, not to be believed.
     """
-    rows = [row for table in tables for row in _suspects_of(table)]
+    unseen = [table.take(~table.in_training_N) for table in tables if table.in_training_N is not None]
+    rows = [row for table in unseen for row in _suspects_of(table)]
     rows.sort(key=lambda row: -row["margin"])
-    agrees = [_answers_of(table)[~table.in_training_N] == table.labels_N[~table.in_training_N] for table in tables]
+    agrees = [_answers_of(table) == table.labels_N for table in unseen]
     n_faces = sum(len(each) for each in agrees)
     agreement = float(np.concatenate(agrees).mean()) if n_faces else None
     return {"n_faces": n_faces, "n_suspects": len(rows), "agreement": agreement, "faces": rows[:SUSPECTS]}
@@ -239,7 +267,7 @@ def _answers_of(table: Answers) -> NDArray[np.int64]:
 def _suspects_of(table: Answers) -> list[dict[str, Any]]:
     mean_NC = table.probabilities_MNC.mean(axis=0)
     n_classes = mean_NC.shape[1]
-    known_N = (table.labels_N < n_classes) & ~table.in_training_N
+    known_N = table.labels_N < n_classes
     bearing_CN = [known_N & (table.labels_N == c) for c in range(n_classes)]
     usual_C = np.array([mean_NC[own_N, c].mean() if own_N.any() else np.inf for c, own_N in enumerate(bearing_CN)])
     likely_NC = np.where(mean_NC >= usual_C, mean_NC, 0.0)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facex_tune import metrics
+
 LEVEL = 0.95
 DRAWS = 2000
 MIN_SEEDS = 3
@@ -28,6 +30,22 @@ def over_seeds(values: Sequence[float]) -> Interval | None:
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
     reach = float(special.stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * spread
     return mean - reach, mean + reach
+
+
+def between_seeds(first: Sequence[float], second: Sequence[float]) -> Interval | None:
+    """The 95 % interval of the difference of two means over seeds that have nothing to do with each other (Welch,
+    Biometrika 34, 1947); None below three seeds of either, and where all of both agree.
+    """
+    if min(len(first), len(second)) < MIN_SEEDS or len(set(first)) == len(set(second)) == 1:
+        return None
+    from scipy import special
+
+    variances = [float(np.var(values, ddof=1)) / len(values) for values in (first, second)]
+    each_df = [len(values) - 1 for values in (first, second)]
+    df = sum(variances) ** 2 / sum(own**2 / df for own, df in zip(variances, each_df, strict=True))
+    reach = float(special.stdtrit(df, (1 + LEVEL) / 2)) * sum(variances) ** 0.5
+    gap = float(np.mean(first) - np.mean(second))
+    return gap - reach, gap + reach
 
 
 def resampled_confusion(
@@ -69,6 +87,21 @@ def resampled_mean(
     )
 
 
+def scores_of_draws(draws_DMKK: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """What a confusion matrix gives, of every model in every draw: the four counted metrics, D x M, and precision,
+    recall and F1 of each class, D x M x K.
+
+    NaN where a draw lacks what is asked: its class, or, for a mean or minimum over classes, any of those that the faces
+    have. A mean over the classes that happen to be left would be another number.
+    """
+    supported_DMK = draws_DMKK.sum(axis=-1) > 0
+    lacks_DM = (~supported_DMK & supported_DMK.any(axis=(0, 1))).any(axis=-1)
+    per_class = {name: np.where(supported_DMK, each, np.nan) for name, each in metrics.per_class(draws_DMKK).items()}
+    counted = metrics.counted(draws_DMKK)
+    over_classes = {name: np.where(lacks_DM, np.nan, counted[name]) for name in counted if name != "accuracy"}
+    return {"accuracy": counted["accuracy"], **over_classes, **per_class}
+
+
 def _draws(n_clusters: int, seed: np.random.SeedSequence, draws: int) -> Iterator[NDArray[np.int64]]:
     """How often each cluster is in each draw, D x G, some draws at a time.
 
@@ -96,7 +129,8 @@ def _cluster_counts(
 
 
 def percentile(values_D: NDArray[np.float64], n_clusters: int | None = None) -> Interval | None:
-    """The central 95 % of the draws; None where they agree (a class never recognised), which is not certainty.
+    """The central 95 % of the draws; None where they agree (a class never recognised), which is not certainty, and
+    where more than half of them are NaN and say nothing.
 
     Args:
         n_clusters: how many the number rests on. The bootstrap is too narrow for few of them, by the root of
@@ -105,8 +139,11 @@ def percentile(values_D: NDArray[np.float64], n_clusters: int | None = None) -> 
     """
     if n_clusters is not None and n_clusters < 2:
         return None
+    said_D = values_D[np.isfinite(values_D)]
+    if len(said_D) * 2 < len(values_D):
+        return None
     tail = (1 - LEVEL) / 2 if n_clusters is None else _expanded_tail(n_clusters)
-    low, high = np.quantile(values_D, [tail, 1 - tail])
+    low, high = np.quantile(said_D, [tail, 1 - tail])
     return (float(low), float(high)) if low < high else None
 
 

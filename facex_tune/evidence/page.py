@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from facex_tune import metrics, posthoc
 from facex_tune.data.emotions import EMOTIONS
 from facex_tune.evidence import compare, figures
-from facex_tune.evidence.findings import gaps, interval, knob_text, metric_words, number, plural
+from facex_tune.evidence.findings import interval, knob_text, metric_words, number, plural
 from facex_tune.evidence.plots import winner_label
 from facex_tune.space import FAMILIES, knobs_of
 from facex_tune.store import Run
@@ -44,7 +44,6 @@ def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str]) -> str
             six=metrics.SIX,
             board=board(run, document),
             details=details(run),
-            gaps=gaps(document),
             galleries={name: gallery(run, name) for name in first_of_each_set(document)},
             commands=commands(run, document),
             validation=validation_faces(run, document),
@@ -137,12 +136,15 @@ def in_table(finding: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
 
 
 def validation_faces(run: Run, document: Mapping[str, Any]) -> str:
-    """What the search was judged on, with its n where it is known without opening anything."""
-    study, manifest = run.study, document["data"].get(run.study.data, {"counts": {}})
-    if study.validation == "public_test":
-        n = sum(manifest["counts"].get("public_test", {}).values())
-        return f"{n:,} validation faces (public test)" if n else "validation faces (public test)"
-    return f"validation faces (a holdout of {100 * study.validation.holdout:g} % of train)"
+    """What the search was judged on, with its n as the run recorded it, or as the prepared set counts it."""
+    validation, manifest = run.study.validation, document["data"].get(run.study.data, {"counts": {}})
+    n = (run.header.get("faces") or {}).get("validation", 0)
+    if validation == "public_test":
+        which = "public test"
+        n = n or sum(manifest["counts"].get("public_test", {}).values())
+    else:
+        which = f"a holdout of {100 * validation.holdout:g} % of train"
+    return f"{n:,} validation faces ({which})" if n else f"validation faces ({which})"
 
 
 def details(run: Run) -> dict[int, dict[str, Any]]:

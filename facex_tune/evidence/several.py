@@ -33,8 +33,8 @@ def report(runs: Sequence[Run], data_dir: Path | None) -> Place:
         InputError: a run is named twice.
     """
     names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        raise InputError(f"report: {names[0]!r} is named twice; name each run once")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"report: {twice[0]!r} is named twice; name each run once")
     document = compared(runs, data_dir)
     folder = runs[0].storage / FOLDER / re.sub(r"[^A-Za-z0-9_.-]", "_", "--".join(names))[:120]
     files.write_json(folder / "report.json", document)

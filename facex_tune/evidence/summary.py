@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facex_tune import files, posthoc
-from facex_tune.evidence import choices, factors, importance, insight, intervals
+from facex_tune.evidence import choices, factors, gap, importance, insight, intervals
 from facex_tune.evidence.findings import findings
 from facex_tune.history import History, Trial
 from facex_tune.metrics import MAXIMIZE
@@ -46,7 +46,9 @@ def document(run: Run, manifests: Mapping[str, Any]) -> dict[str, Any]:
         "importance": importance.of_search(run.study, history),
         "choices": choices.read(run),
     }
-    body["insight"] = insight.of_run(run, body)
+    validation, answers = insight.answers_of(run, body)
+    found = insight.of_run(run, body, validation, answers)
+    body["insight"] = found | {"gaps": gap.of_run(body, validation, answers)}
     body["findings"] = findings(body)
     return body
 

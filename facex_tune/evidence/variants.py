@@ -51,7 +51,9 @@ def score(
         found[name] = {
             "members": {f"t{models[m][0]:04d}-s{models[m][1]}": weight for m, weight in weights.items()},
             "metrics": scoring.score(variant_MNC, labels_N, groups_N, seed)["metrics"],
-            "difference": compare.difference(variant_MNC, winner_MNC, labels_N, groups_N, seed),
+            "difference": compare.difference(
+                variant_MNC, winner_MNC, labels_N, groups_N, seed, same_models=name == "temperature"
+            ),
             "reliability": reliability(variant_MNC[0], labels_N),
         }
     return found

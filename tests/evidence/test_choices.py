@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,6 +167,46 @@ def test_a_candidate_that_overtakes_the_winner_once_retrained_is_told() -> None:
     report = {"study": {"objective": ["accuracy"]}, "choices": {"retrained": found}}
     (said,) = insights_said.retrained(report)
     assert said["text"].startswith("Retrained, t0002 is better on validation (n = 600) than the winner t0007")
+    assert "With 2 and 2 training runs this tells these models apart, not their configurations." in said["text"]
     assert said["evidence"] == "choices.retrained.0.metrics.accuracy"
     assert not list(insights_said.retrained({**report, "choices": None})), "nothing was evaluated yet"
     assert not list(insights_said.retrained({**report, "choices": {}})), "of a run that was evaluated before this was"
+
+
+def compared(**sides: tuple[float, tuple[float, float]]) -> dict[str, Any]:
+    """A comparison of one model each, by metric: (mean, interval)."""
+    told = {name: {"mean": mean, "interval": ends, "seeds_interval": None} for name, (mean, ends) in sides.items()}
+    names = {"first": "t0005", "second": "t0000", "role": "baseline"}
+    return {**names, "n": 3589, "models": [1, 1], "metrics": told, "p_value": 0.01}
+
+
+def test_a_trade_off_is_told_whole_and_the_objective_first() -> None:
+    found = compared(macro_f1=(0.02, (0.005, 0.035)), accuracy=(-0.03, (-0.045, -0.015)), log_loss=(0.04, (0.02, 0.06)))
+    report = {"study": {"objective": ["accuracy"]}, "evaluation": {"fer2013.private": {"comparisons": [found]}}}
+    (said,) = insights_said.comparisons(report)
+    assert said["text"] == (
+        "On fer2013.private (n = 3,589) the winner t0005 is better in macro-F1 (+0.020 [0.005, 0.035]) but worse in "
+        "accuracy (-0.030 [-0.045, -0.015]) and log loss (+0.040 [0.020, 0.060]) than the baseline t0000, on the same "
+        "faces. With one training run of each this tells these models apart, not their configurations."
+    )
+    several = {**found, "models": [3, 3], "metrics": {"accuracy": {**found["metrics"]["accuracy"]}}}
+    several["metrics"]["accuracy"]["seeds_interval"] = (-0.05, -0.01)
+    report["evaluation"]["fer2013.private"]["comparisons"] = [several]
+    (said,) = insights_said.comparisons(report)
+    assert said["text"].endswith("on the same faces.")
+    report["evaluation"]["fer2013.private"]["comparisons"] = [compared(accuracy=(0.01, (-0.01, 0.03)))]
+    assert not list(insights_said.comparisons(report))
+
+
+def test_a_difference_of_seeds_is_paired_only_for_the_same_models() -> None:
+    """Models right on .5, .6 and .7, and each on a tenth more: sure where paired, within the noise where not."""
+    labels_N, groups_N = np.zeros(1000, np.int64), np.arange(1000)
+    place_N = np.arange(1000) / 1000
+    first_MNC = np.concatenate([answers(place_N < share + 0.1) for share in (0.5, 0.6, 0.71)])
+    second_MNC = np.concatenate([answers(place_N < share) for share in (0.5, 0.6, 0.7)])
+    paired, apart = (
+        compare.difference(first_MNC, second_MNC, labels_N, groups_N, SEED, same_models=same)["metrics"]["accuracy"]
+        for same in (True, False)
+    )
+    assert paired["seeds_interval"][0] > 0.05
+    assert apart["seeds_interval"][0] < 0 < apart["seeds_interval"][1]

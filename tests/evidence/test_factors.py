@@ -120,6 +120,18 @@ def analysed(runs: dict[tuple[str, int], dict[str, float]], found: list[Cell]) -
     return factors.analyse(found, runs, 3, "macro_f1", {})
 
 
+def test_a_noisier_change_is_judged_by_its_own_spread() -> None:
+    """Two degrees of freedom and t = 4.30 where the spread is beyond chance, else the pooled 44 and t = 2.02."""
+    noise = factors.Noise(0.01, 44)
+    usual = factors.contrast(np.array([0.02, 0.03, 0.04]), noise)
+    assert usual["interval"][1] - usual["effect"] == pytest.approx(2.0154 * 0.01 * (2 / 3) ** 0.5, rel=1e-3)
+    noisy = factors.contrast(np.array([0.0, 0.03, 0.06]), noise)
+    assert noisy["interval"][1] - noisy["effect"] == pytest.approx(4.3027 * 0.03 / 3**0.5, rel=1e-3)
+    assert noisy["p_value"] > 0.2 > 0.001 > usual["p_value"]
+    little = factors.contrast(np.array([0.015, 0.03, 0.045]), noise)
+    assert little["interval"][1] - little["effect"] == pytest.approx(2.0154 * 0.015 / 3**0.5, rel=1e-3), "by chance"
+
+
 def test_a_planted_truth_is_recovered() -> None:
     """A part that matters, many that do not, and one that matters for disgust only."""
     found = cells()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,11 +76,28 @@ def test_a_face_with_a_copy_in_training_is_no_suspect() -> None:
     said_N[[3, 17]] = (said_N[[3, 17]] + 1) % 7
     table = answers(said_N, labels_N)
     assert [face["source"] for face in insight.suspects([table])["faces"]] == ["face 3", "face 17"]
+    assert table.in_training_N is not None
     table.in_training_N[3] = True
     found = insight.suspects([table])
     assert (found["n_faces"], [face["source"] for face in found["faces"]]) == (69, ["face 17"])
     assert found["agreement"] == pytest.approx(68 / 69)
     assert insight.suspects([])["agreement"] is None
+    assert insight.suspects([replace(table, in_training_N=None)])["n_faces"] == 0, "copies unknown: nothing is claimed"
+
+
+def test_a_face_that_two_protocols_score_is_listed_once() -> None:
+    """fer2013.both has the faces of fer2013.private too; votes and masks judge otherwise."""
+    labels_N = np.arange(70) % 7
+    said_N = labels_N.copy()
+    said_N[[3, 17]] = (said_N[[3, 17]] + 1) % 7
+    table = answers(said_N, labels_N)
+    half = table.take(np.arange(35))
+    tables = {"fer2013.private": half, "fer2013.both": table, "ckplus.6.masked": table, "ferplus.majority7": table}
+    found = insight.suspects(insight._own_labels("fer2013", None, tables))
+    assert (found["n_faces"], [face["source"] for face in found["faces"]]) == (70, ["face 3", "face 17"])
+    assert insight.suspects(insight._own_labels("fer2013", half, {}))["n_faces"] == 35
+    other_set = insight._own_labels("fer2013", half, {"synthetic.private": half})
+    assert insight.suspects(other_set)["n_faces"] == 70, "another set's faces may bear the same names"
 
 
 def trial(number: int, accuracy: float, worst: float, model: str = "resnet", seconds: float = 10.0) -> Trial:

@@ -240,7 +240,7 @@ def test_every_finding_points_at_something(finished: Finished) -> None:
             assert (finished.run.report_folder / "figures" / finding["figure"]).is_file()
         assert _at(document, finding["evidence"]) is not None
     said = " ".join(finding["text"] for finding in document["findings"])
-    assert "2 of the 42 faces of synthetic.private stand in training" in said
+    assert "Training holds an exact, mirrored or near copy of 2 of the 42 faces of synthetic.private" in said
     assert "With 2 seeds there is no interval over seeds" in said
     assert "1 of 4 trials failed" in said
     assert "The faces are synthetic" in said

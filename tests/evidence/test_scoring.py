@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -132,6 +134,56 @@ def test_the_mean_over_models_has_the_interval_of_the_mean() -> None:
     assert both["per_model"] == [21 / 41, 21 / 41]
     assert both["seeds_interval"] is None
     assert width(answers_MN) < width(answers_MN[:1]) / 3
+
+
+def _rare(missed: bool) -> dict[str, Any]:
+    """100 happy and 100 neutral faces, all answered rightly, and 3 of disgust."""
+    labels_N = np.array([3] * 100 + [6] * 100 + [1] * 3)
+    answers_N = np.where(missed & (labels_N == 1), 6, labels_N)
+    return scoring.score(np.eye(7)[answers_N][None], labels_N, np.arange(203), SEED)
+
+
+def test_a_class_that_falls_out_of_a_draw_makes_no_interval_wider_or_better() -> None:
+    """One draw of twenty has none of three faces: what it says of them, or of a mean over all classes, is nothing."""
+    missed = _rare(missed=True)["metrics"]
+    assert missed["worst_class_recall"]["interval"] is None, "0 in every draw that can tell"
+    assert max(missed["macro_f1"]["interval"]) < 0.67, "never above what two classes of three can give"
+    assert max(missed["balanced_accuracy"]["interval"] or [0]) < 0.67
+    assert missed["accuracy"]["interval"][1] <= 1
+    right = _rare(missed=False)
+    assert right["per_emotion"]["disgust"]["recall"] == 1
+    assert [right["per_emotion"]["disgust"][f"{kind}_interval"] for kind in ("precision", "recall", "f1")] == [None] * 3
+    assert right["metrics"]["macro_f1"]["interval"] is None
+
+
+def test_draws_that_mostly_say_nothing_give_no_interval() -> None:
+    values_D = np.array([np.nan] * 51 + list(np.linspace(0, 1, 49)))
+    assert intervals.percentile(values_D) is None
+    assert intervals.percentile(values_D[2:]) == pytest.approx((0.025, 0.975))
+
+
+def test_log_loss_has_an_interval_over_faces_and_ece_has_none() -> None:
+    """A face costs log 2 or log 4: a mean of 400 of them, half each, lies within two standard errors."""
+    labels_N = np.zeros(400, np.int64)
+    truth_N = np.where(np.arange(400) % 2, 0.5, 0.25)
+    found_NC = np.column_stack([truth_N, 1 - truth_N, np.zeros((400, 5))])
+    got = scoring.score(found_NC[None], labels_N, np.arange(400), SEED)["metrics"]
+    error = np.log(2) / 2 / 400**0.5
+    assert got["log_loss"]["interval"] == pytest.approx(
+        (1.5 * np.log(2) - 1.96 * error, 1.5 * np.log(2) + 1.96 * error), abs=0.1 * error
+    )  # 2,000 draws: 2 % on a width
+    assert got["ece"]["interval"] is None
+
+
+def test_interval_between_unpaired_seeds_by_hand() -> None:
+    """Welch: variances .01 and .04 of three each, so that the error is the root of .05 / 3."""
+    df = (0.05 / 3) ** 2 / ((0.01 / 3) ** 2 / 2 + (0.04 / 3) ** 2 / 2)
+    assert df == pytest.approx(2.941, abs=1e-3)
+    low, high = intervals.between_seeds([0.6, 0.7, 0.8], [0.1, 0.3, 0.5]) or (0, 0)
+    assert (low + high) / 2 == pytest.approx(0.4)
+    assert (high - low) / 2 == pytest.approx(3.218 * (0.05 / 3) ** 0.5, rel=2e-3)  # t of 2.94 degrees of freedom
+    assert intervals.between_seeds([0.6, 0.7, 0.8], [0.1, 0.3]) is None
+    assert intervals.between_seeds([0.6] * 3, [0.1] * 3) is None
 
 
 def test_draws_that_all_agree_give_no_interval() -> None:
