@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -33,8 +33,11 @@ def configuration(model: str, **knobs: Value) -> Config:
 def counted(config: Config) -> dict[str, int]:
     """`parameters`, those in training (`trained`), and `macs`: multiplications of weights or activations that one face
     of 48×48 takes forward, in convolutions and matrix products. Nothing is computed.
+
+    Raises:
+        InputError: a model of the user's own does not take such faces.
     """
-    with torch.device("meta"):
+    with _fitting(config), torch.device("meta"):
         network = build_model(config, N_CLASSES).eval()
         counter = FlopCounterMode(display=False)
         with counter, torch.inference_mode():
@@ -47,39 +50,67 @@ def counted(config: Config) -> dict[str, int]:
     }
 
 
+@contextmanager
+def _fitting(config: Config) -> Iterator[None]:
+    """What goes wrong in a model of the user's own, as wrong input.
+
+    Raises:
+        InputError: it does.
+    """
+    try:
+        yield
+    except Exception as error:
+        name = str(config["model"])
+        if not parts.is_own("model", name) or isinstance(error, InputError):
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise InputError(
+            f"model {name}: build() makes no network from faces N x 1 x {PIXELS} x {PIXELS} to logits N x {N_CLASSES} "
+            f"({reason}); mend its file"
+        ) from error
+
+
 def measured(
     config: Config, device: torch.device, *, batch: int = BATCH, seconds: float = SECONDS, threads: int | None = None
 ) -> dict[str, Any]:
     """Images a second of 48×48: `forward` alone as in evaluation, and `training` forward and backward; with the
     `precision` that the configuration means on this device. Medians over some `seconds` each, after a first batch that
     is not counted: on a GPU it loads kernels, for seconds.
+
+    Raises:
+        InputError: a model of the user's own does not take such faces.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        model = placed(build_model(config, N_CLASSES), device)
-        precision = pick_precision(config, device)
-        faces_N1HW = torch.rand(batch, 1, PIXELS, PIXELS, device=device)
-        labels_N = torch.arange(batch, device=device) % N_CLASSES
-
-        def forward() -> torch.Tensor:
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                logits_NC: torch.Tensor = model(faces_N1HW)
-            return logits_NC.float()
-
-        def evaluate() -> None:
-            with torch.inference_mode():
-                forward()
-
-        def loss() -> torch.Tensor:
-            return nn.functional.cross_entropy(forward(), labels_N)
-
-        model.eval()
-        told = {"precision": precision, "forward": batch / _seconds_each(evaluate, device, seconds)}
-        model.train()
-        return told | {"training": batch / _seconds_each(_step(loss, model, device), device, seconds)}
+        with _fitting(config):
+            return _speeds(config, device, batch, seconds)
     finally:
         torch.set_num_threads(before)
+
+
+def _speeds(config: Config, device: torch.device, batch: int, seconds: float) -> dict[str, Any]:
+    model = placed(build_model(config, N_CLASSES), device)
+    precision = pick_precision(config, device)
+    faces_N1HW = torch.rand(batch, 1, PIXELS, PIXELS, device=device)
+    labels_N = torch.arange(batch, device=device) % N_CLASSES
+
+    def forward() -> torch.Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits_NC: torch.Tensor = model(faces_N1HW)
+        return logits_NC.float()
+
+    def evaluate() -> None:
+        with torch.inference_mode():
+            forward()
+
+    def loss() -> torch.Tensor:
+        return nn.functional.cross_entropy(forward(), labels_N)
+
+    model.eval()
+    told = {"precision": precision, "forward": batch / _seconds_each(evaluate, device, seconds)}
+    model.train()
+    return told | {"training": batch / _seconds_each(_step(loss, model, device), device, seconds)}
 
 
 def _step(loss: Callable[[], torch.Tensor], model: nn.Module, device: torch.device) -> Callable[[], object]:

@@ -118,6 +118,8 @@ def write_bytes(path: Place, content: bytes) -> None:
             temporary.unlink()
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             raise no_space(path.parent, len(content)) from error
+        if isinstance(error, OSError) and error.filename is not None:
+            error.filename, error.filename2 = str(path), None  # what was asked for, not how it is done
         raise
 
 

@@ -30,6 +30,7 @@ from facex_tune.space import FAMILIES, Config, Knobs, Space, knobs_of
 
 FOLDERS = {"model": "models", "augment": "augment", "balance": "balance"}
 MUST_HAVE = {"model": ("SPACE", "PRECISION", "build"), "augment": ("SPACE", "build"), "balance": ("SPACE", "plan")}
+PRECISIONS = ("bf16", "fp32")
 
 _own_folders: list[Path] = []
 
@@ -111,6 +112,11 @@ def own_folders() -> list[str]:
     return [str(folder) for folder in _own_folders]
 
 
+def is_own(family: str, name: str) -> bool:
+    """Whether the part is the user's, from a folder of `use_folder`."""
+    return any(path.stem == name for root in _own_folders for path in _files(root / FOLDERS[family]))
+
+
 def names(family: str) -> list[str]:
     """The names of a family's parts, sorted."""
     return sorted(path.stem for path in _all_files(family))
@@ -130,6 +136,8 @@ def find(family: str, name: str) -> ModuleType:
         raise InputError(
             f"{paths[name]}: a {family} part needs {', '.join(MUST_HAVE[family])}; missing: {', '.join(missing)}"
         )
+    if family == "model" and module.PRECISION not in PRECISIONS:
+        raise InputError(f"{paths[name]}: PRECISION {module.PRECISION!r} is none of {', '.join(PRECISIONS)}")
     return module
 
 

@@ -229,14 +229,22 @@ def _estimated(value: Any) -> str:
     return value_text(value)
 
 
+class _Plain(Table):
+    """A table that shows text as it is: a file may be named `face[1].png`, which rich would take for its markup."""
+
+    def add_row(self, *cells: RenderableType | None, **said: Any) -> None:
+        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **said)
+
+
 def plain(*columns: str) -> Table:
     """A table without lines.
 
     A column whose name starts with `>` is aligned right; one that starts with `~` wraps where the terminal is narrow,
     and the others keep their width.
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = _Plain(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
         justify: JustifyMethod = "right" if column.startswith(">") else "left"
-        table.add_column(column.lstrip(">~"), justify=justify, no_wrap=not column.startswith("~"), overflow="fold")
+        title = Text(column.lstrip(">~"))
+        table.add_column(title, justify=justify, no_wrap=not column.startswith("~"), overflow="fold")
     return table

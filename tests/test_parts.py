@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
-from facex_tune import parts, study
+from facex_tune import costs, parts, study
 from facex_tune.errors import InputError
 from facex_tune.space import Config
 
@@ -180,6 +181,24 @@ def test_a_part_that_does_not_parse_is_one_line_in_the_listing_too(own: Path, te
     (own / "models" / "tiny.py").write_text(text)
     parts.use_folder(own)
     refused(lambda: parts.summary("model", "tiny"), "tiny.py: this part")
+
+
+def test_a_precision_that_is_none_is_refused(own: Path) -> None:
+    (own / "models" / "tiny.py").write_text(TINY.replace('"fp32"', '"fp16"'))
+    parts.use_folder(own)
+    refused(lambda: parts.find("model", "tiny"), "tiny.py: PRECISION 'fp16' is none of bf16, fp32")
+
+
+def test_a_network_that_does_not_take_faces_is_one_line(own: Path) -> None:
+    """The likeliest slip: a layer whose width is not that of what comes before it."""
+    text = TINY.replace("AdaptiveAvgPool2d(32)", "AdaptiveAvgPool2d(31)")
+    assert text != TINY
+    (own / "models" / "tiny.py").write_text(text)
+    parts.use_folder(own)
+    config = costs.configuration("tiny")
+    said = ("model tiny: build() makes no network from faces N x 1 x 48 x 48 to logits N x 7", "RuntimeError", "mend")
+    refused(lambda: costs.counted(config), *said)
+    refused(lambda: costs.measured(config, torch.device("cpu"), batch=2, seconds=0.01), *said)
 
 
 def test_a_part_mended_after_a_failure_is_found(own: Path) -> None:

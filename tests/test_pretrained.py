@@ -262,7 +262,35 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04"])
 def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    refused(lambda: loaded("mobilenet", tmp_path / name), f"{name} cannot be read as weights")
+    refused(lambda: loaded("mobilenet", tmp_path / name), f"{name} cannot be read as weights ({_weights.NO_WEIGHTS})")
+
+
+def test_a_text_that_looks_like_a_pickle_is_one_line_too(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_bytes(b"root:x:0:0:root:/root:/bin/sh\n")
+    refused(lambda: loaded("mobilenet", tmp_path / "passwd"), "passwd cannot be read as weights (it is no")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"1.running_mean": None, "bn1.running_mean": None}, "1.running_mean: nothing in the file"),
+        ({"conv1.weight": torch.zeros(3, 3, 7, 7)}, "0.weight: (3, 1, 3, 3) in the file"),
+        ({"mean": torch.zeros(3), "std": torch.ones(3)}, "holds mean and std, which are one number each"),
+    ],
+)
+def test_weights_that_lack_what_a_grey_stem_needs_are_one_line(
+    tmp_path: Path, changes: dict[str, Tensor | None], words: str
+) -> None:
+    state = theirs("resnet18").state_dict() | changes
+    torch.save({name: tensor for name, tensor in state.items() if tensor is not None}, tmp_path / "w.pth")
+    refused(lambda: loaded("resnet", tmp_path / "w.pth", depth=18, width=64), words)
+
+
+def test_a_model_of_this_package_with_numbers_for_tensors_is_one_line(tmp_path: Path) -> None:
+    own = parts.model("resnet").build(knobs("resnet"), 7).state_dict()
+    state = {f"body.{name}": torch.zeros(()) for name in own} | {"mean": torch.tensor(0.5), "std": torch.tensor(0.2)}
+    save_file(state, tmp_path / "w.safetensors")
+    refused(lambda: loaded("resnet", tmp_path / "w.safetensors"), "does not fit", "() in the file")
 
 
 def test_files_that_hold_something_else_are_one_line(tmp_path: Path) -> None:

@@ -151,19 +151,25 @@ def _inside(path: Path, name: str) -> str:
 
 
 def _walked(folder: Path) -> tuple[dict[str, str], list[str]]:
-    """The files below a folder (printable name -> name) and the folders."""
+    """The files below a folder (printable name -> name) and the folders, those that are links included."""
 
     def refuse(error: OSError) -> NoReturn:
         raise InputError(f"{error.filename} cannot be read: {error.strerror}; check its owner and mode") from error
 
     files, folders = {}, []
-    for root, below, here in os.walk(folder, onerror=refuse):
+    for root, below, here in os.walk(folder, onerror=refuse, followlinks=True):
         place = Path(root).relative_to(folder)
+        below[:] = [name for name in below if not _leads_back(folder, place / name)]  # in place: os.walk goes by it
         folders += [printable((place / name).as_posix()) for name in below]
         for name in here:
             real = (place / name).as_posix()
             files[printable(real)] = real
     return files, folders
+
+
+def _leads_back(top: Path, place: Path) -> bool:
+    """Whether a folder below `top` is, by its real path, one of those that it was reached through."""
+    return (top / place).resolve() in {(top / above).resolve() for above in place.parents}
 
 
 def printable(name: str) -> str:

@@ -29,10 +29,13 @@ def export(trained: Trained, form: str, path: Path) -> Path:
             holds the weights, with configuration and classes in its header, and is what `facex-tune predict` reads.
 
     Raises:
-        InputError: no such format, the extra `onnx` is not installed, or the model has no ONNX form.
+        InputError: no such format, `path` is called otherwise or is a folder, the extra `onnx` is not installed, or the
+            model has no ONNX form.
     """
     if form not in FORMATS:
         raise InputError(f"--format {form}: no such format; choices: {', '.join(FORMATS)}")
+    if path.suffix != f".{form}" or path.is_dir():  # whoever mistypes it would lose another file
+        raise InputError(f"--out {path}: give a file's name that ends with .{form}")
     if form == "onnx":
         files.write_bytes(path, onnx_bytes(trained))
     else:

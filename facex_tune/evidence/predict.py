@@ -76,7 +76,12 @@ def of_run(run: Run, label: str | None) -> Trained:
     if label is not None and label not in labels:
         raise InputError(f"run {run.name!r} has no model {label!r}; {nearest(label, list(labels))}")
     chosen = label or next(iter(labels))
-    tensors, info = run.load_model_files(*labels[chosen])
+    try:
+        tensors, info = run.load_model_files(*labels[chosen])
+    except FileNotFoundError as error:
+        folder = run.final_folder(*labels[chosen])
+        gone = "its weights or config.json are gone; restore them, or name another model"
+        raise InputError(f"{folder}: {gone}") from error
     return Trained(f"{run.name}/{chosen}", tensors, info)
 
 
@@ -84,7 +89,8 @@ def _exported(path: Path) -> Trained:
     try:
         tensors, values = files.load_tensors(path)
     except files.DamagedRun as error:
-        raise InputError(f"MODEL {path}: no safetensors file of facex-tune ({error.__cause__})") from error
+        how = "export one with `facex-tune export RUN --format safetensors`"
+        raise InputError(f"MODEL {path}: no safetensors file of facex-tune, which predict reads; {how}") from error
     if "config" not in values or "n_classes" not in values:
         raise InputError(f"MODEL {path}: its header names no configuration; write one with `facex-tune export RUN`")
     return Trained(path.stem, tensors, values)
@@ -103,11 +109,20 @@ def read_faces(paths: Sequence[Path]) -> NDArray[np.uint8]:
         try:
             faces.append(decode_photo(path.read_bytes()))
         except Exception as error:  # a decoder fed damaged bytes raises whatever it likes
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+            reason = reason_of(error)
             problems.append(f"IMAGE {path}: not an image that can be read ({reason}); give PNG or JPEG files")
     if problems:
         raise InputError(problems)
     return np.stack(faces)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file could not be read, without the decoder's own words for where it had the bytes."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "of no known format"
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
 def predict(trained: Trained, paths: Sequence[Path], *, device_name: str | None, tta: str) -> dict[str, Any]:

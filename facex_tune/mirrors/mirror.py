@@ -73,8 +73,24 @@ def _update(updates: Sequence[Update], events: Sequence[Event]) -> None:
         update(history, times)
 
 
+def _refuse_others(targets: Targets) -> None:
+    """A file that is there is written anew only where it is an earlier mirror.
+
+    Raises:
+        InputError: it is something else.
+    """
+    known = ((targets.optuna, b'{"op_code"', "Optuna journal"), (targets.csv, b"number,", "table of trials"))
+    for path, begins, what in known:
+        if path is not None and path.is_file():
+            with path.open("rb") as file:
+                first = file.read(len(begins))
+            if first and first != begins:
+                raise InputError(f"{path}: is there already and is no {what}; name another file, or remove it")
+
+
 def _updates(run: Run, targets: Targets, stack: ExitStack) -> list[Update]:
     found: list[Update] = []
+    _refuse_others(targets)
     if targets.optuna is not None:
         from facex_tune.mirrors.optuna_journal import OptunaJournal
 

@@ -203,7 +203,7 @@ def _of_this_package(own: Tensors, state: Tensors) -> tuple[Tensors, set[str]]:
     """
     found = body_of(state)
     classifier = list(own)[-2:]
-    if any(name in found and len(found[name]) != len(own[name]) for name in classifier):
+    if any(name in found and found[name].shape[:1] != own[name].shape[:1] for name in classifier):
         return {name: tensor for name, tensor in found.items() if name not in classifier}, set(classifier)
     return found, set()
 
@@ -223,11 +223,10 @@ def _of_torchvision(own: Tensors, state: Tensors, names: Sequence[str]) -> tuple
     if stem in found and found[stem].ndim == 4 and found[stem].shape[1] == 3:
         found[stem], shift_O = fold(found[stem].float(), own[stem].shape[-1])
         bias = stem.replace(".weight", ".bias")
-        if bias in own:
-            found[bias] = found[bias] + shift_O
-        else:  # the norm that follows subtracts its mean
-            norm = next(name for name in ours if name.endswith("running_mean"))
-            found[norm] = found[norm] - shift_O
+        norm = next((name for name in ours if name.endswith("running_mean")), "")  # it subtracts its mean
+        name, sign = (bias, 1) if bias in own else (norm, -1)
+        if name in found and found[name].shape == shift_O.shape:  # `must_fit` tells of one that does not
+            found[name] = found[name] + sign * shift_O
     return found, {name for name in ours[len(names) :] if own[name].ndim < 4}
 
 

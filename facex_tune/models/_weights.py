@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 IMAGENET = "imagenet"
 WRAPPERS = ("state_dict", "model")  # what training scripts put a state dict under
+SCALE = ("mean", "std")  # of pixels, beside the tensors of a model that was trained here
+NO_WEIGHTS = "it is no .safetensors or torch file, is cut short, or holds more than tensors"
 HASH_LETTERS = 8  # of the SHA-256 that torch's hub writes at the end of a file's name
 
 
@@ -64,19 +66,21 @@ def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a torch file, by name; no code of the file is run.
 
     Raises:
-        InputError: the file is damaged, is something else, or holds no tensors by name.
+        InputError: the file cannot be read, is damaged, is something else, or holds no tensors by name.
     """
     try:
         said = _read(path)
     except Exception as error:  # a torch file can be broken in as many ways as a pickle and a zip together
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"pretrained: {path} cannot be read as weights ({type(error).__name__}: {reason})") from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or NO_WEIGHTS
+        raise InputError(f"pretrained: {path} cannot be read as weights ({reason})") from error
     for wrapper in WRAPPERS:
         if isinstance(said, Mapping) and isinstance(said.get(wrapper), Mapping):
             said = said[wrapper]
     named = {} if not isinstance(said, Mapping) else {str(key): each for key, each in said.items() if _is_tensor(each)}
     if not named:
         raise InputError(f"pretrained: {path} holds no tensors by name; save the model's state_dict()")
+    if named.keys() >= set(SCALE) and any(named[name].numel() != 1 for name in SCALE):
+        raise InputError(f"pretrained: {path} holds mean and std, which are one number each in a model of this package")
     return _without("module.", named)  # DataParallel's prefix
 
 

@@ -6,7 +6,7 @@ import hmac
 import ipaddress
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from facex_tune.errors import InputError
@@ -14,6 +14,7 @@ from facex_tune.errors import InputError
 TOKEN = "FACEX_TOKEN"
 COOKIE = "facex_token"
 SHORTEST_TOKEN = 16  # characters
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def token() -> str | None:
@@ -69,7 +70,12 @@ class Gate:
     """
 
     token: str | None
-    hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "::1"})
+    hosts: frozenset[str] = LOOPBACK
+
+    @classmethod
+    def at(cls, bound: Iterable[str], token: str | None) -> Gate:
+        """The gate of a service that listens at these addresses, which are names of it besides the usual ones."""
+        return cls(token, LOOPBACK | frozenset(bound))
 
     def refusal(self, method: str, headers: Mapping[str, str], cookies: Mapping[str, str]) -> tuple[int, str] | None:
         """HTTP status and sentence, or None where the request may pass."""

@@ -30,7 +30,7 @@ def until_stopped(
     shown = f"[{address}]" if ":" in address else address
     told(f"serving {options.storage} at http://{shown}:{found}/ (Ctrl-C ends it{'; token wanted' if token else ''})")
     config = uvicorn.Config(
-        application(options, token, at_once=at_once),
+        application(options, token, at_once=at_once, hosts=(host, address)),
         log_level="warning",
         timeout_graceful_shutdown=ENDS_WITHIN_S,
         server_header=False,

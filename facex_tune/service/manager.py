@@ -6,6 +6,7 @@ service that was killed and started again knows the same.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from facex_tune.study import Study
 CONSOLE = "console.log"
 MOST_WAITING = 100
 ENDS_WITHIN_S = 60.0
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -41,6 +43,8 @@ class Manager:
     at_once: int = 1
     _going: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _waiting: deque[str] = field(default_factory=deque)
+    _stopping: set[str] = field(default_factory=set)  # told to end; those that have ended since may stand here too
+    _not_started: dict[str, str] = field(default_factory=dict)  # run -> why its process could not be started
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _closed: bool = False
     _scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="facex-tune-serve-")))
@@ -56,21 +60,27 @@ class Manager:
         return run
 
     def resume(self, name: str) -> None:
-        """Lets a run go on when there is room; nothing where it goes or waits already.
+        """Lets a run go on when there is room; nothing where it goes or waits already. One that is being stopped waits
+        for its own end.
 
         Raises:
-            InputError: no such run, another program writes it, or too many wait.
+            InputError: no such run, another program writes it, too many wait, or it could not be started.
         """
         run = self.open(name)
+        holder = None if self._is_going(name) else run.holder()  # before the lock: a store may be slow to answer
         with self._lock:
-            if name in self._waiting or self._is_going(name):
+            going = self._is_going(name)
+            if name in self._waiting or (going and name not in self._stopping):
                 return
-            if holder := run.holder():
+            if holder and not going:
                 raise InputError(f"run {name!r} is being written by {holder}: stop it there first")
             if len(self._waiting) >= MOST_WAITING:
                 raise InputError(f"{MOST_WAITING} runs are waiting already: stop one, or submit this one later")
+            self._not_started.pop(name, None)
             self._waiting.append(name)
             self._start_what_fits()
+            if name in self._not_started:
+                raise InputError(self._not_started[name])
 
     def stop(self, name: str) -> None:
         """Ends a run so that it can be resumed: it saves and leaves. One that waits no longer does.
@@ -82,20 +92,23 @@ class Manager:
         with self._lock:
             if name in self._waiting:
                 self._waiting.remove(name)
-            elif self._is_going(name):
-                self._going[name].send_signal(signal.SIGTERM)
-            elif holder := run.holder():
-                raise InputError(f"run {name!r} is being written by {holder}: stop it there")
-            else:
-                raise InputError(f"run {name!r} is not going")
+                return
+            if self._is_going(name):
+                if name not in self._stopping:  # a second signal would end it before it has saved
+                    self._stopping.add(name)
+                    self._going[name].send_signal(signal.SIGTERM)
+                return
+        if holder := run.holder():
+            raise InputError(f"run {name!r} is being written by {holder}: stop it there")
+        raise InputError(f"run {name!r} is not going")
 
     def place(self, name: str) -> str:
         """Where a run stands here: "going", "waiting", "elsewhere" (another program writes it) or "idle"."""
         with self._lock:
+            if name in self._waiting:  # perhaps for its own end
+                return "waiting"
             if self._is_going(name):
                 return "going"
-            if name in self._waiting:
-                return "waiting"
         return "elsewhere" if self.open(name).holder() else "idle"
 
     def open(self, name: str) -> Run:
@@ -128,11 +141,27 @@ class Manager:
 
     def _start_what_fits(self) -> None:
         with self._lock:
-            while not self._closed and self._waiting and sum(map(self._is_going, list(self._going))) < self.at_once:
-                name = self._waiting.popleft()
-                process = self._process(name)
-                self._going[name] = process
-                threading.Thread(target=self._after, args=(process,), name=f"facex-{name}", daemon=True).start()
+            while not self._closed and sum(map(self._is_going, list(self._going))) < self.at_once:
+                name = next((name for name in self._waiting if not self._is_going(name)), None)
+                if name is None:
+                    return
+                self._waiting.remove(name)
+                self._start(name)
+
+    def _start(self, name: str) -> None:
+        """A run's process, or the reason why there is none, so that one run's fault does not keep the others waiting.
+        No store is asked here, because the lock is held.
+        """
+        self._stopping.discard(name)
+        try:
+            process = self._process(name)
+        except OSError as error:  # its folder was deleted, the disk is full, no process can be made
+            reason = f"{error.filename or sys.executable}: {error.strerror}"
+            self._not_started[name] = f"run {name!r} could not be started ({reason}); mend that, then resume it"
+            _logger.warning(self._not_started[name])
+            return
+        self._going[name] = process
+        threading.Thread(target=self._after, args=(process,), name=f"facex-{name}", daemon=True).start()
 
     def _after(self, process: subprocess.Popen[bytes]) -> None:
         process.wait()
@@ -156,8 +185,13 @@ class Manager:
 
     def console(self, name: str) -> Path:
         """What a run's process printed here: beside the run, or, where that is behind a URL, on this host."""
-        folder = self.open(name).folder
-        return folder / CONSOLE if isinstance(folder, Path) else self._scratch / f"{name}.{CONSOLE}"
+        storage = self.options.storage
+        return storage / name / CONSOLE if isinstance(storage, Path) else self._scratch / f"{name}.{CONSOLE}"
+
+    def not_started(self, name: str) -> str:
+        """Why a run's process could not be started last time, as a line of its console; "" where it could."""
+        with self._lock:
+            return f"error: {self._not_started[name]}\n" if name in self._not_started else ""
 
 
 def _without_token() -> dict[str, str]:

@@ -68,9 +68,12 @@ class ServiceSource:
     def items(self) -> list[Item]:
         """As the service lists them."""
         with self._get("files") as answer:
-            said = json.load(answer)
+            try:
+                said = json.load(answer)
+            except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+                raise self._no_service("what answers sends no JSON") from error
         if not isinstance(said, dict) or not isinstance(said.get("files"), list):
-            raise InputError(f"{self.url}: no facex-tune service answers there")
+            raise self._no_service("what answers sends no list of files")
         return [Item.parse(each) for each in said["files"]]
 
     def read(self, item: Item, offset: int) -> Iterator[bytes]:
@@ -88,26 +91,53 @@ class ServiceSource:
                 return  # `pull` sees that bytes are missing
 
     def _get(self, path: str, headers: dict[str, str] | None = None) -> http.client.HTTPResponse:
-        request = urllib.request.Request(f"{self.url}/api/runs/{self.run}/{path}", headers=dict(headers or {}))
-        if self.token:
-            request.add_header("Authorization", f"Bearer {self.token}")
+        said = dict(headers or {}) | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
         try:
-            answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+            request = urllib.request.Request(f"{self.url}/api/runs/{self.run}/{path}", headers=said)
+            answer: http.client.HTTPResponse = _OPENER.open(request, timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
-            raise InputError(self._explained(error)) from error
-        except (urllib.error.URLError, OSError) as error:
-            raise InputError(f"{self.url}: no service answers there ({getattr(error, 'reason', error)})") from error
+            with error:
+                raise self._explained(error) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:  # of a malformed URL, ValueError
+            raise self._no_service(getattr(error, "reason", error)) from error
         return answer
 
-    def _explained(self, error: urllib.error.HTTPError) -> str:
+    def _explained(self, error: urllib.error.HTTPError) -> InputError:
         if error.code in (401, 403):
             said = "refuses the token given" if self.token else "wants a token"
-            return f"{self.url} {said}: name the service's own with FACEX_TOKEN"
+            return InputError(f"{self.url} {said}: name the service's own with FACEX_TOKEN")
         try:
-            detail = json.load(error)["detail"]
-        except (ValueError, KeyError, TypeError):
-            detail = f"HTTP {error.code}"
-        return f"{self.url}: {detail}"
+            return InputError(f"{self.url}: {_line(json.load(error)['detail'])}")
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, RecursionError):
+            return self._no_service(f"HTTP {error.code}")
+
+    def _no_service(self, reason: object) -> InputError:
+        said = f"no facex-tune service answers there ({_line(reason)})"
+        return InputError(f"{self.url}: {said}; --service takes the URL that `facex-tune serve` prints")
+
+
+class _SameOrigin(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect to another host, which would be sent the token."""
+
+    def redirect_request(
+        self, request: urllib.request.Request, answer: Any, code: int, said: str, headers: Any, url: str
+    ) -> urllib.request.Request | None:
+        if _origin(url) != _origin(request.full_url):
+            there = "{}://{}".format(*_origin(url))
+            raise InputError(f"{request.full_url}: leads to {there}; if that is your service, name it with --service")
+        return super().redirect_request(request, answer, code, said, headers, url)
+
+
+_OPENER = urllib.request.build_opener(_SameOrigin)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.netloc.lower()
+
+
+def _line(said: object) -> str:
+    return " ".join(str(said).split())[:300]
 
 
 def pull(source: Source, target: Path, progress: Progress = lambda done, total: None) -> list[Item]:

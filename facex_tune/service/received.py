@@ -5,15 +5,17 @@ and nothing small can grow large: no YAML aliases, no deep nesting, no run witho
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
-from facex_tune import protocols
+from facex_tune import parts, protocols, recipe
 from facex_tune import study as studies
 from facex_tune.errors import InputError
+from facex_tune.space import Choice, Knobs, Open
 from facex_tune.study import Study
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -39,7 +41,7 @@ def study(text: str) -> Study:
     if not isinstance(said, Mapping):
         raise InputError("no study: a mapping of keys such as name, data, space is wanted")
     found = studies.parse(said)
-    if problems := _too_much(found) + _elsewhere(found):
+    if problems := _too_much(found) + _elsewhere(found) + _files(found, said):
         raise InputError(problems)
     return found
 
@@ -93,6 +95,45 @@ def _elsewhere(found: Study) -> list[str]:
     named += [("evaluate.protocols", "sets of its own data", name) for name in sets]
     outside = [(key, what, name) for key, what, name in named if not is_name(name)]
     return [f"{key}: a service takes names of {what} only, not {name!r}" for key, what, name in outside]
+
+
+def _files(found: Study, said: Mapping[str, Any]) -> list[str]:
+    """Knobs that would make the service open a file of its host: of such a knob only its own options are taken."""
+    takes_files = {name: knob for name, knob in _declared(found).items() if isinstance(knob, Open) and knob.is_path}
+    given: list[tuple[str, str, Any]] = []
+    for name, knob in found.space.knobs():
+        if name in takes_files and isinstance(knob, Choice):
+            given += [(f"space.{name}", name, value) for value in knob.options]
+    for index, config in enumerate(found.search.start_with):
+        given += [(f"search.start_with[{index}]: {name}", name, config[name]) for name in takes_files if name in config]
+    return [
+        f"{key}: a service opens no file of its host, and so not {_as_written(value, said)!r}; "
+        f"choices: {', '.join(json.dumps(option) for option in takes_files[name].options)}"
+        for key, name, value in given
+        if not takes_files[name].holds(value)
+    ]
+
+
+def _declared(found: Study) -> Knobs:
+    """The knobs of a study's parts and of training, by qualified name, as they are before a study narrows them."""
+    declared = {f"train.{name}": knob for name, knob in recipe.SPACE.items()}
+    for family, chosen in found.space.parts.items():
+        for part in chosen:
+            declared |= {f"{family}.{part}.{name}": knob for name, knob in parts.find(family, part).SPACE.items()}
+    return declared
+
+
+def _as_written(path: str, said: Any) -> str:
+    """The text of the study that became this absolute path, which would tell a stranger where the service lies."""
+    return next((text for text in _texts(said) if os.path.abspath(os.path.expanduser(text)) == path), "a path")
+
+
+def _texts(said: Any) -> Iterator[str]:
+    if isinstance(said, str):
+        yield said
+    elif isinstance(said, Mapping | list):
+        for each in said.values() if isinstance(said, Mapping) else said:
+            yield from _texts(each)
 
 
 def is_name(said: str) -> bool:

@@ -10,7 +10,7 @@ import json
 import mimetypes
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,12 +56,13 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def application(options: Options, token: str | None, *, at_once: int = 1) -> FastAPI:
+def application(options: Options, token: str | None, *, at_once: int = 1, hosts: Iterable[str] = ()) -> FastAPI:
     """The service over a folder of runs.
 
     Args:
         token: what callers must know; None: whoever reaches it.
         at_once: runs beside each other.
+        hosts: where it listens, besides the usual names of loopback.
     """
     manager = Manager(options, at_once)
 
@@ -79,7 +80,7 @@ def application(options: Options, token: str | None, *, at_once: int = 1) -> Fas
         redoc_url=None,
     )
     app.state.manager, app.state.watchers = manager, 0
-    _guard(app, Gate(token))
+    _guard(app, Gate.at(hosts, token))
     app.add_exception_handler(InputError, _input_error)
     app.add_exception_handler(DamagedRun, _damaged)
     app.add_exception_handler(StorageOutage, _storage_outage)
@@ -105,7 +106,7 @@ def _guard(app: FastAPI, gate: Gate) -> None:
 
     @app.middleware("http")
     async def guard(request: Request, go_on: Callable[[Request], Any]) -> Response:
-        refused = None if request.url.path in open_paths and gate.token else gate.refusal(
+        refused = None if _routed_path(request) in open_paths and gate.token else gate.refusal(
             request.method, request.headers, request.cookies
         )
         if refused is not None:
@@ -122,6 +123,14 @@ def _guard(app: FastAPI, gate: Gate) -> None:
         return response
 
     app.state.gate = gate
+
+
+def _routed_path(request: Request) -> str:
+    """The path that routes are chosen by. `request.url` is no such thing: it is parsed anew from the Host header, which
+    the caller writes.
+    """
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
 
 
 async def _input_error(_: Request, error: Exception) -> Response:
@@ -222,12 +231,16 @@ def _reading(router: APIRouter) -> None:
     @router.get("/runs/{run}/console", response_class=PlainTextResponse)
     def console(run: Name, runs: Runs) -> PlainTextResponse:
         """The end of what the run's process printed here."""
-        path = runs.console(run)
-        if not path.is_file():
-            return PlainTextResponse("")
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - CONSOLE_TAIL_BYTES))
-            return PlainTextResponse(file.read().decode(errors="replace"))
+        runs.open(run)  # its error is a 404
+        return PlainTextResponse(_end_of(runs.console(run)) + runs.not_started(run))
+
+
+def _end_of(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - CONSOLE_TAIL_BYTES))
+        return file.read().decode(errors="replace")
 
 
 async def _changes(request: Request, runs: Manager, name: str) -> AsyncIterator[str]:

@@ -67,6 +67,28 @@ def test_splits_by_their_usual_names(root: Path, tmp_path: Path, pattern: str) -
     assert read.group_N.max() == 1  # the copies share a group
 
 
+def test_folders_that_are_links_are_read_as_folders(root: Path, tmp_path: Path) -> None:
+    """Classes kept elsewhere, a class of its own in two splits, and a split that is itself a link."""
+    (tmp_path / "links" / "train").mkdir(parents=True)
+    for name in ("Angry", "Sad"):
+        (tmp_path / "links" / "train" / name).symlink_to(root / name)
+    (tmp_path / "links" / "val").symlink_to(tmp_path / "links" / "train", target_is_directory=True)
+    read, skipped = load(tmp_path / "links")
+    assert skipped == []
+    assert read.split_N.tolist() == ["train"] * 4 + ["public_test"] * 4
+
+
+def test_links_that_lead_back_are_left_out(root: Path) -> None:
+    """Upwards, sideways and back, and to the folder itself."""
+    whole = fingerprint(load(root)[0])
+    (root / "Happy" / "all").symlink_to(root)
+    (root / "Sad" / "Sad").symlink_to(root / "Sad")
+    (root / "Happy" / "up").symlink_to(root.parent)
+    faces, skipped = load(root)
+    assert skipped == []
+    assert fingerprint(faces) == whole
+
+
 def test_an_image_outside_the_splits_is_skipped(root: Path) -> None:
     shutil.copytree(root / "Sad", root / "train" / "Sad")
     read, skipped = load(root)

@@ -77,6 +77,30 @@ def test_a_wrong_model_is_one_clear_line(run: Run, said: str) -> None:
     assert said.rpartition("/")[2] in line
 
 
+def test_a_file_of_no_known_format_is_told_without_the_decoder_s_words(tmp_path: Path) -> None:
+    (tmp_path / "wrong.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"wrong\.png: not an image that can be read \(of no known format\); give PNG"):
+        predict.read_faces([tmp_path / "wrong.png"])
+
+
+def test_a_model_whose_weights_are_gone_is_one_clear_line(run: Run) -> None:
+    (run.final_folder(1, 0) / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"t0001-s0: its weights or config\.json are gone; restore them"):
+        predict.find(run.name, run.storage)
+
+
+@pytest.mark.parametrize(("form", "out"), [("safetensors", "study.yaml"), ("onnx", "m.safetensors")])
+def test_an_export_writes_over_no_other_file(run: Run, tmp_path: Path, form: str, out: str) -> None:
+    (tmp_path / out).write_text("precious")
+    trained = predict.find(run.name, run.storage)
+    with pytest.raises(InputError, match=rf"--out .*{out}: give a file's name that ends with \.{form}"):
+        export.export(trained, form, tmp_path / out)
+    assert (tmp_path / out).read_text() == "precious"
+    (tmp_path / f"x.{form}").mkdir()
+    with pytest.raises(InputError, match="give a file's name"):
+        export.export(trained, form, tmp_path / f"x.{form}")
+
+
 def test_a_safetensors_file_of_others_is_refused(run: Run, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 

@@ -34,6 +34,19 @@ def test_a_choice_is_written_alone(make_search: SearchMaker, tmp_path: Path) -> 
     assert not (run.folder / "mirror").exists()
 
 
+@pytest.mark.parametrize("form", ["optuna", "csv"])
+def test_a_file_that_is_no_mirror_is_left_alone(make_search: SearchMaker, tmp_path: Path, form: str) -> None:
+    run, path = make_search(), tmp_path / "file"
+    path.write_text("version: 1\n")
+    with pytest.raises(InputError, match=r"/file: is there already and is no .*; name another file, or remove it"):
+        mirror(run, Targets(**{form: path}))
+    assert path.read_text() == "version: 1\n"
+    path.write_text("")
+    for _ in range(2):  # an empty file, then its own
+        mirror(run, Targets(**{form: path}))
+    assert path.stat().st_size > 0
+
+
 def test_following_a_run_that_nobody_writes_ends_at_once(make_search: SearchMaker, tmp_path: Path) -> None:
     run = make_search()
     assert mirror(run, Targets(csv=tmp_path / "trials.csv"), follow=True)["trials"] == 4

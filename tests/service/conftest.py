@@ -55,10 +55,10 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(options: Options, token: str | None = None) -> Iterator[Client]:
+def serving(options: Options, token: str | None = None, root_path: str = "") -> Iterator[Client]:
     """The application on a free port of loopback."""
     listener = listen._bound("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(application(options, token), log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(application(options, token), log_level="error", root_path=root_path))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

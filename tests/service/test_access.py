@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,37 @@ def test_every_door_asks_for_the_token(options: Options, some_run: Run, path: st
         assert Client(client.url).ask("/api/runs/night/stop", method="POST")[0] == 401
 
 
+def first_line(url: str, path: str, host: str) -> str:
+    """What a GET with any Host header is answered with."""
+    address, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((address, int(port)), timeout=60) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        with connection.makefile("rb") as answer:
+            return answer.readline().decode().strip()
+
+
+@pytest.mark.parametrize(
+    ("path", "host"),
+    [
+        ("/api/runs", "x/page.js?"),  # what older Starlette made a URL of, whose path then was /page.js
+        ("/api/runs", "x/page.js#"),
+        ("/api/runs/night/files", "x/api/session?"),
+        ("/page.js%09", "127.0.0.1"),  # parsed as a URL, the tab is gone
+    ],
+)
+def test_no_header_makes_a_door_look_like_an_open_one(options: Options, some_run: Run, path: str, host: str) -> None:
+    with serving(options, TOKEN) as client:
+        assert first_line(client.url, path, host) == "HTTP/1.1 401 Unauthorized"
+        assert first_line(client.url, "/page.js", host) == "HTTP/1.1 200 OK"
+
+
+def test_behind_a_proxy_that_gives_it_a_folder_the_same_doors_are_open(options: Options, some_run: Run) -> None:
+    with serving(options, TOKEN, root_path="/under") as client:
+        assert Client(client.url).ask("/page.js")[0] == 200
+        assert Client(client.url).ask("/api/runs")[0] == 401
+        assert client.ask("/api/runs")[0] == 200
+
+
 def command(*words: str, token: str | None) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != access.TOKEN}
     environment |= {access.TOKEN: token} if token else {}
@@ -117,6 +149,21 @@ def test_the_service_starts_nowhere_else_without_a_token(tmp_path: Path) -> None
     _, errors = refused.communicate()
     assert (refused.returncode, errors.count("\n")) == (2, 1)
     assert access.TOKEN in errors
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.1 alone is loopback's")
+def test_any_address_of_loopback_answers_under_its_own_name(some_run: Run, tmp_path: Path) -> None:
+    words = ["serve", "--host", "127.0.0.2", "--port", "0", "--storage", str(tmp_path / "runs")]
+    with command(*words, token=None) as service:
+        assert service.stdout is not None
+        found = re.search(r"(http://127\.0\.0\.2:\d+)/ ", service.stdout.readline())
+        assert found
+        try:
+            assert doors.status(found[1], "GET /api/runs/night", None) == 200
+            assert first_line(found[1], "/api/runs/night", "evil.example") == "HTTP/1.1 403 Forbidden"
+        finally:
+            service.terminate()
+            service.communicate()
 
 
 def test_the_token_becomes_a_cookie_for_the_browser(options: Options, some_run: Run) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import socketserver
 import tarfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from facex_tune import cli
 from facex_tune.errors import InputError
 from facex_tune.service import bundle
 from facex_tune.service.bundle import Item
@@ -92,10 +97,94 @@ def test_a_service_cannot_write_outside(path: str) -> None:
 
 
 def test_who_is_no_service_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no service answers"):
+    with pytest.raises(InputError, match="no facex-tune service answers"):
         pull(ServiceSource("http://127.0.0.1:9", "night", None), tmp_path)
     with pytest.raises(InputError, match="http"):
         ServiceSource("ftp://x", "night", None)
+
+
+class Stranger(socketserver.ThreadingTCPServer):
+    """Answers everything with the same bytes, and keeps what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.answer = answer
+        self.asked: list[str] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Answer(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        assert isinstance(self.server, Stranger)
+        asked = b""
+        while (line := self.rfile.readline()).strip():
+            asked += line
+        self.server.asked.append(asked.decode())
+        self.wfile.write(self.server.answer)
+
+
+@contextlib.contextmanager
+def stranger(answer: bytes) -> Iterator[Stranger]:
+    with Stranger(answer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def refused(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that the command says, with exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["pull", "night", "--service", url, "--to", str(tmp_path)])
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n")) == (2, 1), said
+    return said
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK + b"\r\n<html>a router</html>",
+        OK + b"\r\n[1]",
+        OK + b"\r\n\xff\xfe",
+        OK + b"\r\n" + b"[" * 200_000,
+        OK + b"Content-Length: 100\r\n\r\n{",
+        b"HTTP/1.1 404 Not Found\r\n\r\n<html>nothing here</html>",
+        b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\n{",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"",
+    ],
+)
+def test_what_is_another_program_is_told_so(answer: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with stranger(answer) as server:
+        said = refused(server.url, tmp_path, capsys)
+        assert said.startswith(f"error: {server.url}: no facex-tune service answers there (")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:82 70", "http://[::1", "http://127.0.0.1:x", "http://a b", f"http://{'a' * 70}", "http://"],
+)
+def test_what_is_no_url_is_told_so(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no facex-tune service answers there (" in refused(url, tmp_path, capsys)
+
+
+def test_a_token_follows_no_redirect_to_another_host(tmp_path: Path) -> None:
+    with stranger(OK + b'\r\n{"files": []}') as other:
+        location = f"{other.url}/api/runs/night/files".encode()
+        with stranger(b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\n\r\n") as server:
+            with pytest.raises(InputError, match=f"leads to {other.url}; if that is your service"):
+                pull(ServiceSource(server.url, "night", "0123456789abcdef"), tmp_path)
+            assert "Authorization: Bearer 0123456789abcdef" in server.asked[0]
+            assert other.asked == []
 
 
 def test_an_archive_holds_the_same(service: Client, some_run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 import pytest
@@ -55,6 +56,41 @@ def test_what_could_hang_or_lead_astray_is_refused_at_once(text: str, why: str) 
     with pytest.raises(InputError, match=why):
         received.study(text)
     assert time.monotonic() - start < 20  # seconds; a bomb takes for ever
+
+
+def resnet(pretrained: object, **changes: object) -> str:
+    return said(space={"model": [{"resnet": {"pretrained": pretrained}}]}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        (resnet("/etc/passwd"), "space.model.resnet.pretrained", "/etc/passwd"),
+        (resnet([False, "imagenet", "/etc/passwd"]), "space.model.resnet.pretrained", "/etc/passwd"),
+        (resnet("w.pth"), "space.model.resnet.pretrained", "w.pth"),
+        (resnet("~/w.pth"), "space.model.resnet.pretrained", "~/w.pth"),
+        (resnet("../w.pth"), "space.model.resnet.pretrained", "../w.pth"),
+        (said(space={"model": ["vgg", {"timm": {"pretrained": "/w"}}]}), "space.model.timm.pretrained", "/w"),
+        (
+            resnet([False, "w.pth"], search={"start_with": [{"model.resnet.pretrained": "w.pth"}]}),
+            "search.start_with[0]: model.resnet.pretrained",
+            "w.pth",
+        ),
+    ],
+)
+def test_no_file_of_the_services_host_is_opened(text: str, key: str, value: str) -> None:
+    with pytest.raises(InputError) as refused:
+        received.study(text)
+    expected = f"{key}: a service opens no file of its host, and so not {value!r}; choices: false, \"imagenet\""
+    assert expected in refused.value.problems
+    assert os.getcwd() not in str(refused.value)
+
+
+@pytest.mark.parametrize("pretrained", [False, "imagenet", [False, "imagenet"]])
+def test_weights_that_the_service_finds_itself_are_granted(pretrained: object) -> None:
+    chosen = {"model.resnet.pretrained": "imagenet" if pretrained else False}
+    found = received.study(resnet(pretrained, search={"start_with": [chosen]}))
+    assert found.search.start_with[0]["model.resnet.pretrained"] == chosen["model.resnet.pretrained"]
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ def test_a_link_in_a_report_leads_nowhere(service: Client, some_run: Run) -> Non
         ({"study": "x"}, 400),
         ({"study": STUDY, "run": "../x"}, 400),
         ({"study": STUDY + "unknown: 1\n"}, 400),
+        ({"study": STUDY.replace("facex_cnn: {width: 0.25}", "resnet: {pretrained: /etc/passwd}")}, 400),
         (b"x" * 300_000, 413),
     ],
 )
