@@ -50,11 +50,12 @@ class Row:
 
 @dataclass
 class ModelRow:
-    """A final model, in training or done."""
+    """A final model, in training, done or failed."""
 
     epoch: int = 0
     values: list[float] = field(default_factory=list)
     done: bool = False
+    failed: str = ""  # why there is none
     images_per_second: float = 0.0
     seconds: float = 0.0  # of its last epoch
 
@@ -62,6 +63,10 @@ class ModelRow:
     def value(self) -> float:
         """The last one that was told, NaN before the first."""
         return self.values[-1] if self.values else math.nan
+
+    @property
+    def in_training(self) -> bool:
+        return not self.done and not self.failed
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class Board:
             board._gone_on[epoch] = sum(row.epoch > epoch for row in board.rows.values())
         for key, metrics in history.models.items():
             board.models[key] = ModelRow(board.plan.model_epochs, [board.objective(metrics)], done=True)
+        board.models |= {key: ModelRow(failed=reason) for key, reason in history.failed_models.items()}
         board.opened = list(history.opened)
         return board
 
@@ -150,6 +156,10 @@ class Board:
         return sum(row.done for row in self.models.values())
 
     @property
+    def models_failed(self) -> int:
+        return sum(bool(row.failed) for row in self.models.values())
+
+    @property
     def rungs(self) -> list[Rung]:
         """Every rung that a trial has reached, the first one first."""
         reached = [epoch for epoch in self.plan.rungs if epoch in self._at_rung]
@@ -169,7 +179,7 @@ class Board:
     def images_per_second(self) -> float:
         """Training images that all running trials, or models, take in together, at the pace of their last epochs."""
         if self.stage == "retrain":
-            return sum(row.images_per_second for row in self.models.values() if not row.done)
+            return sum(row.images_per_second for row in self.models.values() if row.in_training)
         if self.stage == "factors":
             running = self.factors.running.values()
             return sum(float(event.get("metrics", {}).get("images_per_second", 0.0)) for event in running)
@@ -211,13 +221,13 @@ class Board:
         if self.stage == "search":
             return self._share_searched(searched_s)
         if self.stage == "retrain" and self.plan.models:
-            epochs = sum(self.plan.model_epochs if row.done else row.epoch for row in self.models.values())
+            epochs = sum(row.epoch if row.in_training else self.plan.model_epochs for row in self.models.values())
             return min(1.0, epochs / (self.plan.models * self.plan.model_epochs))
         return self.factors.share_done if self.stage == "factors" else None
 
     def slowest_s(self) -> float:
         """Seconds that the slowest model in training still needs at its own pace; 0 where none is in training."""
-        training = [row for row in self.models.values() if not row.done]
+        training = [row for row in self.models.values() if row.in_training]
         return max(((self.plan.model_epochs - row.epoch) * row.seconds for row in training), default=0.0)
 
     def _share_searched(self, searched_s: float) -> float | None:
@@ -249,12 +259,14 @@ def _trial_ended(state: str) -> Callable[[Board, Mapping[str, Any]], None]:
     def handle(board: Board, event: Mapping[str, Any]) -> None:
         row = board.row(event["trial"])
         row.state, row.reason = state, event.get("reason", "")
+        row.seconds += event.get("seconds", 0.0)
 
     return handle
 
 
 def _model_started(board: Board, event: Mapping[str, Any]) -> None:
-    board.models.setdefault((event["candidate"], event["seed"]), ModelRow())
+    row = board.models.setdefault((event["candidate"], event["seed"]), ModelRow())
+    row.failed = ""  # it is tried again
 
 
 def _model_epoch(board: Board, event: Mapping[str, Any]) -> None:
@@ -266,12 +278,18 @@ def _model_epoch(board: Board, event: Mapping[str, Any]) -> None:
 
 def _model_finished(board: Board, event: Mapping[str, Any]) -> None:
     row = board.models.setdefault((event["candidate"], event["seed"]), ModelRow())
-    row.done = True
+    row.done, row.failed = True, ""
     row.values.append(board.objective(event["metrics"]))
+
+
+def _model_failed(board: Board, event: Mapping[str, Any]) -> None:
+    board.models.setdefault((event["candidate"], event["seed"]), ModelRow()).failed = event["reason"]
 
 
 def _recovered(board: Board, event: Mapping[str, Any]) -> None:
     board.recovered[event["reason"]] += 1
+    if event["type"] == "trial_recovered":
+        board.row(event["trial"]).seconds += event.get("seconds", 0.0)
 
 
 def _test_opened(board: Board, event: Mapping[str, Any]) -> None:
@@ -293,6 +311,7 @@ _HANDLERS: dict[str, Callable[[Board, Mapping[str, Any]], None]] = {
     "model_started": _model_started,
     "model_epoch": _model_epoch,
     "model_finished": _model_finished,
+    "model_failed": _model_failed,
     "trial_recovered": _recovered,
     "model_recovered": _recovered,
     "factor_recovered": _recovered,

@@ -274,17 +274,17 @@ def resume(
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that was interrupted or killed, or with its factor study; what is unfinished goes on from its
-    last checkpoint.
+    """Go on with a run that was interrupted or killed: with the stages that were asked for and no others; what is
+    unfinished goes on from its last checkpoint.
     """
+    from facex_tune import pipeline
     from facex_tune.search.asked import Asked
 
     found = _open(storage, run)
-    options, asked = _options(storage, data, device, parts, address), Asked.interrupted(found.events())
-    if asked is None:
-        _work(found, ALL_STAGES, options, as_json)
-    else:
-        _work(found, [*ALL_STAGES[:-1], "factors", ALL_STAGES[-1]], replace(options, factors=asked), as_json)
+    events = list(found.events())
+    stages, protocols = pipeline.unfinished(events)
+    options = _options(storage, data, device, parts, address)
+    _work(found, stages, replace(options, factors=Asked.interrupted(events), protocols=protocols), as_json)
 
 
 @app.command(
@@ -345,6 +345,8 @@ def show(
         _print(*run_tables.trial(document, ascii_only=_console().options.ascii_only))
     else:
         _print(*run_tables.run(document, _console().width))
+        if states and not document["leaderboard"]:
+            typer.echo(f"no trial is {' or '.join(states)}")
 
 
 @app.command(
@@ -694,7 +696,7 @@ def _work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> N
     from facex_tune.progress import Past, View
     from facex_tune.search.asked import Progress
 
-    _outcome.run_folder = run.folder
+    _outcome.run_folder, _outcome.resume = run.folder, pipeline.resume_words(run, options)
     history = run.history()
     board = Board.of(run.study, history, Progress.of(run.events()) if "factors" in stages else None)
     with View(board, Past(history.search_seconds)) as view:
@@ -704,6 +706,8 @@ def _work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> N
         return
     _print(*run_tables.run(runs.of_run(run, top=SHOWN_AT_END), _console().width))
     typer.echo(f"run {run.name}: {run.folder}")
+    if following := pipeline.next_command(run, options):
+        typer.echo(f"next: {following}")
     page = run.folder / "report" / "index.html"
     if page.exists():
         typer.echo(f"report: {page.resolve()}")
@@ -752,5 +756,5 @@ def _print_json(document: Any) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line (default: the process's own arguments) and exits with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    _outcome.run_folder = None
+    _outcome.run_folder, _outcome.resume = None, ""
     sys.exit(_outcome.of(lambda: app(args=given, prog_name="facex-tune", standalone_mode=False)))

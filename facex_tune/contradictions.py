@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from facex_tune import metrics, protocols
+from facex_tune.data.emotions import EMOTIONS, N_FER2013
 from facex_tune.errors import InputError, nearest
 from facex_tune.space import Choice, Space
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("tpe", "random", "qmc", "gp", "nsga2")
 SCHEDULERS = ("asha", "median", "none")
+_UNTRAINED = tuple(f".{emotion}" for emotion in EMOTIONS[N_FER2013:])
 KNOW_CONDITIONS = ("tpe", "random", "qmc", "nsga2")  # search/samplers.py says how
 
 
@@ -23,6 +25,11 @@ def contradictions(body: Body, space: Space) -> list[str]:
     for key, metric in named:
         if metric not in metrics.MAXIMIZE:
             found.append(f"{key}: no metric named {metric!r}; {nearest(metric, metrics.names())}")
+        elif metric.endswith(_UNTRAINED):
+            found.append(
+                f"{key}: {metric} is never measured, because training has seven emotions, without contempt; name the "
+                f"metric of another: {', '.join(EMOTIONS[:N_FER2013])}"
+            )
     if not body.objective:
         found.append("objective: name at least one metric, for example macro_f1")
     if twice := sorted({name for name in body.objective if body.objective.count(name) > 1}):
@@ -42,6 +49,11 @@ def contradictions(body: Body, space: Space) -> list[str]:
     if body.budget.gpu_hours is not None and body.resources.gpus == 0:
         found.append(
             "budget.gpu_hours: trials hold no GPU (resources.gpus is 0), so this would never be reached; use time"
+        )
+    if body.resources.gpus > 1 and not body.resources.gpus.is_integer():
+        found.append(
+            f"resources.gpus: {body.resources.gpus:g} is not allowed: a trial holds a share of one GPU (up to 1) or "
+            f"whole ones; write {int(body.resources.gpus)} or {int(body.resources.gpus) + 1}"
         )
     found += _sampler_problems(body, space) + _weights_problems(body, space) + _protocol_problems(body)
     return found

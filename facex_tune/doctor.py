@@ -115,8 +115,11 @@ def _ray(full: bool) -> Finding:
 
 
 def _start_ray(version: str) -> Finding:
-    """In a process of its own, so that a Ray that hangs or crashes takes nothing with it."""
-    code = "import ray; ray.init(num_cpus=1, include_dashboard=False, logging_level='ERROR'); ray.shutdown()"
+    """In a process of its own, so that a Ray that hangs or crashes takes nothing with it; a cluster that is up on this
+    machine is not joined.
+    """
+    start = "ray.init(address='local', num_cpus=1, include_dashboard=False, logging_level='ERROR')"
+    code = f"import ray; {start}; ray.shutdown()"
     began = time.monotonic()
     try:
         done = subprocess.run(

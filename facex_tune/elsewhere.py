@@ -22,6 +22,7 @@ from facex_tune.options import (
     Sets,
     Storage,
     StudyFile,
+    a_name,
 )
 
 Dashboard = Annotated[
@@ -54,7 +55,8 @@ def _examples(*lines: str) -> str:
 def submit(
     study: StudyFile,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="NAME", help="Name of the run; default: the study's.")
+        str | None,
+        typer.Option("--run", metavar="NAME", help="Name of the run; default: the study's.", callback=a_name),
     ] = None,
     address: Dashboard = None,
     storage: Annotated[
@@ -68,6 +70,7 @@ def submit(
     follow: Annotated[bool, typer.Option("--follow", help="Then print what the job prints, until it ends.")] = False,
 ) -> None:
     """Run a study as a job of a Ray cluster; a run submitted again is resumed."""
+    from facex_tune import pipeline
     from facex_tune import study as studies
     from facex_tune.parts import use_folder
     from facex_tune.service import jobs
@@ -75,15 +78,16 @@ def submit(
     for folder in parts or ():
         use_folder(folder)
     changes = [*(sets or ()), *([] if seed is None else [f"search.seed={seed}"])]
-    name = run or studies.load(study, changes).name  # checked here, before a machine is claimed
+    checked = studies.load(study, changes)  # here, before a machine is claimed
+    if found := pipeline.device_problems(checked, device, joins=True):
+        raise InputError(found)
+    name = run or checked.name
     if storage is None or data is None:
         raise InputError(
             "--storage and --data: say where runs and prepared data lie on the cluster, "
             "such as --storage /shared/runs --data /shared/data"
         )
-    order = jobs.Submission(
-        study, name, storage, data, tuple(sets or ()), seed, device, tuple(parts or ())
-    )
+    order = jobs.Submission(study, name, storage, data, tuple(sets or ()), seed, device, tuple(parts or ()))
     job = jobs.submit(order, address)
     typer.echo(f"job {job}: watch it with `facex-tune logs {name} --follow`, or at {jobs.dashboard(address)}")
     if follow:

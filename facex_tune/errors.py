@@ -22,11 +22,14 @@ class Interrupted(BaseException):
     """A signal ended the work early; everything reported so far is saved and the run can be resumed (exit code 75).
 
     No `Exception`: raised inside a library's loop, it must not be taken for a fault of that library's work.
+
+    Args:
+        resume: what follows `facex-tune resume`: the run's name, and the options that it needs.
     """
 
-    def __init__(self, run: str, signal_name: str) -> None:
-        self.run, self.signal_name = run, signal_name
-        super().__init__(f"interrupted by {signal_name}: continue with `facex-tune resume {run}`")
+    def __init__(self, resume: str, signal_name: str) -> None:
+        self.resume, self.signal_name = resume, signal_name
+        super().__init__(f"interrupted by {signal_name}: continue with `facex-tune resume {resume}`")
 
 
 class StorageOutage(OSError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from facex_tune.devices import pick_device
 from facex_tune.optimization import PROGRESSIVE_PIXELS
 from facex_tune.space import Config
 from facex_tune.study import Study
+from facex_tune.surroundings import ray_cpus
 
 STEPS, GPU_STEPS = 3, 30  # measured; three of a GPU's end before the clock has seen them
 PROCESS_GB = 0.9  # torch, Ray's worker and the faces, measured on Linux
@@ -21,13 +21,13 @@ HOST_GB = 1.2  # the driver and Ray's own processes
 VALIDATION_SHARE = 0.05  # validation is a forward pass over a tenth of the faces
 
 
-def estimate(study: Study, train_faces: int, device_name: str | None) -> dict[str, Any]:
-    """See `pipeline.estimate`; `train_faces` is the number of training images."""
-    device = pick_device(device_name or ("auto" if study.resources.gpus else "cpu"))
+def estimate(study: Study, train_faces: int, device_name: str) -> dict[str, Any]:
+    """See `pipeline.estimate`; `train_faces` is the number of training images, `device_name` what trials train on."""
+    device = pick_device(device_name)
     at_once = _at_once(study, device)
     threads = torch.get_num_threads()
     if device.type == "cpu":
-        torch.set_num_threads(study.resources.cpus)
+        torch.set_num_threads(max(1, min(study.resources.cpus, ray_cpus())))  # more would only wait for each other
     try:
         measured = {model: _measure(study, model, train_faces, device) for model in study.space.parts["model"]}
     finally:
@@ -45,6 +45,7 @@ def estimate(study: Study, train_faces: int, device_name: str | None) -> dict[st
     return {
         "trials": trials,
         "epochs_expected": epochs,
+        "epochs_are": None if trials is None else _meaning_of_epochs(study),
         "hours": round((search_s + retrain_s) / 3600, 2) if search_s is not None else None,
         "hours_search": round(search_s / 3600, 2) if search_s is not None else None,
         "hours_retrain": round(retrain_s / 3600, 2),
@@ -57,15 +58,26 @@ def estimate(study: Study, train_faces: int, device_name: str | None) -> dict[st
 
 
 def expected_epochs(study: Study, trials: int) -> int:
-    """Epochs that `trials` trials train, if one in `reduction` passes each rung."""
+    """Epochs that `trials` trials train, if one in `reduction` passes each rung; all that they can where there are no
+    rungs.
+    """
     fidelity = study.fidelity
-    if study.search.scheduler == "none":
+    if study.search.scheduler != "asha":
         return trials * fidelity.max_epochs
     total, reached, rung, before = 0.0, float(trials), fidelity.min_epochs, 0
     while rung < fidelity.max_epochs:
         total += reached * (rung - before)
         reached, before, rung = max(reached / fidelity.reduction, 1.0), rung, rung * fidelity.reduction
     return math.ceil(total + reached * (fidelity.max_epochs - before))
+
+
+def _meaning_of_epochs(study: Study) -> str:
+    """How far `expected_epochs` can be believed; short, as one line of a table."""
+    return {
+        "asha": f"expected: one in {study.fidelity.reduction} goes on from each rung",
+        "median": "an upper bound: median stops trials, nobody knows when",
+        "none": "all: every trial runs its whole course",
+    }[study.search.scheduler]
 
 
 def shared_gpu(at_once: int, gpus: int) -> float:
@@ -85,7 +97,7 @@ def _search_seconds(study: Study, epochs: int | None, per_epoch_s: float, at_onc
 
 
 def _at_once(study: Study, device: torch.device) -> int:
-    slots = (os.cpu_count() or 1) // study.resources.cpus
+    slots = ray_cpus() // study.resources.cpus
     if study.resources.gpus and device.type == "cuda":
         slots = min(slots, int(torch.cuda.device_count() / study.resources.gpus))
     return max(1, min(slots, study.search.concurrency or slots))

@@ -99,11 +99,13 @@ def write_bytes(path: Place, content: bytes) -> None:
     """Bytes under `path`, durable before this returns, whole or not at all.
 
     Raises:
-        InputError: no space left.
+        InputError: no space left, or a device or the like stands there, which a file would replace.
     """
     if isinstance(path, RemotePath):
         path.write_bytes(content)
         return
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: is no ordinary file; name another place")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:

@@ -26,7 +26,8 @@ class Trial:
         number: ours, from 0 in the order suggested.
         source: "start_with" or "sampler".
         epochs: epoch (1-based) -> the validation metrics at its end.
-        seconds: training time so far, without waiting.
+        seconds: what it has held its worker for so far, without waiting: its epochs', and the lost ones.
+        lost_seconds: those of `seconds` that came to no epoch: of a failure, or of a worker that was lost.
         reason: why it failed, else "".
     """
 
@@ -36,6 +37,7 @@ class Trial:
     state: str = RUNNING
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     seconds: float = 0.0
+    lost_seconds: float = 0.0
     reason: str = ""
     detail: str = ""
 
@@ -83,21 +85,23 @@ class History:
     trials: dict[int, Trial] = field(default_factory=dict)
     candidates: list[Candidate] = field(default_factory=list)
     models: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
+    failed_models: dict[tuple[int, int], str] = field(default_factory=dict)  # (candidate, seed) -> why there is none
     opened: dict[str, int] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
     search_seconds: float = 0.0
     learned: list[Learned] = field(default_factory=list)
 
     def leaderboard(self, study: Study) -> list[Trial]:
-        """Trials, best first: finished ones, then what a rung stopped (longer before shorter), running, failed.
+        """Trials, best first: finished ones, then stopped (see `compared_at`), running (longer before shorter), failed.
 
         Only trials that keep the study's constraints come before those that break them; of several objectives' trials,
         the Pareto front comes first, and within it and behind it the first objective decides.
         """
-        front = self.pareto(study)
+        front, level = self.pareto(study), self.compared_at(study)
 
         def rank(trial: Trial) -> tuple[Any, ...]:
-            fidelity = 0 if trial.state == FINISHED else -trial.last_epoch
+            judged_at = min(trial.last_epoch, level) if trial.state == STOPPED else trial.last_epoch
+            fidelity = 0 if trial.state == FINISHED else -judged_at
             broken = not keeps(study.bounds, trial.metrics)
             behind = trial.number not in front
             return (
@@ -105,11 +109,28 @@ class History:
                 broken,
                 behind,
                 fidelity,
-                badness(study.objective, trial.metrics)[0],
+                badness(study.objective, trial.epochs.get(judged_at, {}))[0],
                 trial.number,
             )
 
         return sorted(self.trials.values(), key=rank)
+
+    def compared_at(self, study: Study) -> int:
+        """The epoch at which stopped trials are compared, 0 where there are none: the highest that enough of them have
+        passed, so that one which the end of a budget found an epoch ahead wins nothing by that.
+
+        Enough are `retrain.top` × `fidelity.reduction`, as many as a rung compares to keep `top`. Those that are a
+        whole rung behind the furthest `top` do not count: they would take the comparison back to where it says little.
+        """
+        stopped = [trial for trial in self.trials.values() if trial.state == STOPPED and trial.epochs]
+        kept = [trial for trial in stopped if keeps(study.bounds, trial.metrics)]
+        reached = sorted((trial.last_epoch for trial in kept or stopped), reverse=True)
+        if not reached:
+            return 0
+        top, reduction = study.retrain.top, study.fidelity.reduction
+        rung_behind = reached[min(top, len(reached)) - 1] // reduction
+        near = [epoch for epoch in reached if epoch > rung_behind]
+        return near[min(top * reduction, len(near)) - 1]
 
     def pareto(self, study: Study) -> set[int]:
         """The numbers of the finished trials that keep every constraint and that no other such trial beats: none is at
@@ -184,9 +205,21 @@ def _epoch(history: History, event: Mapping[str, Any]) -> None:
 def _ended(state: str) -> Any:
     def handle(history: History, event: Mapping[str, Any]) -> None:
         trial = history.trials[event["trial"]]
+        if trial.state == RUNNING:  # told again, its end counts once
+            _lose_seconds(trial, event)
         trial.state, trial.reason, trial.detail = state, event.get("reason", ""), event.get("detail", "")
 
     return handle
+
+
+def _recovered(history: History, event: Mapping[str, Any]) -> None:
+    _lose_seconds(history.trials[event["trial"]], event)
+
+
+def _lose_seconds(trial: Trial, event: Mapping[str, Any]) -> None:
+    seconds = event.get("seconds", 0.0)  # older logs tell none
+    trial.seconds += seconds
+    trial.lost_seconds += seconds
 
 
 def _learned(history: History, event: Mapping[str, Any]) -> None:
@@ -201,17 +234,26 @@ def _candidate_chosen(history: History, event: Mapping[str, Any]) -> None:
 
 def _model_finished(history: History, event: Mapping[str, Any]) -> None:
     history.models[event["candidate"], event["seed"]] = dict(event["metrics"])
+    history.failed_models.pop((event["candidate"], event["seed"]), None)
+
+
+def _model_failed(history: History, event: Mapping[str, Any]) -> None:
+    if (event["candidate"], event["seed"]) not in history.models:
+        history.failed_models[event["candidate"], event["seed"]] = event["reason"]
 
 
 def _test_opened(history: History, event: Mapping[str, Any]) -> None:
     history.opened[event["protocol"]] = history.opened.get(event["protocol"], 0) + 1
 
 
-def _stage(state: str) -> Any:
-    def handle(history: History, event: Mapping[str, Any]) -> None:
-        history.stages[event["stage"]] = state
+def _stage_started(history: History, event: Mapping[str, Any]) -> None:
+    if event["stage"] == "retrain" and history.stages.get("retrain") == "finished":
+        history.failed_models.clear()  # asked for anew, perhaps on a larger machine: they are tried again
+    history.stages[event["stage"]] = "started"
 
-    return handle
+
+def _stage_finished(history: History, event: Mapping[str, Any]) -> None:
+    history.stages[event["stage"]] = "finished"
 
 
 _HANDLERS: dict[str, Any] = {
@@ -220,12 +262,14 @@ _HANDLERS: dict[str, Any] = {
     "trial_finished": _ended(FINISHED),
     "trial_stopped": _ended(STOPPED),
     "trial_failed": _ended(FAILED),
+    "trial_recovered": _recovered,
     "learned": _learned,
     "candidate_chosen": _candidate_chosen,
     "model_finished": _model_finished,
+    "model_failed": _model_failed,
     "test_opened": _test_opened,
-    "stage_started": _stage("started"),
-    "stage_finished": _stage("finished"),
+    "stage_started": _stage_started,
+    "stage_finished": _stage_finished,
 }
 
 

@@ -62,8 +62,20 @@ def _with_detail(reason: str, detail: str | None) -> str:
 
 def _model_line(board: Board, event: Mapping[str, Any]) -> str:
     value = metric(board.objective(event["metrics"]))
-    name = f"model t{event['candidate']:04d} seed {event['seed']}"
-    return f"{name} finished {board.plan.objective} {value} | {board.models_done}/{board.plan.models} models"
+    return f"{_model(event)} finished {board.plan.objective} {value} | {_models(board)}"
+
+
+def _model_failed_line(board: Board, event: Mapping[str, Any]) -> str:
+    return f"{_model(event)} failed ({_with_detail(event['reason'], event.get('detail'))}) | {_models(board)}"
+
+
+def _model(event: Mapping[str, Any]) -> str:
+    return f"model t{event['candidate']:04d} seed {event['seed']}"
+
+
+def _models(board: Board) -> str:
+    failed = f", {board.models_failed} failed" if board.models_failed else ""
+    return f"{board.models_done}/{board.plan.models} models{failed}"
 
 
 def _cell(event: Mapping[str, Any]) -> str:
@@ -96,7 +108,7 @@ def _recovered_line(board: Board, event: Mapping[str, Any]) -> str:
     elif "cell" in event:
         who = _cell(event)
     else:
-        who = f"model t{event['candidate']:04d} seed {event['seed']}"
+        who = _model(event)
     return f"{who} goes on after {_with_detail(event['reason'], event.get('detail'))}"
 
 
@@ -120,6 +132,7 @@ _LINES: dict[str, Callable[[Board, Mapping[str, Any]], str]] = {
     "learned": _learned_line,
     "candidate_chosen": _chosen_line,
     "model_finished": _model_line,
+    "model_failed": _model_failed_line,
     "test_opened": lambda board, event: f"test set opened: {event['protocol']}",
     "note": lambda board, event: f"note: {event['text']}",
 }

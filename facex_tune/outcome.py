@@ -21,21 +21,27 @@ from facex_tune.files import Place
 
 DONE, INTERNAL, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 75
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NOT_THERE = (errno.ENOTDIR, errno.EISDIR)
 _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 # the root of click's own exceptions, from whichever copy of click this typer carries
 _CLICK_EXCEPTION = typer.BadParameter.__mro__[2]
 
 
 class Outcome:
-    """Runs a command to its exit code; a command that works on a run says so in `run_folder`."""
+    """Runs a command to its exit code; a command that works on a run says so in `run_folder`, and in `resume` what
+    follows `facex-tune resume` to go on with it.
+    """
 
     def __init__(self) -> None:
         self.run_folder: Place | None = None
+        self.resume = ""
 
     def of(self, command: Callable[[], Any]) -> int:
         """The exit code of a command: what it returns (None: 0), or what its error means."""
         try:
-            return int(command() or DONE)
+            code = int(command() or DONE)
+            sys.stdout.flush()  # what does not fit on a full disk is told, and not left to the interpreter's end
+            return code
         except InputError as error:
             return _told(WRONG_INPUT, *(f"error: {problem}" for problem in error.problems))
         except Interrupted as error:
@@ -54,12 +60,13 @@ class Outcome:
     def _interrupted(self) -> str:
         if self.run_folder is None:
             return "interrupted: nothing was begun; give the same command again"
-        return f"interrupted: continue with `facex-tune resume {self.run_folder.name}`"
+        return f"interrupted: continue with `facex-tune resume {self.resume or self.run_folder.name}`"
 
     def _when_it_answers(self) -> str:
         if self.run_folder is None:
             return "give the same command again when it does"
-        return f"what was reported is saved; continue with `facex-tune resume {self.run_folder.name}` when it does"
+        resume = self.resume or self.run_folder.name
+        return f"what was reported is saved; continue with `facex-tune resume {resume}` when it does"
 
     def _failed(self, error: Exception) -> int:
         if isinstance(error, _CLICK_EXCEPTION):
@@ -67,6 +74,8 @@ class Outcome:
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
             place = error.filename or self.run_folder or "the disk"
             return _told(WRONG_INPUT, f"error: no space left ({place}); free some, or give another --storage or --data")
+        if isinstance(error, OSError) and error.errno in _NOT_THERE:
+            return _told(WRONG_INPUT, f"error: {error.filename or 'a place'}: {error.strerror}; name another place")
         if isinstance(error, OSError) and error.errno in _NO_ACCESS:
             return _told(WRONG_INPUT, f"error: {error.filename or 'a file'}: {error.strerror}; mend its permissions")
         from facex_tune.files import DamagedRun  # here, so that a command that goes well need not load them

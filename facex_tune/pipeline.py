@@ -6,21 +6,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
+import shlex
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facex_tune import parts, protocols, remote, surroundings
 from facex_tune.data import faces, prepare
+from facex_tune.data.emotions import EMOTIONS
 from facex_tune.errors import InputError, Interrupted, StorageOutage, nearest
 from facex_tune.files import Place
 from facex_tune.remote import RemotePath
 from facex_tune.signals import raising_interrupted
-from facex_tune.store import Event, Log, Run
+from facex_tune.store import Event, Log, Run, RunTaken
 from facex_tune.study import Study
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from facex_tune.search.worker import Context
 
 STAGES = ("search", "retrain", "evaluate", "report")
+ORDER = ("search", "retrain", "evaluate", "factors", "report")
 NEED_RAY = ("search", "retrain", "factors")
 MINIMUM_FREE_BYTES = 200e6
 LAST_WORD_S = 3.0  # of an interrupted run, to a store that may not answer
@@ -60,23 +64,29 @@ class Options:
 
 
 def begin(study: Study, name: str | None, options: Options) -> Run:
-    """A new run of the study, or, where `name` exists already, that run.
+    """A new run of the study, or, where `name` exists already, that run. Without a name it gets the next free one.
 
     Raises:
-        InputError: anything that would stop the run, every problem a line; or the run exists with another study.
+        InputError: anything that would stop the run, every problem a line; or the run exists with another study, or
+            another process began one of that name meanwhile.
     """
     if isinstance(options.storage, RemotePath) and (found := _storage_problems(options.storage)):
         raise InputError(found)  # before anything waits for a store that is not there
-    run = Run(options.storage, name or _free_name(study, options.storage))
-    if run.exists():
+    if name is not None and (run := Run(options.storage, name)).exists():
         _same_study(run, study)
         return run
     _prepare_synthetic(study, options)
     if found := problems(study, options):
         raise InputError(found)
     data = {name: faces.read_manifest(options.data_dir, name) for name in _data_sets(study)}
-    environment = {**surroundings.describe(options.device), "faces": _face_counts(study, options)}
-    return Run.create(options.storage, run.name, study, data=data, environment=environment)
+    environment = {**surroundings.describe(_trial_device(study, options)), "faces": _face_counts(study, options)}
+    create = partial(Run.create, options.storage, study=study, data=data, environment=environment)
+    if name is not None:
+        return create(name)
+    free_names = _free_names(study, options.storage)
+    while True:
+        with contextlib.suppress(RunTaken):  # by a run that begins at the same moment
+            return create(next(free_names))
 
 
 def _face_counts(study: Study, options: Options) -> dict[str, int]:
@@ -95,7 +105,8 @@ def execute(run: Run, stages: Sequence[str], options: Options, listeners: Sequen
         InputError: something the user can mend stands in the way.
         Interrupted: SIGINT or SIGTERM came; what was reported is saved.
     """
-    with raising_interrupted(run.name, ends_process=options.ends_process) as signals, run.log() as log:
+    resume = resume_words(run, options)
+    with raising_interrupted(resume, ends_process=options.ends_process) as signals, run.log() as log:
         log.listeners += listeners
         signals.last_words = partial(_log_interrupted, log)
         with contextlib.ExitStack() as ray:  # outlives the last event: ending Ray takes its time
@@ -112,14 +123,17 @@ def execute(run: Run, stages: Sequence[str], options: Options, listeners: Sequen
 def _execute(run: Run, stages: Sequence[str], options: Options, log: Log, ray: contextlib.ExitStack) -> None:
     _same_header(run)
     history = run.history()
+    left = stages_left(stages, history)
+    _in_order(left, run, history, options)
+    if set(left) & set(NEED_RAY) and (found := device_problems(run.study, options.device, _joins(options))):
+        raise InputError(found)
     if history.stages:
-        log.append("run_resumed", options=_plain(options))
+        log.append("run_resumed", stages=left, options=_plain(options))
     else:
-        log.append("run_started", options=_plain(options), **_header_as_begun(run))
+        log.append("run_started", stages=left, options=_plain(options), **_header_as_begun(run))
     if not log.is_fenced:
         log.tell("note", text=f"{run.storage}: this store itself keeps no second writer out; start none")
     _same_data(run, options)
-    left = stages_left(stages, history)
     _with_ray([stage for stage in left if stage in NEED_RAY], run, log, options, ray)
     ray.close()
     _without_ray([stage for stage in left if stage not in NEED_RAY], run, log, options)
@@ -131,6 +145,77 @@ def stages_left(stages: Sequence[str], history: History) -> list[str]:
         return list(stages)
     again = ("factors", "report") if "factors" in stages else ()
     return [stage for stage in stages if stage in again or history.stages.get(stage) != "finished"]
+
+
+def unfinished(events: Iterable[Event]) -> tuple[list[str], tuple[str, ...]]:
+    """The stages that some session was asked for and that have not come to their end, in their order; and the protocols
+    that `evaluate` was asked for last. All four where no session has begun, or one of a version that did not log them.
+    """
+    events = list(events)
+    sessions = [event for event in events if event["type"] in ("run_started", "run_resumed")]
+    left = set() if sessions else set(STAGES)
+    protocols: tuple[str, ...] = ()
+    ended: set[str] = set()
+    for event in events:
+        if event["type"] == "stage_started":
+            left.add(event["stage"])
+            ended.discard(event["stage"])
+        elif event["type"] == "stage_finished":
+            left.discard(event["stage"])
+            ended.add(event["stage"])
+        elif event["type"] in ("run_started", "run_resumed"):
+            asked = event.get("stages", [stage for stage in STAGES if stage not in ended])
+            left |= set(asked)
+            if "evaluate" in asked:
+                protocols = tuple(event.get("options", {}).get("protocols", ()))
+    if "factors" in left:
+        left.add("report")
+    return [stage for stage in ORDER if stage in left], protocols
+
+
+def _in_order(stages: Sequence[str], run: Run, history: History, options: Options) -> None:
+    """A stage reads what its predecessor wrote. One that must do without is not begun, and nothing is logged that a
+    resume would take for asked for.
+
+    Raises:
+        InputError: a stage's predecessor has not ended.
+    """
+    if "retrain" in stages and "search" not in stages and history.stages.get("search") != "finished":
+        raise InputError(
+            f"run {run.name!r} has not ended its search, from which the final models are chosen: "
+            f"let `facex-tune resume {resume_words(run, options)}` end it first"
+        )
+    if "retrain" in stages:
+        return
+    if "factors" in stages:
+        from facex_tune.search.asked import winner_of
+
+        winner_of(history, run.name)
+    if "evaluate" in stages:
+        from facex_tune.evidence import evaluate
+
+        evaluate.finished_models(run)
+
+
+def resume_words(run: Run, options: Options) -> str:
+    """What follows `facex-tune resume` to go on with a run as here: its name, and every option that is no default."""
+    words = [run.name]
+    words += [] if options.storage == Path("runs") else ["--storage", str(options.storage)]
+    words += [] if options.data_dir == Path("data") else ["--data", str(options.data_dir)]
+    words += [] if options.device is None else ["--device", options.device]
+    words += [word for folder in options.parts for word in ("--parts", str(folder))]
+    words += [] if options.address is None else ["--address", options.address]
+    return shlex.join(words)
+
+
+def next_command(run: Run, options: Options) -> str:
+    """The command for the stage that follows those that have ended, where it was not begun; "" where there is none."""
+    stages = run.history().stages
+    if stages.get("search") == "finished" and "retrain" not in stages:
+        return f"facex-tune retrain {resume_words(run, options)}"
+    if stages.get("retrain") == "finished" and "evaluate" not in stages:
+        return f"facex-tune evaluate {resume_words(run, replace(options, address=None))}"
+    return ""
 
 
 def _log_interrupted(log: Log, interrupted: Interrupted) -> None:
@@ -171,15 +256,62 @@ def _without_ray(stages: Sequence[str], run: Run, log: Log, options: Options) ->
 def problems(study: Study, options: Options) -> list[str]:
     """Everything that would stop a run of this study here, a line each."""
     found = parts.problems(study.space) + _data_problems(study, options) + _storage_problems(options.storage)
-    found += _warm_start_problems(study, options)
+    found += _warm_start_problems(study, options) + _resource_problems(study, options)
+    found += device_problems(study, options.device, _joins(options))
     if not found and faces.is_prepared(options.data_dir, study.data):
         from facex_tune.data import training_set
 
         try:
-            training_set.load(study, options.data_dir)
+            validation = training_set.load(study, options.data_dir).validation
+            found += _unmeasured(study, {EMOTIONS[label] for label in validation.labels_N.tolist()})
         except InputError as error:
             found += error.problems
     return found
+
+
+def _unmeasured(study: Study, validated: set[str]) -> list[str]:
+    """Objectives and constraints of emotions that no validation face shows, which training would never measure."""
+    named = [*(("objective", name) for name in study.objective), *((f"constraints.{n}", n) for n in study.bounds)]
+    return [
+        f"{key}: {metric} cannot be measured: data set {study.data!r} has no face of {emotion} to validate with; "
+        "name another metric, or prepare the set again with such faces"
+        for key, metric in named
+        if (emotion := metric.partition(".")[2]) and emotion not in validated
+    ]
+
+
+def _resource_problems(study: Study, options: Options) -> list[str]:
+    """What one trial holds and a Ray started here would not have. A cluster may have it, or grow to it."""
+    if _joins(options):
+        return []
+    found: list[str] = []
+    wanted, cpus = study.resources, surroundings.ray_cpus()
+    if wanted.cpus > cpus:
+        found.append(
+            f"resources.cpus: a trial holds {wanted.cpus}, and Ray counts {cpus} on this machine; "
+            "lower it with --set resources.cpus=N, or join a larger cluster with --address"
+        )
+    if wanted.gpus and wanted.gpus > (gpus := surroundings.torch_gpus()):
+        found.append(
+            f"resources.gpus: a trial holds {wanted.gpus:g}, and torch finds {gpus} on this machine; "
+            "lower it with --set resources.gpus=N (0: on CPUs), or join a cluster with GPUs with --address"
+        )
+    return found
+
+
+def device_problems(study: Study, device: str | None, joins: bool) -> list[str]:
+    """A GPU named by number, where Ray hands out GPUs: a trial that holds one sees that one alone, as cuda:0.
+
+    Args:
+        joins: whether the run joins a cluster, whose GPUs are not chosen from here.
+    """
+    name, _, number = (device or "").partition(":")
+    if name != "cuda" or not number or not study.resources.gpus:
+        return []
+    mend = "write --device cuda" if joins else f"write CUDA_VISIBLE_DEVICES={number} facex-tune ... --device cuda"
+    return [
+        f"--device {device}: a trial holds {study.resources.gpus:g} GPU (resources.gpus), and Ray chooses which; {mend}"
+    ]
 
 
 def _warm_start_problems(study: Study, options: Options) -> list[str]:
@@ -246,12 +378,10 @@ def _prepare_synthetic(study: Study, options: Options) -> None:
         prepare.prepare("synthetic", None, options.data_dir)
 
 
-def _free_name(study: Study, storage: Place) -> str:
+def _free_names(study: Study, storage: Place) -> Iterator[str]:
+    """The study's name with each number that no run has; without end."""
     taken = set(Run.names(storage))
-    number = 1
-    while f"{study.name}-{number}" in taken:
-        number += 1
-    return f"{study.name}-{number}"
+    return (name for number in itertools.count(1) if (name := f"{study.name}-{number}") not in taken)
 
 
 def _same_study(run: Run, study: Study) -> None:
@@ -309,6 +439,16 @@ def _same_data(run: Run, options: Options) -> None:
             )
 
 
+def _joins(options: Options) -> bool:
+    """Whether trials run on a cluster that is there already, and not on a Ray started here."""
+    return bool(options.address or os.environ.get("RAY_ADDRESS"))
+
+
+def _trial_device(study: Study, options: Options) -> str:
+    """The name of the device that trials train on."""
+    return options.device or ("auto" if study.resources.gpus else "cpu")
+
+
 def _context(run: Run, options: Options, fence: int) -> Context:
     from facex_tune.search.worker import Context
 
@@ -319,10 +459,10 @@ def _context(run: Run, options: Options, fence: int) -> Context:
         study=study.to_data(),
         data_dir=str(options.data_dir.absolute()),
         threads=study.resources.cpus,
-        device=options.device or ("auto" if study.resources.gpus else "cpu"),
+        device=_trial_device(study, options),
         parts=tuple(parts.own_folders()),
         fence=fence,
-        joined=bool(options.address or os.environ.get("RAY_ADDRESS")),
+        joined=_joins(options),
     )
 
 
@@ -333,6 +473,7 @@ def _plain(options: Options) -> dict[str, Any]:
         "parts": [str(folder) for folder in options.parts],
         "address": options.address,
         "protocols": list(options.protocols),
+        "factors": None if options.factors is None else asdict(options.factors),
     }
 
 
@@ -340,14 +481,15 @@ def estimate(study: Study, options: Options) -> dict[str, Any]:
     """What a run of the study would take, from a few measured steps of each architecture at its defaults.
 
     Returns:
-        trials, epochs_expected, hours (searching and retraining), memory_gb, disk_gb, seconds_per_epoch by model,
-        device, at_once.
+        trials, epochs_expected, epochs_are (how far to believe them), hours (searching and retraining), memory_gb,
+        disk_gb, seconds_per_epoch by model, device, at_once, measured_on (this machine, also where a cluster is meant).
     """
     from facex_tune import estimating
 
     with contextlib.suppress(InputError):
         _prepare_synthetic(study, options)
-    return estimating.estimate(study, _train_faces(study, options), options.device)
+    figures = estimating.estimate(study, _train_faces(study, options), _trial_device(study, options))
+    return {**figures, "measured_on": "this machine" + (", not the cluster" if _joins(options) else "")}
 
 
 def _train_faces(study: Study, options: Options) -> int:

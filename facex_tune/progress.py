@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import Progress
 from rich.text import Text
 
@@ -249,5 +250,5 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
         a function to be told (done, total).
     """
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task(escape(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

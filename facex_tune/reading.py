@@ -23,8 +23,11 @@ def read(path: Path, sets: Sequence[str] = ()) -> dict[str, Any]:
         raise InputError(f"{path}: cannot read this study: {getattr(error, 'strerror', None) or error}") from error
     try:
         said = yaml.load(text, _Loader)
+    except RecursionError as error:
+        raise InputError(f"{path}: not YAML that can be read: nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date, and is none
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "in ")
+        raise InputError(f"{path}: not YAML: {reason}") from error
     if not isinstance(said, dict):
         raise InputError(f"{path}: a study is a mapping that starts with `version: 1`; see search_spaces/quick.yaml")
     for change in sets:

@@ -212,3 +212,7 @@ def _one_of_runs(storage: Place, name: str) -> dict[str, Any]:
         return _heading(run, fold(events), events)
     except (InputError, DamagedRun) as error:  # one damaged run must not hide the others
         return {"run": name, "state": "damaged", "problem": str(error)}
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return {"run": name, "state": "damaged", "problem": f"{error.filename}: {error.strerror}"}

@@ -25,7 +25,8 @@ def headline(board: Board, elapsed_s: float, remaining_s: float | None) -> str:
     if board.stage == "search":
         parts.append(f"{board.ended}{f'/{board.plan.trials}' if board.plan.trials else ''} trials")
     if board.stage == "retrain":
-        parts.append(f"{board.models_done}/{board.plan.models} models")
+        failed = f", {board.models_failed} failed" if board.models_failed else ""
+        parts.append(f"{board.models_done}/{board.plan.models} models{failed}")
     if board.stage == "factors" and board.factors.total:
         parts.append(f"{board.factors.ended}/{board.factors.total} runs")
     parts.append(f"elapsed {clock(elapsed_s)}")
@@ -40,7 +41,7 @@ def under_way(board: Board) -> list[str]:
     """What runs now in this stage and how far it has come: ``t0003 epoch 4/9``; empty where nobody has told."""
     plan, factors = board.plan, board.factors
     if board.stage == "retrain":
-        training = {run: row.epoch for run, row in sorted(board.models.items()) if not row.done}
+        training = {run: row.epoch for run, row in sorted(board.models.items()) if row.in_training}
         return [f"t{trial:04d} seed {seed} epoch {n}/{plan.model_epochs}" for (trial, seed), n in training.items()]
     if board.stage == "factors":
         said = {run: event.get("epoch", 0) for run, event in factors.running.items()}
@@ -109,7 +110,7 @@ def _figures(board: Board, searched_s: float) -> list[RenderableType]:
     of_search = {"budget": budget(board, searched_s), "rungs": rungs(board), "ended": ends(board)}
     recovered = ", ".join(f"{count} {why}" for why, count in board.recovered.most_common())
     told = (of_search if board.stage == "search" else {}) | {"went on": recovered}
-    table = plain("", "~")
+    table = plain("", "~", stacks=False)
     table.show_header = False
     for name, text in told.items():
         if text:
@@ -121,7 +122,8 @@ def _trials_table(board: Board, ascii_only: bool, *, tall: bool) -> Table:
     """The leading trials with their rank, then others that run, each with its curve and its configuration."""
     plan = board.plan
     several = ["front"] if plan.others else []
-    table = plain("", "trial", "state", *several, ">epoch", f">{plan.objective}", *(f">{n}" for n in plan.others), "")
+    objectives = (f">{name}" for name in (plan.objective, *plan.others))
+    table = plain("", "trial", "state", *several, ">epoch", *objectives, "", stacks=False)
     table.expand = True  # what the others leave of the width is the configuration's
     table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
     best, front = board.best(TOP[tall]), board.front
@@ -148,10 +150,10 @@ def _trials_table(board: Board, ascii_only: bool, *, tall: bool) -> Table:
 
 
 def _models_table(board: Board, ascii_only: bool) -> Table:
-    table = plain("model", ">epoch", f">{board.plan.objective}", "")
+    table = plain("model", ">epoch", f">{board.plan.objective}", "", stacks=False)
     scale = _scale([value for row in board.models.values() for value in row.values])
     for (candidate, seed), row in sorted(board.models.items()):
-        epoch = "done" if row.done else f"{row.epoch}/{board.plan.model_epochs}"
+        epoch = row.failed or ("done" if row.done else f"{row.epoch}/{board.plan.model_epochs}")
         line = sparkline(row.values, *scale, ascii_only=ascii_only)
         name = f"t{candidate:04d} seed {seed}"
         table.add_row(name, epoch, metric(row.value), line, style="green" if row.done else "")
@@ -161,7 +163,7 @@ def _models_table(board: Board, ascii_only: bool) -> Table:
 def _cells_table(board: Board, *, tall: bool) -> Table:
     """The reference, the configurations measured last, and those in training, each beside the reference."""
     factors, objective = board.factors, board.plan.objective
-    table = plain("changed", ">seeds", ">epoch", f">{objective}", ">against reference")
+    table = plain("changed", ">seeds", ">epoch", f">{objective}", ">against reference", stacks=False)
     ended = list(dict.fromkeys(cell for cell, _ in factors.finished))
     training = list(dict.fromkeys(cell for cell, _ in factors.running))
     shown = [cell for cell in ended if cell != "reference" and cell not in training][-TOP_CELLS[tall] :]

@@ -95,7 +95,7 @@ def read_files(folder: Path) -> list[Event]:
         DamagedRun: a record is malformed, or some are missing.
     """
     events: list[Event] = []
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in _written(folder):
         later = _read_file(path)
         while later and events and events[-1]["seq"] >= later[0]["seq"]:
             events.pop()  # written late, by a writer that had been replaced
@@ -109,7 +109,20 @@ def newest(folder: Place, reader: ObjectReader | None) -> int:
     if reader is not None:
         reader.refresh()
         return max(reader.lines, default=0)
-    return max((int(path.stem) for path in folder.glob("*.jsonl")), default=0)
+    if isinstance(folder, RemotePath):
+        return max((int(path.stem) for path in folder.glob("*.jsonl")), default=0)
+    return max((int(path.stem) for path in _written(folder)), default=0)
+
+
+def _written(folder: Path) -> list[Path]:
+    """The files of a log, oldest first; none before the first. A folder that may not be read is no empty one: an
+    `OSError`, which `Path.glob` would have kept to itself.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted(folder / name for name in names if name.endswith(".jsonl"))
 
 
 def _read_file(path: Path) -> list[Event]:

@@ -5,15 +5,29 @@ It lies in a folder of this machine or behind a URL; `segments.py` knows how the
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facex_tune import files, lease, segments
 from facex_tune.errors import InputError, StorageOutage, nearest
-from facex_tune.files import DamagedRun, Place, load_tensors, read_json, save_tensors, write_json
+from facex_tune.files import (
+    DamagedRun,
+    Place,
+    load_tensors,
+    read_json,
+    save_tensors,
+    sync_folder,
+    write_bytes,
+    write_json,
+)
 from facex_tune.history import History, fold
 from facex_tune.lease import Lease
 from facex_tune.remote import RemotePath
@@ -23,6 +37,12 @@ from facex_tune.study import Study
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)  # as FAT and some network mounts say it
+
+
+class RunTaken(InputError):
+    """The name belongs to another run, which may have been begun a moment ago."""
 
 
 class Run:
@@ -43,19 +63,21 @@ class Run:
     def create(
         cls, storage: Place, name: str, study: Study, *, data: Mapping[str, Any], environment: Mapping[str, Any]
     ) -> Run:
-        """A new run folder with its header.
+        """A new run folder with its header. Of several that ask for one name at one moment, one gets it.
 
         Args:
             data: manifests of the prepared sets, by name.
             environment: package versions, hardware, git commit.
 
         Raises:
+            RunTaken: there is a run of that name.
             InputError: the folder cannot be made.
         """
         run = cls(storage, name)
         header = {
             "schema": SCHEMA,
             "run": name,
+            "id": secrets.token_hex(8),  # tells apart two headers that are written at one moment
             "created_utc": now_utc(),
             "study": study.to_data(),
             "seed": study.search.seed,
@@ -64,13 +86,18 @@ class Run:
         }
         try:
             run.folder.mkdir(parents=True, exist_ok=True)
-            write_json(run.folder / "run.json", header)
+            is_ours = _created(run.folder / "run.json", header)
         except StorageOutage:
             raise
         except OSError as error:
             raise InputError(
                 f"{run.folder}: cannot write there ({error.strerror}); choose another folder with --storage"
             ) from error
+        if not is_ours:
+            raise RunTaken(
+                f"run {name!r} was begun by another process at this moment: "
+                f"continue that one with `facex-tune resume {name}`, or choose another name with --run"
+            )
         return run
 
     @classmethod
@@ -82,6 +109,10 @@ class Run:
         """
         run = cls(storage, name)
         if not run.exists():
+            if isinstance(storage, Path) and not storage.is_dir():
+                raise InputError(
+                    f"no run named {name!r}: {storage} is no folder; name that of your runs with --storage"
+                )
             others = cls.names(storage)
             raise InputError(
                 f"no run named {name!r} in {storage}; {nearest(name, others) if others else 'there are none yet'}"
@@ -93,8 +124,12 @@ class Run:
         """The runs of a storage folder, oldest first."""
         age: dict[str, float] = {}
         for folder in storage.iterdir() if storage.is_dir() else ():
-            with suppress(FileNotFoundError, NotADirectoryError):
+            try:
                 age[folder.name] = files.modified(folder / "run.json")
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                continue
+            except PermissionError:  # told of that one alone, once it is read
+                age[folder.name] = 0.0
         return sorted(age, key=lambda name: (age[name], name))
 
     def exists(self) -> bool:
@@ -299,6 +334,49 @@ def _is_new(run: Run) -> None:
             f"{run.folder}/events: holds no event, although {run.folder}/trials holds checkpoints; restore the log, "
             f"or start a new run under another name"
         )
+
+
+def _created(path: Place, data: Mapping[str, Any]) -> bool:
+    """Writes JSON where nothing is yet, durable before this returns, whole or not at all; False: something is there.
+
+    Of two writers at one moment one succeeds. Where the file system offers no such step (see `RemotePath.create`;
+    disks without hard links), the second is refused only if it comes after the first has written.
+    """
+    content = (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
+    try:
+        if isinstance(path, RemotePath):
+            path.create(content)
+        else:
+            _create_file(path, content)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _create_file(path: Path, content: bytes) -> None:
+    """Raises FileExistsError where something is there."""
+    whole = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        write_bytes(whole, content)
+        _link(whole, path)
+        sync_folder(path.parent)
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+def _link(whole: Path, path: Path) -> None:
+    """Gives a file its final name too, unless that is taken: FileExistsError."""
+    try:
+        os.link(whole, path)
+    except FileExistsError:
+        if not path.samefile(whole):  # the same: NFS did it, and its answer was lost
+            raise
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        os.replace(whole, path)
 
 
 def _made(folder: Place) -> Place:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from facex_tune.store import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ROOT / "search_spaces" / "quick.yaml"
+FER2013 = ROOT / "search_spaces" / "fer2013.yaml"
+ON_CLUSTER = ["--storage", "/shared/runs", "--data", "/shared/data"]
 Call = Callable[..., "Result"]
 
 
@@ -131,6 +134,11 @@ def test_an_unknown_command_is_one_line_with_the_nearest_names(call: Call) -> No
         (["mirror", "nothing"], ["no run named 'nothing'"]),
         (["show", "../runs"], ["'../runs'", "letters"]),
         (["run", QUICK, "--run", "a/b"], ["'a/b'", "letters"]),
+        (["submit", QUICK, "--run", "a/b", *ON_CLUSTER], ["'a/b'", "letters"]),
+        (["submit", "absent.yaml", "--run", "a", *ON_CLUSTER], ["absent.yaml", "No such file"]),
+        (["submit", QUICK, "--run", "a", "--set", "objective=acuracy", *ON_CLUSTER], ["'acuracy'", "accuracy"]),
+        (["submit", FER2013, "--run", "a", "--device", "cuda:1", *ON_CLUSTER], ["cuda:1", "write --device cuda"]),
+        (["submit", QUICK, "--run", "a"], ["--storage and --data"]),
         (["run", QUICK, "--device", "gpu7"], ["--device", "'gpu7'", "cuda"]),
     ],
     ids=lambda value: " ".join(str(getattr(word, "name", word)) for word in value),
@@ -194,7 +202,12 @@ def test_an_interruption_counts_as_one_although_compiled_code_wrapped_it(capsys:
 
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(errno.ENOSPC, "no space left"), (errno.EDQUOT, "no space left"), (errno.EACCES, "permissions")],
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.EDQUOT, "no space left"),
+        (errno.EACCES, "permissions"),
+        (errno.ENOTDIR, "name another place"),
+    ],
 )
 def test_a_full_or_forbidden_disk_is_one_line(number: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     result = outcome_of(OSError(number, os.strerror(number), "/some/file"), capsys)
@@ -215,6 +228,15 @@ def test_an_error_of_ours_names_what_is_saved_and_keeps_the_traceback(
         f"everything reported so far is saved in {tmp_path}; traceback in {log}"
     ]
     assert "Traceback" in log.read_text()
+
+
+def test_what_a_full_disk_did_not_take_is_told(demo: Run, tmp_path: Path) -> None:
+    for words in ("show demo --json", "runs"):
+        command = [sys.executable, "-c", "from facex_tune.cli import main; main()", *words.split()]
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: no space left")
 
 
 def test_a_reader_that_leaves_early_hears_no_traceback(demo: Run, tmp_path: Path) -> None:
@@ -353,6 +375,11 @@ def test_a_wrong_question_about_a_run_is_one_line(call: Call, demo: Run, words: 
     assert said in result.err
 
 
+def test_a_state_that_no_trial_has_is_said(call: Call, demo: Run) -> None:
+    assert call("show", "demo", "--state", "running").out.splitlines()[-1] == "no trial is running"
+    assert "no trial is" not in call("show", "demo", "--state", "stopped").out
+
+
 def test_following_a_run_that_nobody_writes_shows_it_and_ends(call: Call, demo: Run) -> None:
     result = call("show", "demo", "--follow")
     assert result.code == 0
@@ -370,15 +397,21 @@ def test_show_changes_nothing(call: Call, demo: Run) -> None:
 def test_runs_lists_every_run_and_a_damaged_one_hides_no_other(call: Call, demo: Run, tmp_path: Path) -> None:
     damaged = make_run(tmp_path / "runs", "torn")
     (damaged.folder / "run.json").write_text("{")
+    odd = make_run(tmp_path / "runs", "odd")
+    shutil.rmtree(odd.folder / "events", ignore_errors=True)
+    (odd.folder / "events").write_text("")
+    (tmp_path / "runs" / "no_run" / "run.json").mkdir(parents=True)
     result = call("runs")
     assert result.code == 0
     rows = {line.split()[0]: line for line in result.out.splitlines()[1:]}
-    assert set(rows) == {"demo", "torn"}
+    assert set(rows) == {"demo", "torn", "odd"}
+    assert re.search(r"damaged: .*events: Not a directory", rows["odd"]), "a log that cannot be read is no empty one"
     state, lasted, *rest = rows["demo"].split()[1:8]
     assert (state, rest) == ("searched", ["4/8", "1", "0.400", "1/6", "1,234"])
     assert re.fullmatch(r"\d+s", lasted), "as long as this machine took to write the run"
     assert "malformed" in rows["torn"]
-    assert [run["run"] for run in json.loads(call("runs", "--state", "damaged", "--json").out)["runs"]] == ["torn"]
+    found = json.loads(call("runs", "--state", "damaged", "--json").out)["runs"]
+    assert [run["run"] for run in found] == ["torn", "odd"]
     assert call("runs", "--state", "running").out == "no runs in runs are running\n"
 
 
@@ -533,7 +566,22 @@ def test_a_dry_run_estimates_and_starts_nothing(call: Call, tmp_path: Path) -> N
     document = json.loads(call("run", QUICK, "--dry-run", "--json").out)
     assert document["problems"] == []
     assert document["estimate"]["trials"] == 8
+    assert document["estimate"]["measured_on"] == "this machine"
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_dry_run_says_what_this_machine_cannot_hold_and_estimates_all_the_same(call: Call) -> None:
+    words = ["run", QUICK, "--dry-run", "--set", "resources.gpus=64"]
+    result = call(*words)
+    assert result.code == 2
+    assert re.fullmatch(
+        r"error: resources\.gpus: a trial holds 64, and torch finds \d on this .*--address\n", result.err
+    )
+    assert "hours" in result.out
+    joined = json.loads(call(*words, "--address", "10.0.0.1:6379", "--json").out)
+    assert joined["problems"] == [], "a cluster may have them, or grow to them"
+    assert joined["estimate"]["measured_on"] == "this machine, not the cluster"
 
 
 @pytest.mark.slow

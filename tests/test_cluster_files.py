@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
+import subprocess
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,48 @@ def test_no_trials_on_the_head_and_no_dashboard_for_others(name: str) -> None:
     assert "--dashboard-host=127.0.0.1" in start
     heads_own = said.get("available_node_types", {}).get("head", {}).get("resources", {})
     assert "--num-cpus=0" in start or heads_own["CPU"] == 0
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml", "kuberay/raycluster.yaml", "kuberay/rayjob.yaml"])
+def test_a_cluster_that_grows_from_nothing_is_told_how_far(name: str) -> None:
+    """Without it, `cluster.capacity` refuses a cluster that holds no trial yet."""
+    commands = re.findall(r"search_spaces/fer2013\.yaml --run night[^#]*?concurrency=\d+|$", text(name))
+    assert commands[0], f"{name}: no `--set search.concurrency=N`"
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml"])
+def test_prepared_data_are_brought_to_where_the_run_looks_for_them(name: str) -> None:
+    [looked_for] = re.findall(r"--data (\S+)", text(name))
+    [(source, target)] = re.findall(rf"ray rsync-up cluster/{name} (\S+) (\S+)", text(name))
+    assert (source, target) == ("data/", f"{looked_for}/")
+    assert "/data" in yaml.safe_load(text(name))["rsync_exclude"], "else it goes to every worker, with the checkout"
+
+
+def text(name: str) -> str:
+    return (CLUSTER / name).read_text()
+
+
+@pytest.mark.parametrize("name", RAY_UP)
+@pytest.mark.parametrize("existing", [(), (".profile",), (".bash_profile",), (".bash_login", ".profile")])
+def test_a_login_shell_finds_the_venv_and_what_it_read_before(
+    name: str, existing: tuple[str, ...], tmp_path: Path
+) -> None:
+    for file in existing:
+        (tmp_path / file).write_text("export BEFORE=kept\n")
+    [command] = [line for line in yaml.safe_load(text(name))["setup_commands"] if "profile" in line]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+
+    def shell(line: str) -> list[str]:
+        done = subprocess.run(["bash", "--login", "-c", line], env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.split()
+
+    for _ in range(2):  # `ray up` again
+        assert shell(command) == []
+    path, *before = shell("echo $PATH $BEFORE")
+    assert path.split(":").count(f"{tmp_path}/facex_venv/bin") == 1
+    assert before == (["kept"] if existing else [])
+    assert all(file.read_text().count("facex_venv") == 1 for file in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("path", MARKED, ids=lambda path: path.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from facex_tune import estimating, study
 from facex_tune.study import Study
+from facex_tune.surroundings import ray_cpus
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +47,19 @@ def test_epochs_of_successive_halving(trials: int, fidelity: tuple[int, int, int
     assert estimating.expected_epochs(cut, trials) == epochs
 
 
-def test_without_a_scheduler_every_trial_runs_to_its_end() -> None:
-    assert estimating.expected_epochs(parsed(search={"scheduler": "none"}, fidelity={"max_epochs": 7}), 5) == 35
+@pytest.mark.parametrize("scheduler", ["none", "median"])
+def test_without_rungs_every_trial_may_run_to_its_end(scheduler: str) -> None:
+    assert estimating.expected_epochs(parsed(search={"scheduler": scheduler}, fidelity={"max_epochs": 7}), 5) == 35
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "said"), [("none", "every trial runs its whole course"), ("median", "an upper bound")]
+)
+def test_an_estimate_says_how_far_to_believe_its_epochs(scheduler: str, said: str) -> None:
+    told = estimating.estimate(parsed(search={"scheduler": scheduler}, budget={"trials": 3}), 100, "cpu")
+    assert told["epochs_expected"] == 3 * 12
+    assert said in told["epochs_are"]
+    assert len(told["epochs_are"]) < 60, "a line of a table on a terminal of 80 columns"
 
 
 def test_an_estimate_of_a_tiny_study() -> None:
@@ -59,7 +70,8 @@ def test_an_estimate_of_a_tiny_study() -> None:
     assert told["epochs_expected"] == 4 + 2 * 1 + 1 * 2
     assert told["device"] == "cpu"
     assert list(told["seconds_per_epoch"]) == ["resnet"]
-    assert told["at_once"] == os.cpu_count()
+    assert told["epochs_are"] == "expected: one in 2 goes on from each rung"
+    assert told["at_once"] == ray_cpus()
     assert told["hours"] == pytest.approx(told["hours_search"] + told["hours_retrain"], abs=0.015), "each is rounded"
     assert told["memory_gb"] > 1
     assert told["disk_gb"] > 0

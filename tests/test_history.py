@@ -64,6 +64,14 @@ def test_states(end: str | None, state: str) -> None:
     assert (trial.reason, trial.detail) == (("diverged", "loss is nan") if state == "failed" else ("", ""))
 
 
+def test_seconds_that_came_to_no_epoch_were_held_all_the_same() -> None:
+    events = [*trained(0, [0.1], None), event("trial_recovered", trial=0, reason="worker_lost", detail="", seconds=7.0)]
+    events += [event("trial_recovered", trial=0, reason="hung", detail="")]
+    events += [event("trial_failed", trial=0, reason="error", detail="", seconds=4.0)] * 2
+    trial = fold(events).trials[0]
+    assert (trial.seconds, trial.lost_seconds) == (13.0, 11.0)
+
+
 def test_a_trial_before_its_first_epoch_has_no_metrics() -> None:
     trial = fold([started(0)]).trials[0]
     assert trial.last_epoch == 0
@@ -192,6 +200,18 @@ def test_candidates_models_and_openings() -> None:
     assert [(each.trial, each.value, each.rank) for each in found.candidates] == [(4, 0.5, 1)]
     assert found.models == {(4, 0): {"macro_f1": 0.0}, (4, 1): {"macro_f1": 0.1}}
     assert found.opened == {"ckplus.6": 2, "fer2013.private": 1}, "each opening counts, again or not"
+
+
+def test_models_that_failed() -> None:
+    failed = event("model_failed", candidate=4, seed=0, reason="diverged", detail="loss is nan")
+    finished = event("model_finished", candidate=4, seed=1, metrics={"macro_f1": 0.1})
+    found = fold([failed, finished, failed])
+    assert (found.failed_models, list(found.models)) == ({(4, 0): "diverged"}, [(4, 1)])
+    later = event("model_finished", candidate=4, seed=0, metrics={"macro_f1": 0.2})
+    assert fold([failed, later, failed]).failed_models == {}, "tried again, with success"
+    begins, ends = (event(f"stage_{what}", stage="retrain") for what in ("started", "finished"))
+    assert fold([begins, failed, event("run_resumed"), begins]).failed_models == {(4, 0): "diverged"}
+    assert fold([begins, failed, ends, begins]).failed_models == {}, "the stage was asked for anew"
 
 
 def test_stages() -> None:

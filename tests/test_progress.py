@@ -265,6 +265,28 @@ def test_final_models_and_sealed_sets_are_told() -> None:
     ]
 
 
+def test_a_final_model_that_failed_is_told_and_is_not_waited_for() -> None:
+    failed = {"type": "model_failed", "candidate": 0, "seed": 0, "reason": "diverged", "detail": "loss is nan"}
+    epochs = [
+        {"type": "model_epoch", "candidate": 0, "seed": seed, "epoch": 4, "metrics": {"macro_f1": 0.4}, "seconds": 9.0}
+        for seed in range(2)
+    ]
+    events = [RETRAIN, *epochs, failed]
+    told = "model t0000 seed 0 failed (diverged: loss is nan) | 0/2 models, 1 failed"
+    assert lines_of(events) == ["retrain: started", told]
+    board = board_after(events)
+    assert "retrain | 0/2 models, 1 failed | " in screens.headline(board, 1.0, None)
+    assert screens.under_way(board) == ["t0000 seed 1 epoch 4/8"]
+    assert [line.split()[3] for line in text_of(board).splitlines() if "seed" in line] == ["diverged", "4/8"]
+    assert board.share_done(0.0) == pytest.approx(12 / 16), "nothing more is to come of it"
+    assert board.slowest_s() == 4 * 9.0
+    some_study = study.parse({"version": 1, "name": "x", "data": "synthetic"})
+    resumed = Board.of(some_study, History(failed_models={(0, 0): "diverged"}))
+    assert resumed.models[0, 0].failed == "diverged"
+    board.see({"type": "model_started", "candidate": 0, "seed": 0})
+    assert board.models_failed == 0, "it is tried again"
+
+
 def test_the_screen_shows_leaders_running_trials_and_notes() -> None:
     text = text_of(board_after([*STORY, epoch(3, 1, 0.3), {"type": "note", "text": "a remark"}]))
     rows = {line.split()[1]: line for line in text.splitlines() if " t000" in line}

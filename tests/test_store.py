@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from facex_tune import files, lease, study
 from facex_tune.errors import InputError
 from facex_tune.files import DamagedRun
 from facex_tune.lease import LeaseLost
-from facex_tune.store import Run
+from facex_tune.store import Run, RunTaken
 
 STUDY = study.parse({"version": 1, "name": "small", "data": "synthetic"})
 
@@ -62,6 +64,62 @@ def test_a_run_keeps_the_study_that_it_began_with(run: Run) -> None:
     assert again.header["schema"] == 1
 
 
+def test_a_name_that_is_taken_is_refused_and_its_header_stays(run: Run) -> None:
+    before = (run.folder / "run.json").read_bytes()
+    with pytest.raises(RunTaken, match=r"'small-1' was begun by another process.*--run"):
+        new_run(run.storage)
+    assert (run.folder / "run.json").read_bytes() == before
+    assert [path.name for path in run.folder.iterdir()] == ["run.json"]
+
+
+def test_of_many_that_take_a_name_at_one_moment_one_gets_it(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def begin(_: int) -> Run | None:
+        together.wait()
+        with suppress(RunTaken):
+            return new_run(tmp_path)
+        return None
+
+    for _ in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            [one] = [made for made in pool.map(begin, range(8)) if made]
+        assert one.study == STUDY
+        assert [path.name for path in one.folder.iterdir()] == ["run.json"]
+        (one.folder / "run.json").unlink()
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_disk_without_hard_links_holds_runs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    made = new_run(tmp_path)
+    assert made.study == STUDY
+    with pytest.raises(RunTaken):
+        new_run(tmp_path)
+    assert [path.name for path in made.folder.iterdir()] == ["run.json"]
+
+
+def test_a_link_whose_answer_was_lost_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NFS tells it: the server did it, and hears the question again."""
+    link = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", twice)
+    assert new_run(tmp_path).study == STUDY
+
+
+def test_a_file_in_the_place_of_a_run_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "small-1").write_text("")
+    with pytest.raises(InputError, match="cannot write there"):
+        new_run(tmp_path)
+
+
 def test_runs_are_named_oldest_first(tmp_path: Path) -> None:
     for age, name in ((10, "b"), (30, "c"), (20, "a"), (20, "aa")):
         header = new_run(tmp_path, name).folder / "run.json"
@@ -74,8 +132,11 @@ def test_runs_are_named_oldest_first(tmp_path: Path) -> None:
 def test_an_unknown_run_is_told_with_the_nearest(run: Run) -> None:
     with pytest.raises(InputError, match=r"no run named 'smal-1'.*did you mean small-1"):
         Run.open(run.storage, "smal-1")
+    (run.storage / "empty").mkdir()
     with pytest.raises(InputError, match="there are none yet"):
         Run.open(run.storage / "empty", "small-1")
+    with pytest.raises(InputError, match=r"nowhere is no folder; name that of your runs with --storage"):
+        Run.open(run.storage / "nowhere", "small-1")
 
 
 def test_another_schema_and_a_damaged_header(run: Run) -> None:
@@ -119,8 +180,7 @@ json_values = st.recursive(
 
 @given(fields=st.lists(st.dictionaries(st.sampled_from(["config", "detail", "metrics"]), json_values), max_size=4))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_event_survives(tmp_path: Path, fields: list[dict[str, Any]]) -> None:
-    run = new_run(tmp_path)
+def test_any_event_survives(run: Run, fields: list[dict[str, Any]]) -> None:
     before = len(list(run.events()))
     with run.log() as log:
         told = [log.append("trial_failed", **each) for each in fields]
@@ -410,6 +470,23 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
     told = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert "File too large" in told.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named_as_it_was_given(tmp_path: Path) -> None:
+    """Not by the temporary file through which it would have been written."""
+    (tmp_path / "x.bin").mkdir()
+    with pytest.raises(IsADirectoryError) as told:
+        files.write_bytes(tmp_path / "x.bin", b"x")
+    assert (told.value.filename, told.value.filename2) == (str(tmp_path / "x.bin"), None)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    """Whoever may write /dev/null would lose it."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"/pipe: is no ordinary file"):
+        files.write_bytes(tmp_path / "pipe", b"x")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_another_fault_of_the_disk_is_not_called_a_full_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,12 @@ import pytest
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from facex_tune import files, lease, remote, segments, study
+from facex_tune import files, lease, remote, segments, store, study
 from facex_tune.errors import InputError
 from facex_tune.files import DamagedRun
 from facex_tune.lease import LeaseLost
 from facex_tune.remote import RemotePath
-from facex_tune.store import Run
+from facex_tune.store import Run, RunTaken
 
 STUDY = study.parse({"version": 1, "name": "small", "data": "synthetic"})
 
@@ -63,6 +63,21 @@ def written(run: Run, n: int = 3) -> list[dict[str, Any]]:
 def fresh(run: Run) -> Run:
     """The same run, seen by somebody who remembers nothing of it."""
     return Run(run.storage, run.name)
+
+
+def test_a_name_that_is_taken_is_refused_and_its_header_stays(run: Run) -> None:
+    before = (run.folder / "run.json").read_bytes()
+    with pytest.raises(RunTaken, match="was begun by another process"):
+        new_run(run.storage)
+    assert (run.folder / "run.json").read_bytes() == before
+
+
+def test_headers_of_one_moment_are_told_apart(storage: RemotePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store takes the same content a second time for a write whose answer was lost."""
+    monkeypatch.setattr(store, "now_utc", lambda: "2026-01-01T00:00:00.000+00:00")
+    new_run(storage)
+    with pytest.raises(RunTaken):
+        new_run(storage)
 
 
 def objects(run: Run) -> list[str]:

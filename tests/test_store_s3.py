@@ -10,6 +10,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from facex_tune.lease import LeaseLost
 from facex_tune.remote import RemotePath
 from facex_tune.search.referee import Referee
 from facex_tune.search.worker import Job, Worker
-from facex_tune.store import Run
+from facex_tune.store import Run, RunTaken
 from tests import object_store
 from tests.object_store import CREDENTIALS, FaultyProxy
 from tests.search.conftest import tiny_data, tiny_study
@@ -67,6 +69,20 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every lease seems another machine's that died."""
     monkeypatch.setattr(lease, "_is_of_this_machine", lambda held: False)
     monkeypatch.setattr(lease, "LEASE_STALE_S", -1.0)
+
+
+def test_of_many_that_take_a_name_at_one_moment_one_gets_it(storage: RemotePath) -> None:
+    together = threading.Barrier(6)
+
+    def begin(_: int) -> Run | None:
+        together.wait()
+        with suppress(RunTaken):
+            return new_run(storage)
+        return None
+
+    with ThreadPoolExecutor(6) as pool:
+        [one] = [made for made in pool.map(begin, range(6)) if made]
+    assert fresh(one).study == STUDY
 
 
 # Faults

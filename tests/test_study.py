@@ -178,6 +178,8 @@ WRONG: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"objective": 3}, "objective:", ["3"]),
     ({"objective": ["ece", "macro_f1", "ece"]}, "objective:", ["'ece' is named twice"]),
     ({"constraints": {"recall.fera": {"min": 0.1}}}, "constraints.recall.fera:", ["did you mean recall.fear"]),
+    ({"objective": "f1.contempt"}, "objective:", ["f1.contempt is never measured", "angry, disgust"]),
+    ({"constraints": {"recall.contempt": {"min": 0.1}}}, "constraints.recall.contempt:", ["never measured"]),
     ({"constraints": {"ece": {"mx": 0.1}}}, "constraints.ece.mx:", ["unknown key", "did you mean max"]),
     ({"constraints": {"ece": 0.1}}, "constraints.ece:", ["0.1"]),
     ({"constraints": {"ece": {}}}, "constraints.ece:", ["min, max or both"]),
@@ -196,6 +198,7 @@ WRONG: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"search": {"start_with": [{}, {"train.lrr": 1}]}}, "search.start_with[1]:", ["did you mean train.lr"]),
     ({"search": {"start_with": [{"train.lr": 9}]}}, "search.start_with[0]:", ["train.lr", "9"]),
     ({"resources": {"gpus": -1}}, "resources.gpus:", ["-1"]),
+    ({"resources": {"gpus": 1.5}}, "resources.gpus:", ["1.5 is not allowed", "write 1 or 2"]),
     ({"resources": {"cpus": 0}}, "resources.cpus:", ["0"]),
     ({"retrain": {"weights": "emma"}}, "retrain.weights:", ["'last' or 'ema'"]),
     ({"retrain": {"weights": "ema"}}, "retrain.weights:", ["space.train.ema_decay"]),
@@ -330,7 +333,8 @@ def test_a_wrong_change_is_one_line(tmp_path: Path, change: str, words: list[str
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("version: [1", ["not YAML"]),
+        ("version: [1", ["not YAML", "line 1"]),
+        ("[" * 3000, ["nested too deeply"]),
         ("name: 2024-13-45", ["not YAML"]),
         ("- a\n- b", ["a study is a mapping", "quick.yaml"]),
         ("", ["a study is a mapping"]),

@@ -14,8 +14,8 @@ from facex_tune.doctor import PROBLEM, Finding
 ODD = ["img[copy].png", "[/y]", "[bold]face[/bold].png", ":smile:.png"]
 
 
-def shown(*renderables: RenderableType) -> str:
-    console = Console(width=300, highlight=False)
+def shown(*renderables: RenderableType, width: int = 300) -> str:
+    console = Console(width=width, highlight=False)
     with console.capture() as capture:
         console.print(*renderables, sep="\n")
     return capture.get()
@@ -35,3 +35,43 @@ def test_other_tables_show_what_a_user_named_as_it_is(said: str, tmp_path: Path)
     assert said in shown(tables.data_sets({"prepared": {"x": {"problem": f"{said} is damaged"}}, "sources": {}}))
     assert said in shown(run_tables.runs({"runs": [damaged]}, 200))
     assert said in shown(tables.plain(said))
+
+
+def narrow(width: int, *rows: tuple[str, ...], stacks: bool = True) -> list[str]:
+    """The lines of a table in a terminal of that width."""
+    table = tables.plain("protocol", ">faces", ">accuracy", "", stacks=stacks)
+    for row in rows:
+        table.add_row(*row)
+    return [line.rstrip() for line in shown(table, width=width).splitlines()]
+
+
+ROWS = (("fer2013.private", "3,589", "0.674 [.659, .688]", "#####"), ("ckplus.6", "927", "0.741 [.704, .778]", ""))
+
+
+def test_a_table_that_fits_stands_in_columns() -> None:
+    assert narrow(49, *ROWS)[0].split() == ["protocol", "faces", "accuracy"]
+    assert len(narrow(49, *ROWS)) == 3
+
+
+@pytest.mark.parametrize("width", [48, 40, 33])
+def test_a_narrow_terminal_shows_every_digit_and_every_name(width: int) -> None:
+    """Rows stand below each other, each value beside its column's name."""
+    lines = narrow(width, *ROWS)
+    assert max(len(line) for line in lines) <= width
+    assert lines[0] == "protocol"
+    assert lines.index("fer2013.private") < lines.index("ckplus.6")
+    values = " ".join(line.strip() for line in lines)
+    for said in ("faces 3,589", "accuracy 0.674 [.659, .688]", "#####", "faces 927", "accuracy 0.741 [.704, .778]"):
+        assert said in values
+    assert "0.741[.704,.778]" in "".join(narrow(16, *ROWS)).replace(" ", ""), "folded where a line is shorter yet"
+
+
+def test_a_name_that_is_no_number_heads_its_row_with_what_stands_before_it() -> None:
+    table = tables.plain(">#", "trial", ">macro_f1", ">accuracy")
+    table.add_row("1", "t0007", "0.504", "0.555")
+    lines = ["#  trial", "1  t0007", "    macro_f1 0.504", "    accuracy 0.555"]
+    assert shown(table, width=20).splitlines() == lines
+
+
+def test_the_live_view_keeps_its_height() -> None:
+    assert len(narrow(20, *ROWS, stacks=False)) < len(narrow(20, *ROWS))

@@ -180,6 +180,10 @@ def _gap(report: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _missing(report: Mapping[str, Any]) -> Iterator[Finding]:
     run, models = report["run"], report["models"]
+    if failed := report["search"]["failed_models"]:
+        names = listed([f"t{each['candidate']:04d} seed {each['seed']} ({each['reason']})" for each in failed])
+        said = f"Not among the final models, as they could not be trained: {names}."
+        yield say(said, "search.failed_models")
     if not models:
         said = f"No model was retrained yet, so nothing here is a test result: run `facex-tune retrain {run}`."
         yield say(said, "models")

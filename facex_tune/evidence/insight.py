@@ -297,7 +297,7 @@ def cost(trials: Sequence[Trial], objective: str, maximize: bool) -> list[dict[s
     points: list[dict[str, Any]] = [
         {
             "trial": trial.number,
-            "seconds_per_epoch": trial.seconds / max(len(trial.epochs), 1),
+            "seconds_per_epoch": (trial.seconds - trial.lost_seconds) / max(len(trial.epochs), 1),
             "value": trial.metrics[objective],
             "model": trial.config["model"],
         }

@@ -54,7 +54,9 @@ def document(run: Run, manifests: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def search(run: Run, history: History) -> dict[str, Any]:
-    """How the search went: trials by state, wall-clock seconds, its best trial, and its selection bias."""
+    """How the search went: trials by state, wall-clock seconds, its best trial, its selection bias, and which final
+    models could not be trained.
+    """
     board = history.leaderboard(run.study)
     gpus = float(run.study.resources.gpus)
     return {
@@ -63,6 +65,10 @@ def search(run: Run, history: History) -> dict[str, Any]:
         "gpu_hours": sum(trial.seconds for trial in board) * gpus / 3600,
         "best": _best(run, board),
         "selection_bias": selection_bias(run, history),
+        "failed_models": [
+            {"candidate": candidate, "seed": seed, "reason": reason}
+            for (candidate, seed), reason in sorted(history.failed_models.items())
+        ],
     }
 
 

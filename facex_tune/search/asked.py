@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from facex_tune.errors import InputError
+from facex_tune.history import History
 from facex_tune.search.factorial import Cell
 
 STAGE = "factors"
@@ -31,16 +32,24 @@ class Asked:
     @classmethod
     def interrupted(cls, events: Iterable[Mapping[str, Any]]) -> Asked | None:
         """What the study's last session had left of its budget when it last logged a run, where a signal or a crash
-        cut it short; None where it came to its end, or was never begun.
+        cut it short; all that it was asked for, where that was before it began; None where it came to its end, or was
+        never asked for.
         """
         began = last = None
+        said: Mapping[str, Any] | None = None
         for event in events:
+            if event["type"] in ("run_started", "run_resumed"):
+                said = event.get("options", {}).get("factors") or said
+            elif event["type"].startswith("stage_") and event["stage"] == STAGE:
+                said = None
             if event["type"] == "stage_started" and event["stage"] == STAGE:
                 began = last = event
             elif event["type"] == "stage_finished" and event["stage"] == STAGE:
                 began = None
             elif event["type"].startswith("factor_"):
                 last = event
+        if said is not None:
+            return cls(**said)
         if began is None or last is None:
             return None
         if "budget_s" not in began:
@@ -64,6 +73,19 @@ class Asked:
         if budget_s is not None and budget_s <= 0:
             raise InputError(f"--time {said}: a budget lasts longer than nothing, such as 30m or 2h")
         return None if budget_s is None else float(budget_s)
+
+
+def winner_of(history: History, name: str) -> int:
+    """The trial that the study varies: the first candidate, of those that have a model where any has.
+
+    Raises:
+        InputError: none was chosen yet.
+    """
+    if not history.candidates:
+        raise InputError(f"run {name!r} has no winner to vary: run `facex-tune retrain {name}` first")
+    with_model = {trial for trial, _ in history.models}
+    trained = [candidate for candidate in history.candidates if candidate.trial in with_model]
+    return min(trained or history.candidates, key=lambda candidate: candidate.rank).trial
 
 
 @dataclass

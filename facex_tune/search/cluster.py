@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -28,18 +29,24 @@ _SETTINGS = {
 }
 
 
+_ADDRESS = re.compile(r"auto|local|(ray://)?[^\s/]+:\d{1,5}")  # Ray says of another what only its own code can use
+
+
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
     """A Ray of our own, or the cluster at `address` (or in RAY_ADDRESS, as inside a job), while the block lasts.
 
     Raises:
-        InputError: the cluster does not answer.
+        InputError: the address is none, or the cluster does not answer.
     """
+    said = f"--address {address}" if address else f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}"
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if address is not None and not _ADDRESS.fullmatch(address):
+        raise InputError(f"{said}: no address of a Ray cluster; write host:port (6379 by default) or ray://host:port")
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray
 
-    address = address or os.environ.get("RAY_ADDRESS")
     sigterm_before = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
@@ -56,9 +63,7 @@ def connected(address: str | None) -> Iterator[None]:
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        raise InputError(
-            f"--address {address}: no Ray cluster answers there; start one, or leave --address out"
-        ) from error
+        raise InputError(f"{said}: no Ray cluster answers there; start one, or leave it out") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, sigterm_before)  # ray.init has put its own there
     try:

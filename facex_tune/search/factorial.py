@@ -16,6 +16,8 @@ from facex_tune.study import Study
 
 ENDS = (0.1, 0.9)  # of a numeric knob's range, where it is tried
 _NEAR = 0.1  # of the range: closer to the winner's value than this, an end is no change
+_ROUNDED = 0.01  # of the range: how far rounding may move a value that is tried
+_DIGITS = range(3, 18)  # significant ones of a value that is tried; the last is exact
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def _knob_swaps(space: Space, winner: Config) -> Iterator[Cell]:
 def alternatives(knob: Knob, value: Value) -> list[Value]:
     """Values to try instead."""
     if isinstance(knob, Choice):
-        return [option for option in knob.options if repr(option) != repr(value)]
+        options = {repr(option): option for option in knob.options if repr(option) != repr(value)}
+        return list(options.values())  # one that a study names twice is tried once
     assert isinstance(value, int | float)
     place = _place(knob, float(value))
     tried = [_at(knob, end) for end in ENDS if abs(end - place) > _NEAR]
@@ -148,8 +151,21 @@ def _at(knob: Float | Int, place: float) -> Value:
         value = math.exp(math.log(low) + place * (math.log(high) - math.log(low)))
     else:
         value = low + place * (high - low)
-    return round(value) if isinstance(knob, Int) else float(f"{value:.3g}")
+    return round(value) if isinstance(knob, Int) else _rounded(knob, value)
+
+
+def _rounded(knob: Float, value: float) -> float:
+    """To as few digits as keep it in the range and near its place there: an `ema_decay` of 0.99981 is not 1."""
+    for digits in _DIGITS:
+        rounded = float(f"{value:.{digits}g}")
+        if knob.holds(rounded) and abs(_place(knob, rounded) - _place(knob, value)) <= _ROUNDED:
+            return rounded
+    return min(max(value, knob.low), knob.high)
 
 
 def _short(value: Value) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """A value in a cell's name: three digits where it has no more, else all, so that no two cells share a name."""
+    if isinstance(value, float):
+        short = f"{value:.3g}"
+        return short if float(short) == value else repr(value)
+    return str(value)

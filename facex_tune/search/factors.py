@@ -16,7 +16,7 @@ from facex_tune import seeds
 from facex_tune.errors import InputError
 from facex_tune.history import History
 from facex_tune.search import fleet
-from facex_tune.search.asked import STAGE, Asked, Progress
+from facex_tune.search.asked import STAGE, Asked, Progress, winner_of
 from facex_tune.search.factorial import Cell, design
 from facex_tune.search.fleet import Order
 from facex_tune.search.worker import Context, Job, Report
@@ -91,17 +91,6 @@ def _planned(run: Run, asked: Asked) -> dict[str, Any]:
     }
 
 
-def winner_of(history: History, name: str) -> int:
-    """The first candidate's trial.
-
-    Raises:
-        InputError: none was chosen yet.
-    """
-    if not history.candidates:
-        raise InputError(f"run {name!r} has no winner to vary: run `facex-tune retrain {name}` first")
-    return min(history.candidates, key=lambda candidate: candidate.rank).trial
-
-
 def _same(plan: Mapping[str, Any], asked: Asked) -> None:
     for name in ("seeds", "epochs"):
         now = getattr(asked, name)
@@ -114,7 +103,7 @@ def _same(plan: Mapping[str, Any], asked: Asked) -> None:
 def _order(run: Run, plan: Mapping[str, Any], number: int, cell: Cell, seed: int) -> Order:
     checkpoint = str(run.factor_checkpoint(f"{number:03d}", seed))
     job = Job(cell.config, plan["epochs"], seeds.of_factor(run.study.search.seed, seed), checkpoint)
-    return Order(number, seed, job, keeps_model=False)
+    return Order(number, seed, job, f"{cell.name} seed {seed}", keeps_model=False)
 
 
 def _train(
@@ -142,8 +131,8 @@ def _train(
         log.append("factor_finished", **who(order), metrics=metrics)
         drop_checkpoint(order)
 
-    def on_failed(order: Order, report: Report) -> None:
-        log.append("factor_failed", **who(order), reason=report["failed"], detail=report.get("detail", ""))
+    def on_failed(order: Order, reason: str, detail: str) -> None:
+        log.append("factor_failed", **who(order), reason=reason, detail=detail)
         drop_checkpoint(order)
 
     def on_note(order: Order, reason: str, detail: str) -> None:
@@ -159,7 +148,7 @@ def _train(
         on_epoch,
         on_model,
         on_note,
+        on_failed,
         on_start=on_start,
-        on_failed=on_failed,
         go_on=go_on,
     )

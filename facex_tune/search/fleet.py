@@ -21,15 +21,21 @@ SIGNALS_SEEN_EVERY_S = 1.0  # while Ray waits, Python's signal handlers do not r
 
 @dataclass(frozen=True)
 class Order:
-    """One model to train: a candidate with one replicate seed."""
+    """One model to train: a candidate, or a cell of the factor study, with one replicate seed.
+
+    Attributes:
+        name: as a person knows it: "model t0007 seed 0", "train.lr=0.1 seed 2".
+    """
 
     candidate: int
     replicate: int
     job: Job
+    name: str
     keeps_model: bool = True
 
-    def __str__(self) -> str:
-        return f"t{self.candidate:04d} seed {self.replicate}"
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.candidate, self.replicate
 
 
 class _Actor:
@@ -66,27 +72,28 @@ def train(
     on_epoch: Callable[[Order, Report], None],
     on_model: Callable[[Order, dict[str, float]], None],
     on_note: Callable[[Order, str, str], None],
+    on_failed: Callable[[Order, str, str], None],
     *,
     on_start: Callable[[Order], None] = lambda order: None,
-    on_failed: Callable[[Order, Report], None] | None = None,
     go_on: Callable[[], bool] = lambda: True,
 ) -> None:
     """Trains every order to its end, telling of each epoch, of each finished model, and of what befell one that goes
     on: its reason and detail.
 
-    A lost worker's order goes on elsewhere from its last epoch.
+    A lost worker's order goes on elsewhere from its last epoch, until too many are lost in one.
 
     Args:
+        on_failed: hears of an order that cannot be trained (it diverged, ran out of memory, hung, or lost too many
+            workers): its reason and detail. The others go on.
         on_start: hears of an order that a worker was given, again where a worker was lost.
-        on_failed: hears of an order that diverged or ran out of memory; None makes that an error.
         go_on: asked after each epoch; once it says no, every order stops where it is saved.
 
     Raises:
-        InputError: a model cannot be trained, with the reason.
+        InputError: what no other order would escape either, with the reason.
         StorageOutage: a worker cannot reach the run folder's store.
     """
     waiting, shared = deque(orders), node.share(context)
-    losses: Counter[str] = Counter()  # of workers, since the order's last epoch
+    losses: Counter[tuple[int, int]] = Counter()  # of workers, since the order's last epoch
     running: dict[Any, tuple[Any, Order]] = {}
 
     def start(actor: Any) -> None:
@@ -95,8 +102,16 @@ def train(
             running[actor.begin.remote(order)] = actor, order
             on_start(order)
 
-    concurrency = Study.from_data(context.study).search.concurrency if context.joined else None
-    for _ in range(min(len(orders), cluster.capacity(resources, concurrency))):
+    def lose_worker(order: Order, why: str) -> None:
+        losses[order.key] += 1
+        detail = f"its worker was lost {losses[order.key]} times in one epoch: {why}"
+        if losses[order.key] > WORKER_LOSSES:
+            on_failed(order, "out_of_memory" if "memory" in why else "error", detail)
+        else:
+            on_note(order, "worker_lost", detail)
+            waiting.appendleft(order)
+
+    for _ in range(at_once(len(orders), context, resources)):
         start(_new_actor(context, shared, resources))
     while running:
         ready, _ = ray.wait(list(running), num_returns=1, timeout=SIGNALS_SEEN_EVERY_S)
@@ -107,26 +122,22 @@ def train(
         try:
             report: Report = ray.get(future)
         except RayActorError as error:
-            losses[str(order)] += 1
-            why = f"its worker was lost {losses[str(order)]} times in one epoch: {str(error).splitlines()[0]}"
-            if losses[str(order)] > WORKER_LOSSES:
-                raise InputError(f"{order}: {why}") from error
-            on_note(order, "worker_lost", why)
-            waiting.appendleft(order)
-            start(_new_actor(context, shared, resources))
+            lose_worker(order, str(error).splitlines()[0])
+            if waiting and go_on():
+                start(_new_actor(context, shared, resources))
             continue
         if "outage" in report:
             raise StorageOutage(report["outage"])
         for note in report.get("notes", ()):
             on_note(order, note["reason"], note["detail"])
-        if on_failed is not None and "failed" in report:
-            on_failed(order, report)
+        if "fatal" in report:
+            raise InputError(f"{order.name}: {report['fatal']}")
+        if "failed" in report:
+            on_failed(order, report["failed"], report.get("detail", ""))
             if go_on():
                 start(actor)
             continue
-        if problem := report.get("fatal") or report.get("failed"):
-            raise InputError(f"{order}: {problem} {report.get('detail', '')}".strip())
-        losses[str(order)] = 0
+        losses[order.key] = 0
         on_epoch(order, report)
         if "finished" in report:
             on_model(order, report["finished"])
@@ -134,6 +145,18 @@ def train(
                 start(actor)
         elif go_on():
             running[actor.step.remote()] = actor, order
+
+
+def at_once(n_orders: int, context: Context, resources: Resources) -> int:
+    """How many orders are trained beside each other: as many as Ray holds, and not more than `search.concurrency`, to
+    which a cluster that was joined may grow.
+
+    Raises:
+        InputError: Ray cannot hold one.
+    """
+    limit = Study.from_data(context.study).search.concurrency
+    slots = cluster.capacity(resources, limit if context.joined else None)
+    return min(n_orders, slots, limit or slots)
 
 
 def _new_actor(context: Context, shared: node.Shared, resources: Resources) -> Any:

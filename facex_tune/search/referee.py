@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from itertools import groupby
 from typing import Any
 
 from facex_tune import retention, seeds
@@ -18,6 +19,7 @@ from facex_tune.search.worker import Job, Report
 from facex_tune.store import Event, Log, Run
 
 WORKER_LOSSES = 5  # in one epoch; a sixth worker would be lost to it too
+HOPELESS = 20  # failures in a row before any epoch; where every second configuration fails, one search in a million
 ONE_ANSWER_RECALL = 0.98  # of the one class that is answered; no other reaches what is left
 
 
@@ -41,6 +43,9 @@ class Referee:
         self.trials = history.trials
         self._losses: Counter[int] = Counter()  # of workers, since the trial's last epoch
         self._noted: set[tuple[Any, ...]] = set()
+        self._begun: list[int] = []  # by this driver, in order
+        self._heard_of: dict[int, float] = {}  # on the clock: when a trial's worker began, or last reported
+        self._any_epoch = False  # reported to this driver
         self._seconds_before = history.search_seconds
         self._trained_s = sum(trial.seconds for trial in self.trials.values())
         self._reached = any(self._reaches(trial) for trial in self.trials.values())
@@ -53,8 +58,8 @@ class Referee:
         """Rungs and sampler, from the events in the order in which they came."""
         for event in events:
             self.searcher.replay(event)
-            if event["type"] == "epoch":
-                self.scheduler.goes_on(event["trial"], event["epoch"], event["metrics"][self.study.objective[0]])
+            if event["type"] == "epoch" and self._is_compared(self.trials[event["trial"]], event["epoch"]):
+                self.scheduler.goes_on(event["trial"], event["epoch"], self._value(event["metrics"]))
             elif event["type"] == "trial_recovered":
                 self._noted.add((event["trial"], event["reason"], event["detail"]))
 
@@ -74,6 +79,7 @@ class Referee:
             self.log.append("trial_started", trial=number, config=config, source=source)
             self.trials[number] = Trial(number, config, source)
         self.live.add(number)
+        self._begun.append(number)
         return self.trials[number]
 
     def job(self, trial: Trial) -> Job:
@@ -87,9 +93,14 @@ class Referee:
             trial.last_epoch,
         )
 
+    def worker_began(self, number: int) -> None:
+        """Takes in that a worker has started on a trial: from now on it holds what it trains on."""
+        self._heard_of[number] = self._clock()
+
     def take(self, number: int, report: Report) -> bool:
-        """Takes in a worker's report; whether the trial goes on."""
+        """Takes in a worker's report; whether the trial goes on. None does once the search must end."""
         trial = self.trials[number]
+        self._heard_of[number] = self._clock()
         if trial.state != RUNNING:
             return False
         for note in report.get("notes", ()):
@@ -101,15 +112,50 @@ class Referee:
             self.fatal = self.fatal or StorageOutage(report["outage"])
             return False
         if "failed" in report:
-            self.fail(number, report["failed"], report["detail"])
+            self.fail(number, report["failed"], report["detail"], report.get("seconds", 0.0))
             return False
         self._epoch(trial, report)
-        return self._goes_on(trial)
+        return self._goes_on(trial) and self.fatal is None
 
-    def fail(self, number: int, reason: str, detail: str) -> None:
-        """Ends a trial that cannot go on."""
-        if self.trials[number].state == RUNNING:
-            self._end(self.trials[number], FAILED, reason=reason, detail=detail)
+    def fail(self, number: int, reason: str, detail: str, seconds: float = 0.0) -> None:
+        """Ends a trial that cannot go on; `seconds` of training came to no epoch."""
+        trial = self.trials[number]
+        if trial.state != RUNNING:
+            return
+        self._lose_seconds(trial, seconds)
+        self._end(trial, FAILED, reason=reason, detail=detail, seconds=seconds)
+        if self.fatal is None and not self.over() and self._is_hopeless():
+            self.fatal = InputError(
+                f"{HOPELESS} trials in a row failed and none came to a first epoch; the last one, {trial.label}: "
+                f"{reason} ({detail}); mend that, then continue with `facex-tune resume {self.run.name}`"
+            )
+
+    def _is_hopeless(self) -> bool:
+        """Whether so many trials in a row failed that the cause lies outside them. In the order in which they began,
+        because failures come sooner than first epochs do.
+        """
+        have_failed = (self.trials[number].state == FAILED for number in self._begun)
+        return not self._any_epoch and any(
+            failed and len(list(row)) >= HOPELESS for failed, row in groupby(have_failed)
+        )
+
+    def nothing_trained(self) -> str:
+        """What to tell of a search whose every trial failed before its first epoch; "" for any other."""
+        trials = self.trials.values()
+        if not trials or any(trial.state != FAILED or trial.epochs for trial in trials):
+            return ""
+        last = self.trials[max(self.trials)]
+        return (
+            f"no trial could be trained: all {len(trials)} failed before their first epoch, and the budget "
+            f"({self.over()}) is used up; the last one, {last.label}: {last.reason} ({last.detail}); mend that, then "
+            "start a new run with --run NAME"
+        )
+
+    def _lose_seconds(self, trial: Trial, seconds: float) -> None:
+        """A trial held what it trains on, and no epoch came of it."""
+        trial.seconds += seconds
+        trial.lost_seconds += seconds
+        self._trained_s += seconds
 
     def call_off(self, number: int) -> bool:
         """Ends a trial that waits for a worker, where a budget is used up; whether it did."""
@@ -123,11 +169,14 @@ class Referee:
         trial = self.trials[number]
         self._losses[number] += 1
         times, epoch = self._losses[number], trial.last_epoch + 1
+        seconds = self._clock() - self._heard_of.pop(number, self._clock())
         if times > WORKER_LOSSES:
             reason = "out_of_memory" if "memory" in why else "error"
-            self.fail(number, reason, f"its worker was lost {times} times in epoch {epoch}: {why}")
+            self.fail(number, reason, f"its worker was lost {times} times in epoch {epoch}: {why}", seconds)
         elif trial.state == RUNNING:
-            self._record(number, "worker_lost", f"{times} of {WORKER_LOSSES} times in epoch {epoch}: {why}")
+            self._lose_seconds(trial, seconds)
+            detail = f"{times} of {WORKER_LOSSES} times in epoch {epoch}: {why}"
+            self._record(number, "worker_lost", detail, seconds=seconds)
         return WORKER_LOSSES - times
 
     def _note(self, number: int, reason: str, detail: str) -> None:
@@ -135,9 +184,9 @@ class Referee:
         if (number, reason, detail) not in self._noted:
             self._record(number, reason, detail)
 
-    def _record(self, number: int, reason: str, detail: str) -> None:
+    def _record(self, number: int, reason: str, detail: str, **more: float) -> None:
         self._noted.add((number, reason, detail))
-        self.log.append("trial_recovered", trial=number, reason=reason, detail=detail)
+        self.log.append("trial_recovered", trial=number, reason=reason, detail=detail, **more)
 
     def over(self) -> str:
         """Which budget is used up: "trials", "time", "gpu_hours", "target"; "" while there is none."""
@@ -157,7 +206,7 @@ class Referee:
         return self._seconds_before + self._clock() - self._start
 
     def gpu_hours(self) -> float:
-        """GPU time that trials have held."""
+        """GPU time that trials have held, those that failed and lost workers included."""
         return self._trained_s * self.study.resources.gpus / 3600
 
     def _give_up_waiting(self) -> None:
@@ -166,7 +215,7 @@ class Referee:
             self._end_by_budget(self.trials[self._waiting.popleft()])
 
     def _epoch(self, trial: Trial, report: Report) -> None:
-        epoch = report["epoch"]
+        epoch, self._any_epoch = report["epoch"], True
         if epoch in trial.epochs:  # reported before; the worker could not know
             return
         told = {name: report[name] for name in ("metrics", "seconds", "host") if name in report}
@@ -186,11 +235,17 @@ class Referee:
             )
         elif trial.last_epoch >= self.study.fidelity.max_epochs:
             self._end(trial, FINISHED)
-        elif not self.scheduler.goes_on(trial.number, trial.last_epoch, self._value(trial)):
+        elif not self.scheduler.goes_on(trial.number, trial.last_epoch, self._value(trial.metrics)):
             self._end(trial, STOPPED, epoch=trial.last_epoch, reason="rung")
         elif self.over() not in ("", "trials"):
             self._end_by_budget(trial)
         return trial.state == RUNNING
+
+    def _is_compared(self, trial: Trial, epoch: int) -> bool:
+        """Whether an epoch is shown to the scheduler, as `_goes_on` does: others are not measured against the last one,
+        nor against that of a collapsed trial, which has failed.
+        """
+        return epoch < self.study.fidelity.max_epochs and not collapsed(trial, epoch)
 
     def _end_by_budget(self, trial: Trial) -> None:
         self._end(trial, STOPPED, epoch=trial.last_epoch, reason=f"budget: {self.over()}")
@@ -216,15 +271,27 @@ class Referee:
         target = self.study.budget.target
         if target is None or trial.state != FINISHED or not keeps(self.study.bounds, trial.metrics):
             return False
-        return self._value(trial) >= target if self.study.maximize else self._value(trial) <= target
+        value = self._value(trial.metrics)
+        return value >= target if self.study.maximize else value <= target
 
-    def _value(self, trial: Trial) -> float:
-        return trial.metrics[self.study.objective[0]]
+    def _value(self, metrics: Mapping[str, float]) -> float:
+        """The first objective's.
+
+        Raises:
+            InputError: it was not measured. `pipeline.problems` refuses such a study; a run may be older than that.
+        """
+        name = self.study.objective[0]
+        if name not in metrics:
+            raise InputError(
+                f"objective: {name} is not measured on this study's validation faces; start a new run with another one"
+            )
+        return metrics[name]
 
 
-def collapsed(trial: Trial) -> bool:
-    """Whether a trial gave (almost) every face the same answer in both of its last two epochs."""
-    return trial.last_epoch > 1 and all(_one_answer(trial.epochs.get(trial.last_epoch - ago, {})) for ago in (0, 1))
+def collapsed(trial: Trial, epoch: int | None = None) -> bool:
+    """Whether a trial gave (almost) every face the same answer in an epoch (the last one) and in the one before."""
+    at = trial.last_epoch if epoch is None else epoch
+    return at > 1 and all(_one_answer(trial.epochs.get(at - ago, {})) for ago in (0, 1))
 
 
 def _one_answer(metrics: Mapping[str, float]) -> bool:

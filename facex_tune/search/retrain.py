@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from facex_tune import seeds
+from collections import Counter
+
+from facex_tune import files, seeds
 from facex_tune.errors import InputError
 from facex_tune.history import FINISHED, STOPPED, Candidate, History, Trial, baseline_of, keeps
 from facex_tune.search import fleet
@@ -13,7 +15,8 @@ from facex_tune.study import Study
 
 
 def choose(history: History, study: Study) -> list[Trial]:
-    """The trials to retrain: the best finished ones; where none finished, the best of the highest rung.
+    """The trials to retrain: the best finished ones; where none finished, the best of the stopped ones, compared at the
+    highest epoch that enough of them have passed (`History.compared_at`).
 
     Those that break a constraint are chosen only where none keeps them.
 
@@ -21,8 +24,7 @@ def choose(history: History, study: Study) -> list[Trial]:
         InputError: no trial has a value.
     """
     board = [trial for trial in history.leaderboard(study) if trial.state in (FINISHED, STOPPED) and trial.metrics]
-    finished = [trial for trial in board if trial.state == FINISHED]
-    eligible = finished or [trial for trial in board if trial.last_epoch == max(other.last_epoch for other in board)]
+    eligible = [trial for trial in board if trial.state == FINISHED] or board
     if not eligible:
         reasons = sorted({trial.reason for trial in history.trials.values() if trial.reason})
         raise InputError(
@@ -33,48 +35,48 @@ def choose(history: History, study: Study) -> list[Trial]:
 
 
 def retrain(run: Run, log: Log, context: Context) -> None:
-    """Chooses the candidates once, and trains what is not yet trained of candidates × seeds.
+    """Chooses the candidates once, and trains what is not yet trained of candidates × seeds. A model that cannot be
+    trained is logged with its reason, and the others go on.
 
     Raises:
-        InputError: there is nothing to choose, or a model cannot be trained.
+        InputError: there is nothing to choose, or no model at all can be trained.
     """
     log.append("stage_started", stage="retrain")
     study, history = run.study, run.history()
-    candidates = history.candidates or _choose_and_log(log, history, study)
+    given_up = _given_up(history)
     orders = [
-        Order(candidate.trial, replicate, _job(run, history, study, candidate, replicate))
-        for candidate in candidates
+        Order(candidate.trial, replicate, _job(run, history, study, candidate, replicate), _name(candidate, replicate))
+        for candidate in _candidates(log, history, study)
         for replicate in range(study.retrain.seeds)
-        if (candidate.trial, replicate) not in history.models
+        if (candidate.trial, replicate) not in history.models.keys() | given_up
     ]
-
-    def on_start(order: Order) -> None:
-        log.tell("model_started", candidate=order.candidate, seed=order.replicate)
-
-    def on_epoch(order: Order, report: Report) -> None:
-        log.tell(
-            "model_epoch",
-            candidate=order.candidate,
-            seed=order.replicate,
-            epoch=report["epoch"],
-            epochs=order.job.epochs,
-            metrics=report["metrics"],
-            seconds=report["seconds"],
-        )
-
-    def on_model(order: Order, metrics: dict[str, float]) -> None:
-        log.append("model_finished", candidate=order.candidate, seed=order.replicate, metrics=metrics)
-        run.final_checkpoint(order.candidate, order.replicate).unlink(missing_ok=True)
-
-    def on_note(order: Order, reason: str, detail: str) -> None:
-        log.append("model_recovered", candidate=order.candidate, seed=order.replicate, reason=reason, detail=detail)
-
     if orders:
-        fleet.train(orders, context, study.resources, on_epoch, on_model, on_note, on_start=on_start)
+        _train(run, log, context, orders)
+    _some_model(run)
     log.append("stage_finished", stage="retrain")
 
 
-def _choose_and_log(log: Log, history: History, study: Study) -> list[Candidate]:
+def _given_up(history: History) -> set[tuple[int, int]]:
+    """Failed models, which the same seeds would let fail again; all are tried again where no other model is there."""
+    return set(history.failed_models) if history.models else set()
+
+
+def _candidates(log: Log, history: History, study: Study) -> list[Candidate]:
+    """Those that the log names and, where an interruption came between two of them, the rest, which is logged now. A
+    choice is whole once a model of it has ended; one by the rules of an earlier version stands as it is.
+    """
+    known = history.candidates
+    if known and (history.models or history.failed_models):
+        return known
+    chosen = _chosen(history, study)
+    if [each.trial for each in known] != [each.trial for each in chosen[: len(known)]]:
+        return known
+    for candidate in chosen[len(known) :]:
+        log.append("candidate_chosen", trial=candidate.trial, value=candidate.value, rank=candidate.rank)
+    return chosen
+
+
+def _chosen(history: History, study: Study) -> list[Candidate]:
     objective = study.objective[0]
     chosen = [
         Candidate(trial.number, trial.metrics[objective], rank)
@@ -83,9 +85,52 @@ def _choose_and_log(log: Log, history: History, study: Study) -> list[Candidate]
     baseline = baseline_of(history) if study.retrain.also == "baseline" else None
     if baseline is not None and baseline.metrics and baseline.number not in [each.trial for each in chosen]:
         chosen.append(Candidate(baseline.number, baseline.metrics[objective], len(chosen) + 1))
-    for candidate in chosen:
-        log.append("candidate_chosen", trial=candidate.trial, value=candidate.value, rank=candidate.rank)
     return chosen
+
+
+def _some_model(run: Run) -> None:
+    """
+    Raises:
+        InputError: no candidate has a model, with the reasons.
+    """
+    history = run.history()
+    if not history.models:
+        reasons = Counter(history.failed_models.values()).most_common()
+        raise InputError(
+            f"none of the {len(history.failed_models)} final models could be trained "
+            f"({', '.join(f'{count} {reason}' for reason, count in reasons)}; the log has the details): "
+            f"`facex-tune resume {run.name}` tries them again; if it is not the machine, begin a run of another study"
+        )
+
+
+def _train(run: Run, log: Log, context: Context, orders: list[Order]) -> None:
+    def who(order: Order) -> dict[str, int]:
+        return {"candidate": order.candidate, "seed": order.replicate}
+
+    def on_start(order: Order) -> None:
+        log.tell("model_started", **who(order))
+
+    def on_epoch(order: Order, report: Report) -> None:
+        told = {name: report[name] for name in ("epoch", "metrics", "seconds")}
+        log.tell("model_epoch", **who(order), epochs=order.job.epochs, **told)
+
+    def on_model(order: Order, metrics: dict[str, float]) -> None:
+        log.append("model_finished", **who(order), metrics=metrics)
+        run.final_checkpoint(order.candidate, order.replicate).unlink(missing_ok=True)
+
+    def on_failed(order: Order, reason: str, detail: str) -> None:
+        log.append("model_failed", **who(order), reason=reason, detail=detail)
+        checkpoint = run.final_checkpoint(order.candidate, order.replicate)
+        files.remove([checkpoint, checkpoint.with_name("hung.json")])  # tried again, it begins anew
+
+    def on_note(order: Order, reason: str, detail: str) -> None:
+        log.append("model_recovered", **who(order), reason=reason, detail=detail)
+
+    fleet.train(orders, context, run.study.resources, on_epoch, on_model, on_note, on_failed, on_start=on_start)
+
+
+def _name(candidate: Candidate, replicate: int) -> str:
+    return f"model t{candidate.trial:04d} seed {replicate}"
 
 
 def _job(run: Run, history: History, study: Study, candidate: Candidate, replicate: int) -> Job:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.callback import Callback
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
+from facex_tune.errors import InputError
 from facex_tune.search import cluster, node, warm_start
 from facex_tune.search.referee import WORKER_LOSSES, Referee
 from facex_tune.search.searcher import AHEAD_FROM_SLOTS
@@ -48,6 +50,8 @@ def search(run: Run, log: Log, context: Context) -> None:
         _fit(referee, context, shared, free, scratch)
     if referee.fatal is not None:
         raise referee.fatal
+    if problem := referee.nothing_trained():
+        raise InputError(problem)
     log.append("stage_finished", stage="search", reason=referee.over())
 
 
@@ -70,7 +74,7 @@ def _fit(referee: Referee, context: Context, shared: node.Shared, free: Callable
             name=context.run,
             storage_path=scratch,
             verbose=0,
-            callbacks=[_Silence()],
+            callbacks=[_Silence(), _Beginnings(referee)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=WORKER_LOSSES),
         ),
@@ -103,6 +107,17 @@ class _Forgotten:
         return {}
 
 
+class _Beginnings(_Forgotten, Callback):
+    """Tells the referee when a worker begins a trial, which may have waited for it, or lost one before."""
+
+    def __init__(self, referee: Referee) -> None:
+        self._referee = referee
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A worker is there."""
+        self._referee.worker_began(trial.config["trial"])
+
+
 class _Suggestions(_Forgotten, TuneSearcher):
     """Hands the referee's trials to Tune."""
 
@@ -133,7 +148,9 @@ class _Suggestions(_Forgotten, TuneSearcher):
 
 
 class _Decisions(_Forgotten, FIFOScheduler):
-    """Asks the referee after each epoch; and, once a budget is used up, ends the trials that wait for a worker."""
+    """Asks the referee after each epoch; and, once a budget is used up or the search must end, stops the trials that
+    wait for a worker.
+    """
 
     def __init__(self, referee: Referee) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -143,7 +160,7 @@ class _Decisions(_Forgotten, FIFOScheduler):
         with _held(self._referee):
             goes_on = self._referee.take(trial.config["trial"], json.loads(result["report"]))
             for other in [each for each in tune_controller.get_live_trials() if each.status == Trial.PENDING]:
-                if self._referee.call_off(other.config["trial"]):
+                if self._referee.fatal is not None or self._referee.call_off(other.config["trial"]):
                     tune_controller.stop_trial(other)
             if goes_on:
                 return str(TrialScheduler.CONTINUE)

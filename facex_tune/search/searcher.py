@@ -115,5 +115,4 @@ class Searcher:
             self._sampler.joined(self.ledger, entry)
             for epoch, scores in told["epochs"].items():
                 self.ledger.report(entry.number, int(epoch), scores)
-            # one that trained for fewer epochs than this study's count as cut short, which the ledger knows to value
             self.ledger.end(entry.number, told["state"])

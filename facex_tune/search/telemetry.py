@@ -60,9 +60,12 @@ class Telemetry:
         elif kind in _ENDS:
             self._state[event["trial"]] = _ENDS[kind]
             self._ended(event["trial"], "search")
+            self._seconds += event.get("seconds", 0.0)
             if kind == "trial_failed":
                 self._stops.inc(1, self._tags | {"reason": event["reason"]})
-        elif kind == "model_finished":
+        elif kind == "trial_recovered":
+            self._seconds += event.get("seconds", 0.0)
+        elif kind in ("model_finished", "model_failed"):
             self._ended((event["candidate"], event["seed"]), "retrain")
         else:
             return
@@ -77,6 +80,8 @@ class Telemetry:
         self._speed.set(sum(self._images_per_second.values()), self._tags | {"stage": stage})
 
     def _seen(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        if self._objective not in metrics:  # the referee says so
+            return
         value, better = metrics[self._objective], max if MAXIMIZE[self._objective] else min
         self._best[epoch] = better(value, self._best.get(epoch, value))
 

@@ -14,7 +14,7 @@ from facex_tune.files import Place, place
 from facex_tune.history import FINISHED, Trial
 from facex_tune.space import Config, Space, is_active, is_fixed
 from facex_tune.store import Log, Run
-from facex_tune.study import Study
+from facex_tune.study import Holdout, Study
 
 SAME = ("data", "validation", "labels", "duplicates")  # else values do not compare
 
@@ -39,7 +39,7 @@ def learn(run: Run, log: Log) -> None:
     known = {learned.run for learned in run.history().learned}
     for name in run.study.search.learn_from:
         if name not in known:
-            taken, left_out = fitting(find(run.storage, name), run.study)
+            taken, left_out = fitting(find(run.storage, name), run)
             log.append("learned", run=name, trials=taken, left_out=left_out)
             log.tell("note", text=summary(name, len(taken), left_out))
 
@@ -51,13 +51,14 @@ def summary(name: str, taken: int, left_out: dict[str, int]) -> str:
     return f"{said}; left out: {reasons}" if reasons else said
 
 
-def fitting(earlier: Run, study: Study) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def fitting(earlier: Run, run: Run) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The earlier run's finished trials that mean the same here, and why the others do not: reason -> how many."""
-    history, before = earlier.history(), earlier.study
+    history, study = earlier.history(), run.study
     taken: list[dict[str, Any]] = []
     reasons: list[str] = []
+    other = ", ".join(_differences(earlier, run))
     for trial in sorted(history.trials.values(), key=lambda trial: trial.number):
-        reason = _other_study(before, study) or _other_trial(trial, study)
+        reason = other or _other_trial(trial, study)
         if reason:
             reasons.append(reason)
         else:
@@ -65,13 +66,31 @@ def fitting(earlier: Run, study: Study) -> tuple[list[dict[str, Any]], dict[str,
     return taken, dict(Counter(reasons).most_common())
 
 
-def _other_study(before: Study, study: Study) -> str:
-    """What keeps any value of the earlier study from being compared."""
+def _differences(earlier: Run, run: Run) -> list[str]:
+    """What keeps any value of the earlier run from being compared.
+
+    The epochs are among it, because a schedule ends with them: a value at the end of a short one is no value that this
+    run's trials pass on their way.
+    """
+    before, study = earlier.study, run.study
     was, now = before.to_data(), study.to_data()
     differs = [f"{key} {was[key]} there, {now[key]} here" for key in SAME if was[key] != now[key]]
-    if before.fidelity.max_epochs > study.fidelity.max_epochs:
+    if isinstance(study.validation, Holdout) and before.search.seed != study.search.seed:
+        differs.append(f"search.seed {before.search.seed} there, {study.search.seed} here, which cuts the holdout")
+    faces_there, faces_here = _fingerprint(earlier), _fingerprint(run)
+    if before.data == study.data and faces_there and faces_here and faces_there != faces_here:
+        differs.append(f"data {study.data} was prepared with other faces there")
+    if before.retrain.weights != study.retrain.weights:
+        differs.append(f"retrain.weights {before.retrain.weights} there, {study.retrain.weights} here")
+    if before.fidelity.max_epochs != study.fidelity.max_epochs:
         differs.append(f"{before.fidelity.max_epochs} epochs there, {study.fidelity.max_epochs} here")
-    return ", ".join(differs)
+    return differs
+
+
+def _fingerprint(run: Run) -> str | None:
+    """The SHA-256 of the faces that a run began with, where it was recorded."""
+    manifest: dict[str, Any] = run.header["data"].get(run.study.data, {})
+    return manifest.get("sha256")
 
 
 def _other_trial(trial: Trial, study: Study) -> str:
@@ -97,7 +116,7 @@ def misfit(config: Config, space: Space) -> str:
 
 
 def _observation(trial: Trial, study: Study) -> dict[str, Any]:
-    """A trial as the log keeps it: what the sampler needs, every epoch's, because the epochs may be fewer than here."""
+    """A trial as the log keeps it: what the sampler needs, every epoch's, which tell what a stopped one would gain."""
     knobs = {name: knob for name, knob in study.space.knobs() if is_active(name, trial.config)}
     wanted = (*study.objective, *study.bounds)
     return {

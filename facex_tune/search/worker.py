@@ -113,12 +113,13 @@ class Worker:
         """One epoch, saved before it is reported; the first after a resume reports the saved epoch again.
 
         Returns:
-            epoch, metrics, seconds, host; or `failed` (the reason) and `detail`; or `fatal`, which no other trial would
-            escape either; or `outage`, which ends the run until the store answers again. Where something befell the
-            job that did not end it, also `notes`: reasons with details.
+            epoch, metrics, seconds, host; or `failed` (the reason), `detail` and `seconds`; or `fatal`, which no other
+            trial would escape either; or `outage`, which ends the run until the store answers again. Where something
+            befell the job that did not end it, also `notes`: reasons with details.
         """
         usual_s = statistics.median(self._epoch_seconds) if self._epoch_seconds else None
         self._notes = []
+        start = time.perf_counter()
         try:
             with self._watchdog.watching(usual_s):
                 report = self._step()
@@ -130,6 +131,8 @@ class Worker:
             report = {"outage": str(error)}
         except Exception as error:
             report = self._failed(error)
+        if "failed" in report:
+            report["seconds"] = time.perf_counter() - start
         return {**report, "notes": self._notes} if self._notes else report
 
     def _step(self) -> Report:

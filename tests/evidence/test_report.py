@@ -309,6 +309,15 @@ def test_a_run_that_was_only_searched_says_what_is_missing(make_run: RunMaker, d
     assert document["search"]["best"]["trial"] == 1
 
 
+def test_final_models_that_could_not_be_trained_are_told(finished: Finished, copied: Run) -> None:
+    assert "could not be trained" not in finished.text
+    with copied.log() as log:
+        log.append("model_failed", candidate=0, seed=2, reason="diverged", detail="training loss is nan in epoch 1")
+    text, document = _reported(copied, finished.data_dir)
+    assert document["search"]["failed_models"] == [{"candidate": 0, "seed": 2, "reason": "diverged"}]
+    assert "Not among the final models, as they could not be trained: t0000 seed 2 (diverged)." in _Page(text).text
+
+
 def test_a_run_without_a_trial_has_a_report(make_run: RunMaker, data_dir: Path, tmp_path: Path) -> None:
     searched = make_run(retrained=False)
     run = Run.create(tmp_path / "runs", "empty", searched.study, data={}, environment={})

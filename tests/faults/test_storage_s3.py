@@ -103,7 +103,7 @@ def test_a_longer_outage_interrupts_the_run_which_resumes_to_the_same_end(
     assert driver.returncode == 75, errors
     last = errors.strip().splitlines()[-1]
     assert "no answer for" in last
-    assert "continue with `facex-tune resume r`" in last
+    assert "continue with `facex-tune resume r --storage " in last
     proxy.is_down = False
     driver = start(url, tmp_path, tiny_data)
     _, errors = driver.communicate(timeout=DEADLINE_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from facex_tune.evidence import factors as analysis
 from facex_tune.history import History, Trial
 from facex_tune.pipeline import Options
 from facex_tune.search import cluster, factors
-from facex_tune.search.asked import Asked, Progress
+from facex_tune.search.asked import Asked, Progress, winner_of
 from facex_tune.search.factorial import Cell
 from facex_tune.store import Run
 
@@ -65,6 +66,16 @@ def test_an_interrupted_session_goes_on_with_the_rest_of_its_budget() -> None:
 def test_a_study_that_came_to_its_end_or_was_never_begun_is_not_gone_on_with() -> None:
     assert Asked.interrupted([BEGUN, ONE_RUN, ENDED]) is None
     assert Asked.interrupted([at(0, type="stage_started", stage="search")]) is None
+
+
+def test_a_study_that_was_asked_for_and_cut_short_before_it_began_is_all_to_do() -> None:
+    asked = Asked(seeds=2, epochs=4, budget_s=60.0)
+    session = at(0, type="run_resumed", stages=["factors", "report"], options={"factors": asdict(asked)})
+    for_a_report = at(50, type="run_resumed", stages=["report"], options={"factors": None})
+    assert Asked.interrupted([session, for_a_report]) == asked
+    assert Asked.interrupted([session, BEGUN, ENDED]) is None
+    assert Asked.interrupted([BEGUN, ONE_RUN, session]) == asked
+    assert Asked.interrupted([session, BEGUN, ONE_RUN]) == Asked(budget_s=510.0)
 
 
 def test_a_resumed_run_leaves_what_is_finished_except_the_study_and_its_report() -> None:
@@ -129,7 +140,13 @@ def test_a_study_cut_by_its_budget_goes_on_to_the_same_end(tiny_data: Path, tmp_
     assert effects[0]["metrics"]["macro_f1"]["interval"] is not None
 
 
+def test_a_run_of_the_study_is_named_after_what_it_changes(tiny_data: Path, tmp_path: Path) -> None:
+    run = pipeline.begin(tiny_study(), "named", Options(tmp_path, tiny_data))
+    order = factors._order(run, {"epochs": 2}, 12, Cell("train.lr=0.1", {}, {"train.lr": 0.1}, {}), 1)
+    assert order.name == "train.lr=0.1 seed 1"
+
+
 def test_without_a_winner_there_is_nothing_to_vary(tiny_data: Path, tmp_path: Path) -> None:
     run = pipeline.begin(tiny_study(), "none", Options(tmp_path, tiny_data))
     with pytest.raises(InputError, match="facex-tune retrain none"):
-        factors.winner_of(run.history(), run.name)
+        winner_of(run.history(), run.name)

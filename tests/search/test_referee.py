@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from facex_tune.history import FAILED, FINISHED, STOPPED, Trial
+from facex_tune.board import Board
+from facex_tune.errors import InputError
+from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial
 from facex_tune.search import scheduler as schedulers
-from facex_tune.search.referee import Referee
+from facex_tune.search.referee import HOPELESS, Referee
+from facex_tune.search.scheduler import Asha
+from facex_tune.search.telemetry import Telemetry
 from facex_tune.store import Log, Run
 from facex_tune.study import Study
 from tests.search.conftest import tiny_study
@@ -324,3 +328,177 @@ def test_two_epochs_of_one_answer_end_a_trial(
         assert referee.take(trial.number, {"epoch": 1, "metrics": first, "seconds": 1.0})
         assert referee.take(trial.number, {"epoch": 2, "metrics": second, "seconds": 1.0}) != fails
     assert (trials_of(run)[0].reason == "collapsed") == fails
+
+
+def ordinary(macro_f1: float) -> dict[str, float]:
+    return {"macro_f1": macro_f1, "recall.0": 0.5, "recall.1": 0.5}
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median"])
+def test_a_collapse_at_a_rung_shapes_it_neither_live_nor_after_a_resume(tmp_path: Path, scheduler: str) -> None:
+    """Four trials collapse where the others are compared; low values there would let anybody go on."""
+    study = tiny_study(
+        budget={"trials": 50},
+        fidelity={"min_epochs": 2, "max_epochs": 9, "reduction": 3},
+        search={"scheduler": scheduler, "sampler": "random"},
+    )
+    run = new_run(tmp_path, study)
+    told = [[recalls(0, 0, 1, 0)] * 2] * 4 + [[ordinary(value)] * 2 for value in (0.5, 0.4, 0.3, 0.35)]
+    with run.log() as log:
+        live = Referee(run, log)
+        for epochs in told:
+            trial = live.next_trial()
+            assert trial is not None
+            for epoch, metrics in enumerate(epochs, start=1):
+                live.take(trial.number, {"epoch": epoch, "metrics": metrics, "seconds": 1.0})
+        resumed = Referee(run, log)
+    if isinstance(live.scheduler, Asha):
+        assert isinstance(resumed.scheduler, Asha)
+        assert live.scheduler.rungs == resumed.scheduler.rungs == {2: {4: 0.5, 5: 0.4, 6: 0.3, 7: 0.35}, 6: {}}
+    later = [(90 + place, value) for place, value in enumerate((0.01, 0.25, 0.38, 0.45, 0.6))]
+    answers = [[each.scheduler.goes_on(number, 2, value) for number, value in later] for each in (live, resumed)]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("reason", ["diverged", "out_of_memory", "error", "hung"])
+def test_trials_that_fail_use_up_gpu_hours(tmp_path: Path, reason: str) -> None:
+    """One trains an epoch; whatever comes after it fails in its first, a second each."""
+    study = tiny_study(budget={"gpu_hours": 6 / 3600}, resources={"cpus": 1, "gpus": 0.5})
+    run = new_run(tmp_path, study)
+    board, telemetry = Board.of(study, History()), Telemetry("r", study, History())
+    with run.log() as log:
+        log.listeners += [board.see, telemetry]
+        referee = Referee(run, log)
+        while (trial := referee.next_trial()) is not None and trial.number < 30:
+            if trial.number == 0:
+                referee.take(0, report(trial, 1))
+            referee.take(trial.number, {"failed": reason, "detail": "it was so", "seconds": 1.0})
+        assert referee.over() == "gpu_hours"
+        assert len(trials_of(run)) == 11, "twelve seconds of half a GPU, one of them trained"
+        assert Referee(run, log).gpu_hours() == referee.gpu_hours() == pytest.approx(6 / 3600)
+    assert trials_of(run) == referee.trials
+    assert board.gpu_hours == pytest.approx(6 / 3600)
+    assert telemetry._left() == {"gpu_hours": pytest.approx(0.0)}
+    assert Board.of(study, run.history()).gpu_hours == board.gpu_hours
+
+
+def test_what_a_lost_worker_held_counts_without_the_wait_for_another(tmp_path: Path) -> None:
+    study = tiny_study(budget={"gpu_hours": 1}, resources={"cpus": 1, "gpus": 1})
+    run, clock = new_run(tmp_path, study), Clock()
+    board, telemetry = Board.of(study, History()), Telemetry("r", study, History())
+    with run.log() as log:
+        log.listeners += [board.see, telemetry]
+        referee = Referee(run, log, clock)
+        trial = referee.next_trial()
+        assert trial is not None
+        clock.now = 100.0  # waiting for its worker
+        referee.worker_began(0)
+        clock.now = 110.0
+        referee.lose_worker(0, "the node is gone")
+        clock.now = 500.0
+        referee.lose_worker(0, "no other could be started")
+        referee.worker_began(0)
+        clock.now = 505.0
+        referee.take(0, report(trial, 1))
+        clock.now = 507.0
+        referee.lose_worker(0, "the node is gone")
+        assert [each["seconds"] for each in run.events() if each["type"] == "trial_recovered"] == [10.0, 0.0, 2.0]
+        assert referee.gpu_hours() == Referee(run, log).gpu_hours() == pytest.approx(13 / 3600)
+    assert trials_of(run)[0].lost_seconds == 12.0
+    assert board.gpu_hours == pytest.approx(13 / 3600)
+    assert telemetry._left()["gpu_hours"] == pytest.approx(1 - 13 / 3600)
+
+
+BROKEN = {"failed": "error", "detail": "RuntimeError: no kernel image", "seconds": 0.5}
+
+
+def all_failing(referee: Referee) -> None:
+    while (trial := referee.next_trial()) is not None:
+        assert trial.number < 200, "it goes on for ever"
+        referee.take(trial.number, dict(BROKEN))
+
+
+def test_a_search_whose_every_trial_fails_ends_and_may_be_resumed_once_that_is_mended(tmp_path: Path) -> None:
+    run = new_run(tmp_path, tiny_study(budget={"time": "1h"}))
+    with run.log() as log:
+        referee = Referee(run, log)
+        all_failing(referee)
+        assert isinstance(referee.fatal, InputError)
+        assert len(trials_of(run)) == HOPELESS
+        assert str(referee.fatal) == (
+            f"{HOPELESS} trials in a row failed and none came to a first epoch; the last one, t0019: "
+            "error (RuntimeError: no kernel image); mend that, then continue with `facex-tune resume r`"
+        )
+    with run.log() as log:
+        again = Referee(run, log)
+        all_failing(again)
+        assert len(trials_of(run)) == 2 * HOPELESS, "counted anew"
+    with run.log() as log:
+        mended = Referee(run, log)
+        trial = mended.next_trial()
+        assert trial is not None
+        assert mended.take(trial.number, report(trial, 1)) == (trial.state == RUNNING)
+        for _ in range(2 * HOPELESS):
+            trial = mended.next_trial()
+            assert trial is not None
+            mended.take(trial.number, dict(BROKEN))
+        assert mended.fatal is None, "one came to an epoch"
+
+
+def test_failures_that_come_before_slower_trials_first_epochs_end_nothing(tmp_path: Path) -> None:
+    """Of 64 slots, every second trial fails at once, while the others still train their first epoch."""
+    run = new_run(tmp_path, tiny_study(budget={"time": "1h"}))
+    with run.log() as log:
+        referee = Referee(run, log)
+        while len(referee.live) < 64:
+            trial = referee.next_trial()
+            assert trial is not None
+            if trial.number % 2:
+                referee.take(trial.number, dict(BROKEN))
+        assert referee.fatal is None
+
+
+@pytest.mark.parametrize("trials", [4, HOPELESS])
+def test_a_budget_used_up_by_failures_alone_says_that_nothing_was_trained(tmp_path: Path, trials: int) -> None:
+    run = new_run(tmp_path, tiny_study(budget={"trials": trials}))
+    with run.log() as log:
+        referee = Referee(run, log)
+        assert not referee.nothing_trained(), "nothing was tried either"
+        all_failing(referee)
+        assert referee.fatal is None
+        assert referee.nothing_trained() == (
+            f"no trial could be trained: all {trials} failed before their first epoch, and the budget (trials) is "
+            f"used up; the last one, t{trials - 1:04d}: error (RuntimeError: no kernel image); mend that, then start "
+            "a new run with --run NAME"
+        )
+    some = new_run(tmp_path / "some", tiny_study(budget={"trials": 4}))
+    with some.log() as log:
+        assert not play(some, log).nothing_trained()
+
+
+def test_once_the_search_must_end_no_other_trial_goes_on(tmp_path: Path) -> None:
+    run = new_run(tmp_path, tiny_study(search={"scheduler": "none"}))
+    with run.log() as log:
+        referee = Referee(run, log)
+        first, second = referee.next_trial(), referee.next_trial()
+        assert first is not None
+        assert second is not None
+        assert not referee.take(first.number, {"fatal": "no such file: weights.pt"})
+        assert not referee.take(second.number, report(second, 1))
+        assert trials_of(run)[1].epochs.keys() == {1}, "what it has trained is kept"
+    assert [trial.state for trial in trials_of(run).values()] == [RUNNING, RUNNING], "a resume goes on with both"
+
+
+def test_an_objective_that_is_not_measured_is_told_in_a_line(tmp_path: Path) -> None:
+    """As in a run of a version that did not refuse its study; after the epoch, and again on each resume."""
+    study = tiny_study(objective="f1.disgust")
+    run = new_run(tmp_path, study)
+    with run.log() as log:
+        referee = Referee(run, log)
+        trial = referee.next_trial()
+        assert trial is not None
+        with pytest.raises(InputError, match=r"^objective: f1.disgust is not measured"):
+            referee.take(trial.number, report(trial, 1))
+        with pytest.raises(InputError, match="start a new run"):
+            Referee(run, log)
+    Telemetry("r", study, run.history())

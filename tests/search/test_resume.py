@@ -99,7 +99,8 @@ def test_a_driver_killed_at_fixed_points_resumes_to_the_same_end(tiny_data: Path
 
     code, errors = interrupt(storage, tiny_data, signal.SIGTERM, lambda told: count("epoch")(told) >= 1)
     assert code == 75, errors
-    assert errors.strip().splitlines()[-1].endswith("continue with `facex-tune resume r`")
+    told = f"continue with `facex-tune resume r --storage {storage} --data {tiny_data}`"
+    assert errors.strip().splitlines()[-1].endswith(told)
     assert events(Run(storage, "r"))[-1]["type"] == "run_interrupted"
 
     interrupt(storage, tiny_data, signal.SIGKILL, lambda told: count("epoch")(told) >= 3)

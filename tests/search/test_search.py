@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
 
-from facex_tune import pipeline
-from facex_tune.history import STOPPED
+from facex_tune import parts, pipeline
+from facex_tune.errors import InputError
+from facex_tune.history import FAILED, STOPPED
 from facex_tune.pipeline import Options
 from facex_tune.search import cluster, node, search
-from facex_tune.search.referee import Referee
+from facex_tune.search.referee import WORKER_LOSSES, Referee
 from tests.search.conftest import tiny_study
 
 SLOTS, WANTED = 4, 6
+FAULTY = Path(__file__).parents[1] / "faults" / "parts"
 
 
 @pytest.fixture
@@ -52,3 +55,49 @@ def test_slots_fill_at_once_and_a_budget_that_is_used_up_ends_who_still_waits(
     assert all((trial.state, trial.reason) == (STOPPED, "budget: time") for trial in trials)
     assert 1 <= sum(len(trial.epochs) for trial in trials) <= SLOTS
     assert "Trial" not in capsys.readouterr().out, "Tune's own words"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("four_slots")
+def test_a_search_that_could_train_nothing_says_so_and_what_it_held(tiny_data: Path, tmp_path: Path) -> None:
+    """One trial diverges, the other loses every worker. Slow: Ray is started, and seven workers."""
+    parts.use_folder(FAULTY)
+    faults = ("nan", "dies")
+    study = tiny_study(
+        budget={"trials": 2},
+        search={"seed": 3, "start_with": [{"model.faulty_net.fault": fault} for fault in faults]},
+        space={"model": [{"faulty_net": {"fault": list(faults)}}], "augment": "none", "balance": "none"},
+    )
+    options = Options(tmp_path, tiny_data, "cpu")
+    run = pipeline.begin(study, "n", options)
+    with run.log() as log, pytest.raises(InputError, match=r"^no trial could be trained: all 2 failed before"):
+        search.search(run, log, pipeline._context(run, options, log.fence))
+    parts._own_folders.clear()
+    history = run.history()
+    assert history.stages["search"] == "started"
+    assert [trial.state for trial in history.trials.values()] == [FAILED] * 2
+    lost = [event["seconds"] for event in run.events() if event["type"] in ("trial_recovered", "trial_failed")]
+    assert len(lost) == 2 + WORKER_LOSSES
+    assert all(seconds > 0 for seconds in lost)
+    assert sum(trial.seconds for trial in history.trials.values()) == pytest.approx(sum(lost))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("four_slots")
+def test_what_no_trial_would_escape_is_told_before_those_that_wait_begin(tiny_data: Path, tmp_path: Path) -> None:
+    """Six trials are wanted where four fit, and no worker finds the faces. Slow: Ray is started."""
+    began: list[int] = []
+
+    class Counting(Referee):
+        def worker_began(self, number: int) -> None:
+            began.append(number)
+
+    run = pipeline.begin(tiny_study(budget={"trials": 50}), "f", Options(tmp_path, tiny_data))
+    with run.log() as log:
+        context = pipeline._context(run, Options(tmp_path, tiny_data, "cpu"), log.fence)
+        lost = replace(context, data_dir=str(tmp_path / "nowhere"))
+        referee = Counting(run, log)
+        search._fit(referee, lost, node.share(context), lambda: len(referee.live) < WANTED, str(tmp_path / "tune"))
+    assert "is not prepared" in str(referee.fatal)
+    assert len(run.history().trials) == WANTED
+    assert len(began) <= SLOTS

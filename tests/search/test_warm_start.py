@@ -45,12 +45,17 @@ def narrowed(**train: Any) -> dict[str, Any]:
     return {**SPACE, "train": {**SPACE["train"], **train}}
 
 
+def run_of(folder: Path, study: Study, sha256: str | None = None) -> Run:
+    data = {} if sha256 is None else {study.data: {"sha256": sha256}}
+    return Run.create(folder, "later", study, data=data, environment={})
+
+
 def finished(run: Run) -> list[int]:
     return [trial.number for trial in run.history().trials.values() if trial.state == "finished"]
 
 
-def test_finished_trials_of_the_same_space_are_taken_whole(earlier: Run) -> None:
-    taken, left_out = warm_start.fitting(earlier, studied())
+def test_finished_trials_of_the_same_space_are_taken_whole(earlier: Run, tmp_path: Path) -> None:
+    taken, left_out = warm_start.fitting(earlier, run_of(tmp_path, studied()))
     assert [told["trial"] for told in taken] == finished(earlier)
     trials = earlier.history().trials
     for told in taken:
@@ -73,28 +78,47 @@ def test_finished_trials_of_the_same_space_are_taken_whole(earlier: Run) -> None
         ({"validation": {"holdout": 0.1}}, "validation public_test there, {'holdout': 0.1} here"),
         ({"data": "mine"}, "data synthetic there, mine here"),
         ({"fidelity": {"min_epochs": 1, "max_epochs": 2}}, "3 epochs there, 2 here"),
+        ({"fidelity": {"min_epochs": 1, "max_epochs": 9}}, "3 epochs there, 9 here"),
+        (
+            {"space": narrowed(ema_decay=0.99), "retrain": {"weights": "ema"}},
+            "retrain.weights last there, ema here",
+        ),
         ({"objective": "accuracy"}, "accuracy was not measured"),
         ({"constraints": {"ece": {"max": 0.2}}}, "ece was not measured"),
     ],
 )
 def test_what_does_not_mean_the_same_is_left_out_with_its_reason(
-    earlier: Run, changes: dict[str, Any], reason: str
+    earlier: Run, tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
-    taken, left_out = warm_start.fitting(earlier, studied(**changes))
+    taken, left_out = warm_start.fitting(earlier, run_of(tmp_path, studied(**changes)))
     assert len(taken) < len(finished(earlier))
     assert reason in left_out
     assert len(taken) + sum(left_out.values()) == 12
 
 
-def test_a_run_of_fewer_epochs_counts_as_cut_short(tmp_path: Path, earlier: Run) -> None:
-    longer = {"min_epochs": 1, "max_epochs": 9}
-    study = studied(fidelity=longer, search={"seed": 3, "learn_from": [str(earlier.folder)]})
-    run = new_run(tmp_path, study)
-    with run.log() as log:
-        warm_start.learn(run, log)
-        ledger = Referee(run, log).searcher.ledger
-    assert len(ledger) == len(finished(earlier))
-    assert set(ledger._epochs) == {3}
+@pytest.mark.parametrize(
+    ("validation", "seed", "there", "here", "reason"),
+    [
+        ("public_test", 4, None, None, ""),
+        ({"holdout": 0.1}, 3, None, None, ""),
+        ({"holdout": 0.1}, 4, None, None, "search.seed 3 there, 4 here, which cuts the holdout"),
+        ("public_test", 4, "aa", "aa", ""),
+        ("public_test", 4, "aa", None, ""),
+        ("public_test", 4, "aa", "bb", "data synthetic was prepared with other faces there"),
+    ],
+)
+def test_values_compare_on_the_same_validation_faces_alone(
+    tmp_path: Path, validation: Any, seed: int, there: str | None, here: str | None, reason: str
+) -> None:
+    before = run_of(tmp_path / "before", studied(validation=validation), there)
+    with before.log() as log:
+        play(before, log)
+    after = run_of(tmp_path / "after", studied(validation=validation, search={"seed": seed}), here)
+    taken, left_out = warm_start.fitting(before, after)
+    if reason:
+        assert (taken, left_out) == ([], {reason: 4})
+    else:
+        assert [told["trial"] for told in taken] == finished(before)
 
 
 def test_learning_is_settled_at_the_start_and_replayed(tmp_path: Path, earlier: Run) -> None:
