@@ -94,7 +94,7 @@ def run(
     parts: OwnParts = None,
     address: Address = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print trials, hours, memory, disk and every problem; start nothing.")
+        bool, typer.Option("--dry-run", help="Print trials, hours, memory, disk and every problem; start no run.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -102,7 +102,7 @@ def run(
     checked = _load(study, sets, seed, parts)
     options = _options(storage, data, device, parts, address)
     if dry_run:
-        _dry_run(checked, options, as_json)
+        _dry_run(checked, run, options, as_json)
     else:
         _work(_begin(checked, run, options), ALL_STAGES, options, as_json)
 
@@ -713,13 +713,12 @@ def _work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> N
         typer.echo(f"report: {page.resolve()}")
 
 
-def _dry_run(study: Study, options: Options, as_json: bool) -> None:
-    from facex_tune import parts, pipeline, tables
+def _dry_run(study: Study, run: str | None, options: Options, as_json: bool) -> None:
+    from facex_tune import pipeline, tables
 
-    can_measure = not parts.problems(study.space)  # a model that lacks a library or its weights cannot be built
     # Before the problems, because it draws the synthetic faces that are still missing.
-    figures = pipeline.estimate(study, options) if can_measure else None
-    problems = pipeline.problems(study, options)
+    figures = pipeline.estimate(study, options) if pipeline.can_estimate(study, options) else None
+    problems = pipeline.run_problems(run, study, options) + pipeline.problems(study, options)
     if as_json:
         _print_json({"version": 1, "study": study.name, "problems": problems, "estimate": figures})
     elif figures is not None:

@@ -39,6 +39,7 @@ def contradictions(body: Body, space: Space) -> list[str]:
             found.append(f"constraints.{name}: give min, max or both")
         elif bounds.min is not None and bounds.max is not None and bounds.min > bounds.max:
             found.append(f"constraints.{name}: min {bounds.min:g} is above max {bounds.max:g}")
+    found += _unreachable(body)
     if body.fidelity.min_epochs > body.fidelity.max_epochs:
         found.append(f"fidelity: min_epochs {body.fidelity.min_epochs} is above max_epochs {body.fidelity.max_epochs}")
     if body.search.scheduler not in SCHEDULERS:
@@ -56,6 +57,23 @@ def contradictions(body: Body, space: Space) -> list[str]:
             f"whole ones; write {int(body.resources.gpus)} or {int(body.resources.gpus) + 1}"
         )
     found += _sampler_problems(body, space) + _weights_problems(body, space) + _protocol_problems(body)
+    return found
+
+
+def _unreachable(body: Body) -> list[str]:
+    """Bounds that no value can keep, and a target that none can reach."""
+    said = [(f"constraints.{name}.min", name, bounds.min, True) for name, bounds in body.constraints.items()]
+    said += [(f"constraints.{name}.max", name, bounds.max, False) for name, bounds in body.constraints.items()]
+    if body.objective:
+        first = body.objective[0]
+        said.append(("budget.target", first, body.budget.target, metrics.MAXIMIZE.get(first, True)))
+    found = []
+    for key, name, value, is_least in said:
+        if value is None or name not in metrics.MAXIMIZE:
+            continue
+        greatest = metrics.LOG_LOSS_WORST if name == "log_loss" else 1.0
+        if (value > greatest) if is_least else (value < 0):
+            found.append(f"{key}: {value:g} is out of reach: {name} lies between 0 and {greatest:g}")
     return found
 
 

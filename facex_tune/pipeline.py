@@ -127,13 +127,13 @@ def _execute(run: Run, stages: Sequence[str], options: Options, log: Log, ray: c
     _in_order(left, run, history, options)
     if set(left) & set(NEED_RAY) and (found := device_problems(run.study, options.device, _joins(options))):
         raise InputError(found)
+    _same_data(run, options)
     if history.stages:
         log.append("run_resumed", stages=left, options=_plain(options))
     else:
         log.append("run_started", stages=left, options=_plain(options), **_header_as_begun(run))
     if not log.is_fenced:
         log.tell("note", text=f"{run.storage}: this store itself keeps no second writer out; start none")
-    _same_data(run, options)
     _with_ray([stage for stage in left if stage in NEED_RAY], run, log, options, ray)
     ray.close()
     _without_ray([stage for stage in left if stage not in NEED_RAY], run, log, options)
@@ -195,6 +195,8 @@ def _in_order(stages: Sequence[str], run: Run, history: History, options: Option
         from facex_tune.evidence import evaluate
 
         evaluate.finished_models(run)
+        asked = options.protocols or run.study.evaluate.protocols
+        evaluate.check(run, [protocols.find(name) for name in asked], options.data_dir)
 
 
 def resume_words(run: Run, options: Options) -> str:
@@ -267,6 +269,22 @@ def problems(study: Study, options: Options) -> list[str]:
         except InputError as error:
             found += error.problems
     return found
+
+
+def run_problems(name: str | None, study: Study, options: Options) -> list[str]:
+    """What forbids a run of that name: that there is one of another study."""
+    if name is not None and (run := Run(options.storage, name)).exists():
+        try:
+            _same_study(run, study)
+        except InputError as error:
+            return list(error.problems)
+    return []
+
+
+def can_estimate(study: Study, options: Options) -> bool:
+    """Whether there is something to measure: not where a model lacks a library or weights, or the set is unknown."""
+    known = study.data in prepare.names() or faces.is_prepared(options.data_dir, study.data)
+    return known and not parts.problems(study.space)
 
 
 def _unmeasured(study: Study, validated: set[str]) -> list[str]:

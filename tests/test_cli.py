@@ -571,6 +571,21 @@ def test_a_dry_run_estimates_and_starts_nothing(call: Call, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_a_dry_run_of_a_name_that_another_study_has_says_so(call: Call, demo: Run) -> None:
+    words = ["run", QUICK, "--dry-run", "--run", "demo"]
+    assert call(*words).code == 0, "the same study"
+    result = call(*words, "--set", "budget.trials=5")
+    assert result.code == 2
+    assert result.err.startswith("error: run 'demo' exists with another study (budget.trials: 8 then, 5 now)")
+
+
+def test_a_set_that_nobody_knows_is_not_reckoned_with(call: Call) -> None:
+    document = json.loads(call("run", QUICK, "--dry-run", "--json", "--set", "data=fer2014").out)
+    assert document["estimate"] is None
+    assert "did you mean fer2013" in document["problems"][0]
+
+
+@pytest.mark.slow
 def test_a_dry_run_says_what_this_machine_cannot_hold_and_estimates_all_the_same(call: Call) -> None:
     words = ["run", QUICK, "--dry-run", "--set", "resources.gpus=64"]
     result = call(*words)

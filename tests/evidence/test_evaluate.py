@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facex_tune import classifier, devices, metrics
+from facex_tune import classifier, devices, metrics, pipeline
 from facex_tune.data import faces
 from facex_tune.data.emotions import EMOTIONS
 from facex_tune.errors import InputError
@@ -250,3 +250,16 @@ def test_a_finished_run_is_scored_on_a_set_that_its_study_does_not_name(make_run
 def test_nothing_to_evaluate_yet(make_run: RunMaker, data_dir: Path) -> None:
     with pytest.raises(InputError, match="run `facex-tune retrain small-1`"):
         _evaluated(make_run(retrained=False), data_dir)
+
+
+@pytest.mark.parametrize(("protocols", "data"), [(("folder.mine",), "data"), ((), "nowhere")])
+def test_what_cannot_be_scored_leaves_no_trace(
+    make_run: RunMaker, tmp_path: Path, protocols: tuple[str, ...], data: str
+) -> None:
+    """A finished run stays finished, and a resume has nothing to go on with."""
+    run = make_run()
+    before = list(run.events())
+    options = pipeline.Options(run.storage, tmp_path / data, device="cpu", protocols=protocols)
+    with pytest.raises(InputError, match="is not prepared"):
+        pipeline.execute(run, ["evaluate", "report"], options, [])
+    assert list(run.events()) == before
