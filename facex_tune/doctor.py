@@ -188,6 +188,7 @@ def _data_sets(data_dir: Path) -> Iterator[Finding]:
         yield _data_set(data_dir, name)
     for name in sorted(set(prepare.names()) - set(prepared)):
         source = " SOURCE" if prepare.find(name).NEEDS_SOURCE else ""
+        source += " --as NAME" * (name == "folder")
         yield Finding(f"data {name}", OK, "not prepared", f"when wanted: facex-tune data prepare {name}{source}")
 
 

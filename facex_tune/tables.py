@@ -82,7 +82,9 @@ def _short(knob: str) -> str:
 
 def value_text(value: Any) -> str:
     """A knob's value, short."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+    return str(value)
 
 
 def predictions(document: Mapping[str, Any]) -> Table:
@@ -152,6 +154,7 @@ def data_sets(document: Mapping[str, Any]) -> Table:
     for name, source in document["sources"].items():
         if name not in document["prepared"]:
             command = f"facex-tune data prepare {name}{' SOURCE' if source['needs_source'] else ''}"
+            command += " --as NAME" * (name == "folder")
             command += " --as NAME" if source["named_by_user"] else ""
             table.add_row(name, "-", f"{command}  ({source['description']})", style="dim")
     return table

@@ -75,3 +75,11 @@ def test_a_name_that_is_no_number_heads_its_row_with_what_stands_before_it() -> 
 
 def test_the_live_view_keeps_its_height() -> None:
     assert len(narrow(20, *ROWS, stacks=False)) < len(narrow(20, *ROWS))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1260.4, "1,260"), (187.3, "187"), (0.00012345, "0.000123"), (3, "3"), (2e9, "2e+09"), ("x", "x")],
+)
+def test_a_large_number_is_written_out(value: object, text: str) -> None:
+    assert tables.value_text(value) == text

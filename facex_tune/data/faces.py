@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeVar
 
@@ -23,6 +24,8 @@ SIDE = 48
 SPLITS = ("train", "public_test", "private_test", "test")
 VOTE_ANSWERS = (*EMOTIONS, "unknown", "not-a-face")
 SCHEMA = 1
+MISSPELT = 0.8  # likeness of names (difflib's ratio) from which one is taken for another with a slip
+_SOURCES = Path(__file__).parent / "sources"
 IntegerT = TypeVar("IntegerT", np.int16, np.int64)
 
 
@@ -210,7 +213,8 @@ def read_manifest(data_dir: Path, name: str) -> dict[str, Any]:
     path = data_dir / name / "manifest.json"
     if not is_prepared(data_dir, name):
         raise InputError(
-            f"data set {name!r} is not prepared in {data_dir}: run `facex-tune data prepare {_how_to_prepare(name)}`"
+            f"data set {name!r} is not prepared in {data_dir}{_meant(name, data_dir)}: "
+            f"run `facex-tune data prepare {_how_to_prepare(name)}`"
         )
     try:
         manifest = json.loads(path.read_bytes())
@@ -221,10 +225,19 @@ def read_manifest(data_dir: Path, name: str) -> dict[str, Any]:
         _damaged(path, error)
 
 
+def _meant(name: str, data_dir: Path) -> str:
+    """The set whose name is nearly that, in brackets; "" where there is none, or the name is known."""
+    known = {path.stem for path in _SOURCES.glob("*.py") if not path.stem.startswith("_")}
+    close = get_close_matches(name, sorted({*known, *prepared_names(data_dir)}), n=1, cutoff=MISSPELT)
+    return f" (did you mean {close[0]}?)" if close and name not in known else ""
+
+
 def _how_to_prepare(name: str) -> str:
     if name.startswith("synthetic"):  # made, not read, and `synthetic` makes its lab set too
         return "synthetic"
-    is_source = (Path(__file__).parent / "sources" / f"{Path(name).name}.py").is_file()
+    if name == "folder":
+        return "folder SOURCE --as NAME"
+    is_source = (_SOURCES / f"{Path(name).name}.py").is_file()
     return f"{name} SOURCE" if is_source else f"folder SOURCE --as {name}"
 
 

@@ -215,7 +215,14 @@ def test_a_file_in_the_sets_place_is_replaced(faces: Faces, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "command"), [("fer2013", "fer2013 SOURCE"), ("synthetic", "synthetic"), ("synthetic_lab", "synthetic")]
+    ("name", "command"),
+    [
+        ("fer2013", "fer2013 SOURCE"),
+        ("synthetic", "synthetic"),
+        ("synthetic_lab", "synthetic"),
+        ("folder", "folder SOURCE --as NAME"),
+        ("my_faces", "folder SOURCE --as my_faces"),
+    ],
 )
 def test_unprepared_names_the_command(tmp_path: Path, name: str, command: str) -> None:
     with pytest.raises(InputError) as told:
@@ -223,6 +230,13 @@ def test_unprepared_names_the_command(tmp_path: Path, name: str, command: str) -
     assert str(told.value) == (
         f"data set {name!r} is not prepared in {tmp_path}: run `facex-tune data prepare {command}`"
     )
+
+
+def test_a_slip_in_a_name_is_told(faces: Faces, tmp_path: Path) -> None:
+    put(faces, tmp_path)
+    for slip, meant in (("fer2014", "fer2013"), ("drwan", "drawn")):
+        with pytest.raises(InputError, match=rf"'{slip}' is not prepared in .* \(did you mean {meant}\?\): run"):
+            open_set(tmp_path, slip)
 
 
 def test_a_name_is_never_a_path(faces: Faces, tmp_path: Path) -> None:
