@@ -104,7 +104,7 @@ def test_report_json_has_the_keys_of_the_contract(finished: Finished) -> None:
     document = finished.document
     assert list(document) == KEYS
     assert document["version"] == 1
-    assert set(document["search"]) == {"trials", "seconds", "gpu_hours", "best", "selection_bias"}
+    assert set(document["search"]) == {"trials", "seconds", "gpu_hours", "best", "selection_bias", "failed_models"}
     assert document["search"]["trials"] == {"finished": 2, "stopped": 1, "failed": 1}
     assert {tuple(row) for row in document["leaderboard"]} == {
         ("rank", "trial", "config", "state", "epochs", "value", "metrics", "pareto")
