@@ -355,7 +355,7 @@ def _created(path: Place, data: Mapping[str, Any]) -> bool:
 
 def _create_file(path: Path, content: bytes) -> None:
     """Raises FileExistsError where something is there."""
-    whole = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    whole = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")  # as `facex-tune gc` knows what was broken off
     try:
         write_bytes(whole, content)
         _link(whole, path)
