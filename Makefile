@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 TESTS ?= tests
 
 .PHONY: demo test faults e2e lint install clean fuzz bench-train bench-balance bench-copies bench-data bench-search bench-scale \
-  bench-coverage bench-factors
+  bench-coverage bench-factors bench-checkpoints
 
 install: $(INSTALLED)
 
@@ -40,6 +40,10 @@ e2e: $(INSTALLED)
 # What every model costs: parameters, MACs, images per second forward and in training, fp32 and bf16.
 bench-train: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/throughput.py
+
+# What saving each epoch costs where epochs are short beside their checkpoints.
+bench-checkpoints: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/checkpoints.py
 
 # How often 95 % intervals hold, over 1,000 simulated test sets of each kind (some minutes).
 bench-coverage: $(INSTALLED)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class Captured:
             pairs = zip(gradients, self._trained, strict=True)
             return loss.detach(), tuple(_laid_out(gradient, parameter) for gradient, parameter in pairs)
 
-        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream = _side_stream(device)
         graph = torch.cuda.CUDAGraph()
         for generator in generators if must_register(torch.__version__) else ():
             graph.register_generator_state(generator)
@@ -67,6 +68,14 @@ class Captured:
             parameter.grad = gradient
         self._graph.replay()
         return self._loss
+
+
+@lru_cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """The one that graphs are captured on: torch keeps a workspace, tens of megabytes, for every stream that matrices
+    were ever multiplied on (its notes on CUDA semantics, "cuBLAS workspaces").
+    """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def must_register(torch_version: str) -> bool:

@@ -102,7 +102,7 @@ def _same(plan: Mapping[str, Any], asked: Asked) -> None:
 
 def _order(run: Run, plan: Mapping[str, Any], number: int, cell: Cell, seed: int) -> Order:
     checkpoint = str(run.factor_checkpoint(f"{number:03d}", seed))
-    job = Job(cell.config, plan["epochs"], seeds.of_factor(run.study.search.seed, seed), checkpoint)
+    job = Job(cell.config, plan["epochs"], seeds.of_factor(run.study.search.seed, seed), checkpoint, logs_epochs=False)
     return Order(number, seed, job, f"{cell.name} seed {seed}", keeps_model=False)
 
 

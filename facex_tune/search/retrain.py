@@ -136,4 +136,4 @@ def _name(candidate: Candidate, replicate: int) -> str:
 def _job(run: Run, history: History, study: Study, candidate: Candidate, replicate: int) -> Job:
     checkpoint = str(run.final_checkpoint(candidate.trial, replicate))
     seed = seeds.of_model(study.search.seed, candidate.trial, replicate)
-    return Job(history.trials[candidate.trial].config, study.final_epochs, seed, checkpoint)
+    return Job(history.trials[candidate.trial].config, study.final_epochs, seed, checkpoint, logs_epochs=False)

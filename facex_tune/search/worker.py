@@ -1,5 +1,5 @@
-"""What runs inside a worker process: one configuration after another, an epoch at a time, each epoch durable before
-it is told.
+"""What runs inside a worker process: one configuration after another, an epoch at a time; an epoch that the log is to
+hold is durable before it is told.
 
 Knows nothing of Ray: `trainable.py` and `fleet.py` put it on actors.
 """
@@ -32,6 +32,8 @@ from facex_tune.study import Study
 Report = dict[str, Any]
 LAST_WORD_S = 5.0  # of a process that ends itself, to a store that may not answer
 HANGS_FORGIVEN = 1  # the second is no accident
+SAVES_APART = 10.0  # times a save's own duration: it then costs a tenth of the time, and a crash as much training
+SAVES_APART_AT_MOST_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ class Job:
         seed: see `seeds.py`.
         checkpoint: where its last epoch lies, and where a resumed job goes on.
         epochs_done: how many the log knows of; a checkpoint that holds fewer has been lost.
+        logs_epochs: whether each epoch goes into the log, and so must be saved before it is told. Others are saved
+            when to train them again would take far longer than to save them (a large network on a fast GPU trains an
+            epoch in less time than its checkpoint takes), and at the end.
     """
 
     config: Config
@@ -72,6 +77,7 @@ class Job:
     seed: tuple[int, ...]
     checkpoint: str
     epochs_done: int = 0
+    logs_epochs: bool = True
 
 
 class Worker:
@@ -107,10 +113,14 @@ class Worker:
         self.history: list[dict[str, float]] = []
         self._resumed = False
         self._epoch_seconds: list[float] = []
+        self._unsaved_s, self._saving_s = 0.0, 0.0  # trained since the last save, which took so long
         self._notes: list[dict[str, str]] = []
+        if self._faces is not None:
+            devices.release_memory(self.device)  # of the job before, which others on this GPU may want
 
     def step(self) -> Report:
-        """One epoch, saved before it is reported; the first after a resume reports the saved epoch again.
+        """One epoch, saved before it is reported if the log is to hold it; the first after a resume reports the saved
+        epoch again.
 
         Returns:
             epoch, metrics, seconds, host; or `failed` (the reason), `detail` and `seconds`; or `fatal`, which no other
@@ -256,14 +266,25 @@ class Worker:
             why = _one_line(training.not_captured)
             self._note("not_captured", f"batches are launched kernel by kernel, which may take far longer ({why})")
         self.history.append(done.metrics)
-        tensors, values = training.state()
         seconds = time.perf_counter() - start
         self._epoch_seconds.append(seconds)
+        self._unsaved_s += seconds
         self._check_fence()
-        files.save_tensors(
-            files.place(self.job.checkpoint), tensors, {**values, "history": self.history, "seconds": seconds}
-        )
+        if self._must_save():
+            self._save(training, seconds)
         return self._told(done.epoch, done.metrics, seconds)
+
+    def _must_save(self) -> bool:
+        is_last = len(self.history) >= self.job.epochs
+        apart_s = min(SAVES_APART * self._saving_s, SAVES_APART_AT_MOST_S)
+        return self.job.logs_epochs or is_last or self._unsaved_s >= apart_s
+
+    def _save(self, training: train.Training, seconds: float) -> None:
+        start = time.perf_counter()
+        tensors, values = training.state()
+        values |= {"history": self.history, "seconds": seconds}
+        files.save_tensors(files.place(self.job.checkpoint), tensors, values)
+        self._unsaved_s, self._saving_s = 0.0, time.perf_counter() - start
 
     def _told(self, epoch: int, metrics: dict[str, float], seconds: float) -> Report:
         return {"epoch": epoch, "metrics": metrics, "seconds": seconds, "host": socket.gethostname()}

@@ -12,6 +12,7 @@ import pytest
 from facex_tune import files, parts, posthoc, train
 from facex_tune.errors import InputError
 from facex_tune.lease import LeaseLost
+from facex_tune.search import worker as worker_room
 from facex_tune.search.worker import Context, Job, Worker
 from facex_tune.store import Run
 from facex_tune.study import Study
@@ -84,6 +85,44 @@ def test_the_checkpoint_is_there_before_anybody_is_told(context: Context, monkey
 
     monkeypatch.setattr(files, "save_tensors", disk_full)
     assert worker.step() == {"fatal": "no space left in x: 1 MB more are needed"}
+
+
+def saved_epoch(job: Job) -> int:
+    return int(files.load_tensors(Path(job.checkpoint))[1]["epoch"])
+
+
+def test_what_no_log_holds_is_saved_when_it_is_worth_it(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_room, "SAVES_APART", 1e9)  # as if an epoch were trained in no time
+    final = replace(job(context, "final", epochs=4), logs_epochs=False)
+    worker = Worker(context)
+    worker.begin(final)
+    whole = [worker.step() for _ in range(3)]
+    assert saved_epoch(final) == 1, "the first, which tells how long a save takes"
+    cut_off = Worker(context)
+    cut_off.begin(final)
+    again = [cut_off.step() for _ in range(4)]
+    assert [without_times(each) for each in again[:3]] == [without_times(each) for each in whole]
+    assert saved_epoch(final) == 4, "the last: the model is made of it"
+
+
+def test_what_takes_long_to_train_is_saved_each_time(context: Context) -> None:
+    final = replace(job(context, "final", epochs=3), logs_epochs=False)
+    worker = Worker(context)
+    worker.begin(final)
+    worker.step()
+    worker._unsaved_s, worker._saving_s = 1.0, 1.0 / worker_room.SAVES_APART
+    worker.step()
+    assert saved_epoch(final) == 2
+
+
+def test_an_epoch_that_the_log_holds_is_saved_however_long_that_takes(context: Context) -> None:
+    logged = job(context, "trial")
+    worker = Worker(context)
+    worker.begin(logged)
+    worker.step()
+    worker._saving_s = 1e9
+    worker.step()
+    assert saved_epoch(logged) == 2
 
 
 def test_a_finished_model_loads_and_scores_as_it_did(context: Context, tiny_data: Path) -> None:
