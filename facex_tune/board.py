@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, badness, keeps, pareto_front
+from facex_tune.metrics import gives_one_answer
 from facex_tune.plan import Plan
 from facex_tune.search.asked import Progress
 from facex_tune.search.scheduler import cut
@@ -131,10 +132,11 @@ class Board:
         row = self.row(number)
         if epoch <= row.epoch:  # the log may tell an epoch twice
             return
+        collapsed = gives_one_answer(metrics) and gives_one_answer(row.metrics)
         row.epoch, row.metrics, row.seconds = epoch, metrics, row.seconds + seconds
         row.values.append(self.objective(metrics))
         row.broken = not keeps(self.plan.constraints, metrics)
-        if epoch in self.plan.rungs and math.isfinite(row.value):
+        if epoch in self.plan.rungs and math.isfinite(row.value) and not collapsed:
             self._compare(epoch, -self.plan.sign * row.value)
 
     def _compare(self, rung: int, value: float) -> None:

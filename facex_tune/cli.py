@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -509,9 +510,10 @@ def prepare(
     from facex_tune.progress import counting
 
     classes = Classes.parse(renames or (), drop or ()) if renames or drop else None
+    before = _fingerprints(data)
     with counting(f"preparing {name}") as progress:
         manifests = prepare.prepare(name, source, data, progress, set_name=named, classes=classes)
-    _tell_prepared(manifests, data, as_json)
+    _tell_prepared(manifests, before, data, as_json)
 
 
 @data_app.command("get", epilog=_examples("facex-tune data get fer2013", "facex-tune data get ckplus"))
@@ -524,12 +526,30 @@ def get_data(
     from facex_tune.data import get
     from facex_tune.progress import counting
 
+    before = _fingerprints(data)
     with counting(f"preparing {name}") as progress:
         manifests = get.get(name, data, progress)
-    _tell_prepared(manifests, data, as_json)
+    _tell_prepared(manifests, before, data, as_json)
 
 
-def _tell_prepared(manifests: dict[str, dict[str, Any]], data: Path, as_json: bool) -> None:
+def _fingerprints(data: Path) -> dict[str, str]:
+    """Of each prepared set whose manifest can be read."""
+    from facex_tune.data import faces
+
+    found = {}
+    for name in faces.prepared_names(data):
+        with suppress(InputError):
+            found[name] = str(faces.read_manifest(data, name)["sha256"])
+    return found
+
+
+def _tell_prepared(manifests: dict[str, dict[str, Any]], before: Mapping[str, str], data: Path, as_json: bool) -> None:
+    for each, manifest in manifests.items():
+        if before.get(each, manifest["sha256"]) != manifest["sha256"]:
+            typer.echo(
+                f"note: {each}: replaced other faces of that name; a run begun with those goes on with those alone",
+                err=True,
+            )
     if as_json:
         _print_json({"version": 1, "folder": str(data), "prepared": manifests})
         return
@@ -616,8 +636,6 @@ def audit(
 
         for path in sheets.write_audit(found, document, out):
             typer.echo(f"written: {path}", err=as_json)
-
-
 
 
 def _show_sheets(

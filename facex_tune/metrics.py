@@ -5,6 +5,7 @@ Axes: N faces, C classes that the model knows, K classes that are counted (a con
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ MAXIMIZE: dict[str, bool] = {
 """Every metric's name, and whether more is better."""
 
 ECE_BINS = 15
+ONE_ANSWER_RECALL = 0.98  # of the one class that is answered; no other reaches what is left
 LOG_LOSS_WORST = 20.0
 """Nats; one face costs at most this, so that a probability of 0 for the truth stays finite."""
 
@@ -82,6 +84,12 @@ def _checked(probabilities_NC: NDArray[Any], labels_N: NDArray[Any]) -> NDArray[
     return probabilities_NC
 
 
+def gives_one_answer(scores: Mapping[str, float]) -> bool:
+    """Whether (almost) every face got the same answer, of a model with these scores, by their names."""
+    recalls = sorted((value for name, value in scores.items() if name.startswith("recall.")), reverse=True)
+    return len(recalls) > 1 and recalls[0] >= ONE_ANSWER_RECALL and recalls[1] <= 1 - ONE_ANSWER_RECALL
+
+
 def confusion(predictions: NDArray[Any], labels_N: NDArray[np.integer[Any]], n_classes: int) -> NDArray[np.int64]:
     """How often each true class was answered by each class: n_classes x n_classes, [true, predicted].
 
@@ -134,9 +142,7 @@ def log_loss(probabilities_NC: NDArray[np.floating[Any]], labels_N: NDArray[np.i
     return float(log_losses(probabilities_NC, labels_N).mean())
 
 
-def log_losses(
-    probabilities_NC: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]
-) -> NDArray[np.float64]:
+def log_losses(probabilities_NC: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """Each face's own, in nats, capped."""
     known_N = labels_N < probabilities_NC.shape[1]
     truth_N = np.where(known_N, probabilities_NC[np.arange(len(labels_N)), np.where(known_N, labels_N, 0)], 0.0)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from facex_tune import posthoc
-from facex_tune.tables import ago, clock, compact, metric, plain, sparkline, value_text, varying
+from facex_tune.tables import ago, clock, compact, gpu_time, metric, plain, sparkline, value_text, varying
 
 WIDE = 130  # columns: from here on a trial's knobs fit beside its scores
 WIDE_RUNS = 125
@@ -32,7 +32,7 @@ def run(document: Mapping[str, Any], width: int) -> list[RenderableType]:
         parts += leaderboard(document, width)
     if hidden := document["matching"] - len(document["leaderboard"]):
         parts.append(Text(f"and {hidden} more (--top {document['matching']} shows all)", "dim"))
-    if document["models"]:
+    if document["models"] or document["failed_models"]:
         parts += [Text(), models(document)]
     if document["evaluation"]:
         parts += [Text(), evaluation(document)]
@@ -47,7 +47,7 @@ def heading(document: Mapping[str, Any]) -> str:
     parts = [document["run"], f"study {document['study']} on {document['data']}", standing(document), states]
     parts.append(f"searched {clock(document['search_seconds'])}")
     if document["gpu_hours"]:
-        parts.append(f"{document['gpu_hours']:.2f} GPU-hours")
+        parts.append(gpu_time(document["gpu_hours"]))
     return " | ".join([*parts, f"begun {ago(document['age_s'])} ago"])
 
 
@@ -126,6 +126,8 @@ def models(document: Mapping[str, Any]) -> Table:
     for model in document["models"]:
         values = [metric(model["validation"].get(name)) for name in names]
         table.add_row(f"t{model['candidate']:04d} seed {model['seed']}", *values)
+    for model in document["failed_models"]:
+        table.add_row(f"t{model['candidate']:04d} seed {model['seed']} failed: {model['reason']}", style="red")
     return table
 
 

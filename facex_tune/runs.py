@@ -57,6 +57,10 @@ def of_run(run: Run, *, states: Sequence[str] = (), top: int | None = None) -> d
             {"candidate": candidate, "seed": seed, "validation": _finite(metrics)}
             for (candidate, seed), metrics in sorted(history.models.items())
         ],
+        "failed_models": [
+            {"candidate": candidate, "seed": seed, "reason": reason}
+            for (candidate, seed), reason in sorted(history.failed_models.items())
+        ],
         "evaluation": _evaluation(run.folder / "evaluation"),
     }
 

@@ -32,6 +32,11 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m"
 
 
+def gpu_time(hours: float) -> str:
+    """What GPUs were held for: ``2.35 GPU-hours``, ``1.4 GPU-minutes``."""
+    return f"{hours:.2f} GPU-hours" if hours >= 0.1 else f"{60 * hours:.1f} GPU-minutes"
+
+
 def ago(seconds: float) -> str:
     """An age in its largest unit: ``42s``, ``3m``, ``2h``, ``5d``."""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):

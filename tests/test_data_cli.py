@@ -51,7 +51,10 @@ def test_a_folder_is_prepared_with_its_classes_mapped(call: Call, my_faces: Path
     assert len(err.splitlines()) == 1
     assert "`--map boredom=neutral`" in err
     assert call(*words, "--map", "boredom=neutral")[1] == "mine: 2 faces (test 2), in data/mine\n"
-    assert call(*words, "--drop", "boredom")[1] == "mine: 1 faces (test 1), in data/mine\n"
+    code, out, err = call(*words, "--drop", "boredom")
+    assert (code, out) == (0, "mine: 1 faces (test 1), in data/mine\n")
+    assert "replaced other faces of that name" in err
+    assert call(*words, "--drop", "boredom")[2] == "", "the same again"
 
 
 def test_other_sources_refuse_the_folders_options(call: Call, my_faces: Path) -> None:

@@ -336,6 +336,16 @@ def test_the_cut_is_the_one_that_the_scheduler_makes() -> None:
                 break
 
 
+def test_nobody_is_compared_with_a_collapsed_trial() -> None:
+    """As the scheduler has it: an epoch of one answer for every face after another such."""
+    one_answer = {"recall.happy": 1.0, "recall.sad": 0.0}
+    board = Board(Plan(objective="macro_f1", rungs=(2,), reduction=3, max_epochs=9))
+    for trial, metrics in enumerate(({}, one_answer)):
+        for number in (1, 2):
+            board.see(epoch(trial, number, 0.1, **metrics))
+    assert [rung.seen for rung in board.rungs] == [1]
+
+
 def test_a_resumed_board_counts_who_went_on_from_a_rung() -> None:
     """Ten trials came to the first rung and five of them went on, the later ones by number."""
     fidelity = {"min_epochs": 1, "max_epochs": 9}

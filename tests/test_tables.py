@@ -83,3 +83,17 @@ def test_the_live_view_keeps_its_height() -> None:
 )
 def test_a_large_number_is_written_out(value: object, text: str) -> None:
     assert tables.value_text(value) == text
+
+
+def test_a_final_model_that_could_not_be_trained_stands_with_the_others() -> None:
+    model = {"candidate": 0, "seed": 0, "validation": {"macro_f1": 0.5}}
+    failed = {"candidate": 0, "seed": 1, "reason": "diverged"}
+    text = shown(
+        run_tables.models({"objectives": ["macro_f1"], "leaderboard": [], "models": [model], "failed_models": [failed]})
+    )
+    assert "t0000 seed 1 failed: diverged" in text.splitlines()[2]
+
+
+def test_gpus_held_for_a_moment_are_not_told_as_nothing() -> None:
+    assert tables.gpu_time(2.345) == "2.35 GPU-hours"
+    assert tables.gpu_time(4 / 3600) == "0.1 GPU-minutes"

@@ -57,7 +57,7 @@ def _whole_numbers(axes: Axes) -> None:
     """Trials and epochs are counted: no ticks between them."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def search_progress(values: Mapping[int, float], best: Sequence[float], objective: str) -> Figure:

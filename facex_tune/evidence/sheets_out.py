@@ -121,7 +121,7 @@ def as_csv(rows: Rows) -> str:
 
 
 def as_markdown(rows: Rows) -> str:
-    """A pipe table; numbers with three decimals."""
+    """A pipe table; numbers with three decimals, small ones with three digits."""
     columns = _columns(rows)
     lines = [columns, ["---"] * len(columns), *([_cell(row.get(column)) for column in columns] for row in rows)]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
@@ -130,7 +130,9 @@ def as_markdown(rows: Rows) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = f"{value:.3f}" if isinstance(value, float) and abs(value) >= 0.001 else str(value)
+    text = str(value)
+    if isinstance(value, float) and value:
+        text = f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.3g}"
     return text.replace("|", "\\|").replace("\n", " ")
 
 

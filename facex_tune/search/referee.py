@@ -13,6 +13,7 @@ from typing import Any
 from facex_tune import retention, seeds
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, Trial, fold, keeps
+from facex_tune.metrics import gives_one_answer
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.searcher import Searcher
 from facex_tune.search.worker import Job, Report
@@ -20,7 +21,6 @@ from facex_tune.store import Event, Log, Run
 
 WORKER_LOSSES = 5  # in one epoch; a sixth worker would be lost to it too
 HOPELESS = 20  # failures in a row before any epoch; where every second configuration fails, one search in a million
-ONE_ANSWER_RECALL = 0.98  # of the one class that is answered; no other reaches what is left
 
 
 class Referee:
@@ -291,9 +291,4 @@ class Referee:
 def collapsed(trial: Trial, epoch: int | None = None) -> bool:
     """Whether a trial gave (almost) every face the same answer in an epoch (the last one) and in the one before."""
     at = trial.last_epoch if epoch is None else epoch
-    return at > 1 and all(_one_answer(trial.epochs.get(at - ago, {})) for ago in (0, 1))
-
-
-def _one_answer(metrics: Mapping[str, float]) -> bool:
-    recalls = sorted((value for name, value in metrics.items() if name.startswith("recall.")), reverse=True)
-    return len(recalls) > 1 and recalls[0] >= ONE_ANSWER_RECALL and recalls[1] <= 1 - ONE_ANSWER_RECALL
+    return at > 1 and all(gives_one_answer(trial.epochs.get(at - ago, {})) for ago in (0, 1))

@@ -16,7 +16,7 @@ import pytest
 
 from facex_tune import metrics, study
 from facex_tune.errors import InputError
-from facex_tune.evidence import findings, page, several, summary
+from facex_tune.evidence import figures, findings, page, several, sheets_out, summary
 from facex_tune.evidence.evaluate import evaluate
 from facex_tune.evidence.report import report
 from facex_tune.search import factorial
@@ -150,6 +150,17 @@ def test_tables_are_csv_and_markdown_of_the_same(finished: Finished) -> None:
     lines = (folder / "protocols.md").read_text().splitlines()
     assert len(lines) == len(rows) + 2
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_markdown_shortens_small_numbers_too() -> None:
+    text = sheets_out.as_markdown([{"a": -4.2965287e-05, "b": 0.0003, "c": 0.12345, "d": 0.0, "e": None, "f": 7178}])
+    assert text.splitlines()[-1] == "| -4.3e-05 | 0.0003 | 0.123 | 0.0 |  | 7178 |"
+
+
+def test_a_search_of_one_trial_has_whole_numbers_on_its_axis() -> None:
+    figure = figures.search_progress({0: 0.26}, [0.26], "accuracy")
+    figure.canvas.draw()
+    assert [tick for tick in figure.axes[0].get_xticks() if tick != round(tick)] == []
 
 
 def test_a_model_card_for_each_model(finished: Finished) -> None:
@@ -294,9 +305,7 @@ def test_adjusted_scores_stand_beside_the_plain_ones(make_run: RunMaker, data_di
     assert "answers adjusted post hoc (tau 0.5, 1.25, chosen on validation)" in shown
     assert "adjusted macro-F1" in shown
     assert "0.543" in shown
-    assert document["models"][0]["validation"] == {
-        name: value for name, value in found.items() if name != "train_loss"
-    }
+    assert document["models"][0]["validation"] == {name: value for name, value in found.items() if name != "train_loss"}
 
 
 def test_a_run_that_was_only_searched_says_what_is_missing(make_run: RunMaker, data_dir: Path) -> None:
