@@ -119,9 +119,17 @@ def _interrupt_behind(error: BaseException) -> Interrupted | None:
 def _usage(error: BaseException) -> str:
     """A wrong command line, in one line: click's sentence and where the right one is written."""
     message = " ".join(str(getattr(error, "format_message", lambda: error)()).split()).rstrip(".")
+    for refused in _refused(error):
+        message = message.replace(": Input ", f": {refused!r} is not allowed: input ", 1)
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "facex-tune"
     return f"{message}; see `{command} --help`"
+
+
+def _refused(error: BaseException) -> list[Any]:
+    """The values that an option's number check refused, which its sentence leaves out."""
+    tell = getattr(error.__cause__, "errors", None)
+    return [each["input"] for each in tell()] if callable(tell) else []
 
 
 def _told(code: int, *lines: str) -> int:

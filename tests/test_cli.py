@@ -96,6 +96,13 @@ def test_an_unknown_command_is_one_line_with_the_nearest_names(call: Call) -> No
     assert result.err == "error: No such command 'runz'. Did you mean 'run', 'runs'?; see `facex-tune --help`\n"
 
 
+@pytest.mark.parametrize(("option", "value"), [("--top", "0"), ("--top", "many")])
+def test_a_number_that_an_option_refuses_is_repeated(call: Call, option: str, value: str) -> None:
+    result = call("show", "x", option, value)
+    assert result.code == 2
+    assert f"'{option}': '{value}' is not allowed: input should be" in result.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
