@@ -1,5 +1,8 @@
 """SIGINT and SIGTERM as an exception in the main thread, and an end within seconds even where that thread cannot take
 it; a second signal ends the process at once.
+
+One signal may come twice: `timeout`, for one, sends it to the process and then to the process's group. The same again
+within `DOUBLED_S` is no second one.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -18,6 +22,7 @@ from facex_tune.errors import Interrupted
 
 GRACE_S = 7.0  # of the ten that a caller may expect
 LAST_WORDS_S = 1.0
+DOUBLED_S = 0.3  # whoever presses a key twice takes about as long; a third press ends the process
 EXIT_CODE = 75
 _CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,20 +39,26 @@ class Signals:
         self.last_words: Callable[[Interrupted], object] | None = None
         self._run, self._ends_process = run, ends_process
         self._seen, self._left = threading.Event(), False
+        self._handled, self._handled_s = 0, 0.0  # the first signal's number, and when Python met it
         # The C half of Python's signal handling writes to it at once, also while the main thread is in native code.
         self._numbers, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Python's half, which waits for the main thread."""
-        for caught in _CAUGHT:
-            # Not SIG_DFL where a thread watches: Python grumbles at a signal that came already and finds no handler.
-            signal.signal(caught, self._end_at_once if self._ends_process else signal.SIG_DFL)
+        for caught in _CAUGHT:  # not SIG_DFL: Python grumbles at a signal that came already and finds no handler
+            signal.signal(caught, self._end_at_once)
+        self._handled, self._handled_s = number, time.monotonic()
         self.raised = self._interrupted(number)
         raise self.raised
 
-    def _end_at_once(self, number: int, frame: FrameType | None) -> NoReturn:
-        os._exit(128 + number)
+    def _end_at_once(self, number: int, frame: FrameType | None) -> None:
+        if number == self._handled and time.monotonic() - self._handled_s < DOUBLED_S:
+            return
+        if self._ends_process:
+            os._exit(128 + number)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
     def behind(self, error: BaseException) -> Interrupted | None:
         """The interruption that an error comes from: a compiled library may wrap it in one of its own, and another
@@ -86,20 +97,33 @@ class Signals:
         self._seen.set()
         if not self._ends_process:
             return
-        self._numbers.settimeout(GRACE_S)
+        came_s = time.monotonic()
         try:
-            second = self._next()
+            second = self._next(came_s + GRACE_S)
+            while second == number and time.monotonic() - came_s < DOUBLED_S:
+                second = self._next(came_s + GRACE_S)
         except TimeoutError:
             self._end_late()
         if second is not None:
             os._exit(128 + second)
 
-    def _next(self) -> int | None:
-        """The next signal's number; None when the block is over."""
-        while data := self._numbers.recv(1):
+    def _next(self, until_s: float | None = None) -> int | None:
+        """The next signal's number; None when the block is over.
+
+        Args:
+            until_s: by the monotonic clock; None: for ever.
+
+        Raises:
+            TimeoutError: none came until then.
+        """
+        while True:
+            if until_s is not None:
+                self._numbers.settimeout(max(until_s - time.monotonic(), 0.001))
+            data = self._numbers.recv(1)
+            if not data:
+                return None
             if data[0] in _CAUGHT:
                 return data[0]
-        return None
 
     def _end_late(self) -> NoReturn:
         if not self._left:

@@ -72,6 +72,19 @@ with signals.raising_interrupted("r", ends_process=True):
         pass
     print("never", flush=True)
 """
+DOUBLED = """
+try:
+    with signals.raising_interrupted("r", ends_process=ENDS_PROCESS):
+        print("ready", flush=True)
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            threading.Event().wait(0.2)  # long enough for whoever would end the process to do so
+except Interrupted as interrupted:
+    print(interrupted, flush=True)
+    sys.exit(75)
+"""
 FOREIGN = """
 try:
     with signals.raising_interrupted("r"):
@@ -151,6 +164,23 @@ def test_two_signals_that_python_meets_together_end_it_at_once() -> None:
     out, err = process.communicate(timeout=60)
     numbers = (signal.SIGINT, signal.SIGTERM)
     assert process.returncode in [128 + number for number in numbers] + [-number for number in numbers]
+    assert (out, err) == ("", "")
+
+
+@pytest.mark.parametrize("ends_process", [True, False])
+def test_one_signal_that_comes_twice_is_one(ends_process: bool) -> None:
+    """As from `timeout`, which sends it to the process and to its group."""
+    process = started(DOUBLED.replace("ENDS_PROCESS", str(ends_process)))
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (75, "")
+    assert out == "interrupted by SIGTERM: continue with `facex-tune resume r`\n"
+
+
+@pytest.mark.parametrize("ends_process", [True, False])
+def test_the_same_signal_again_later_ends_it_at_once(ends_process: bool) -> None:
+    process = started("signals.DOUBLED_S = 0.0\n" + DOUBLED.replace("ENDS_PROCESS", str(ends_process)))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode in (128 + signal.SIGTERM, -signal.SIGTERM)
     assert (out, err) == ("", "")
 
 
