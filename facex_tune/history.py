@@ -88,8 +88,14 @@ class History:
     failed_models: dict[tuple[int, int], str] = field(default_factory=dict)  # (candidate, seed) -> why there is none
     opened: dict[str, int] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
-    search_seconds: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=dict)  # by the wall clock
+    killed_stages: list[str] = field(default_factory=list)  # a session of each counts to its last event alone
     learned: list[Learned] = field(default_factory=list)
+
+    @property
+    def search_seconds(self) -> float:
+        """The search's share of `stage_seconds`."""
+        return self.stage_seconds.get("search", 0.0)
 
     def leaderboard(self, study: Study) -> list[Trial]:
         """Trials, best first: finished ones, then stopped (see `compared_at`), running (longer before shorter), failed.
@@ -187,7 +193,7 @@ def fold(events: Iterable[Mapping[str, Any]]) -> History:
         handler = _HANDLERS.get(event["type"])
         if handler is not None:
             handler(history, event)
-    history.search_seconds = spans.seconds
+    history.stage_seconds, history.killed_stages = spans.seconds, list(spans.killed)
     return history
 
 
@@ -274,24 +280,26 @@ _HANDLERS: dict[str, Any] = {
 
 
 class _Spans:
-    """Wall-clock seconds of the search stage, over any number of resumes: a killed driver's idle time does not
-    count.
-    """
+    """Wall-clock seconds of each stage, over any number of resumes: a killed driver's idle time does not count."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
-        self._open = False
+        self.seconds: dict[str, float] = {}
+        self.killed: dict[str, None] = {}
+        self._open = ""
         self._last: datetime | None = None
 
     def see(self, event: Mapping[str, Any]) -> None:
         now = datetime.fromisoformat(event["time_utc"])
-        if event["type"] in ("run_started", "run_resumed"):
-            self._open = False
+        if event["type"] in ("run_started", "run_resumed") and self._open:
+            self.killed[self._open] = None
+            self._open = ""
         if self._open and self._last is not None:
-            self.seconds += (now - self._last).total_seconds()
+            self.seconds[self._open] = self.seconds.get(self._open, 0.0) + (now - self._last).total_seconds()
         self._last = now
-        if event["type"] in ("stage_started", "stage_finished") and event["stage"] == "search":
-            self._open = event["type"] == "stage_started"
+        if event["type"] in ("stage_started", "stage_finished"):
+            self._open = event["stage"] if event["type"] == "stage_started" else ""
+        elif event["type"] == "run_interrupted":
+            self._open = ""
 
 
 def best_of_each(values: Sequence[float], maximize: bool) -> list[float]:

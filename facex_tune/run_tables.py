@@ -46,6 +46,9 @@ def heading(document: Mapping[str, Any]) -> str:
         states += f" ({', '.join(f'{count} {reason}' for reason, count in document['failures'].items())})"
     parts = [document["run"], f"study {document['study']} on {document['data']}", standing(document), states]
     parts.append(f"searched {clock(document['search_seconds'])}")
+    if retrained_s := document["stage_seconds"].get("retrain"):
+        at_least = "at least " if "retrain" in document["killed_stages"] else ""
+        parts.append(f"retrained {at_least}{clock(retrained_s)}")
     if document["gpu_hours"]:
         parts.append(gpu_time(document["gpu_hours"]))
     return " | ".join([*parts, f"begun {ago(document['age_s'])} ago"])

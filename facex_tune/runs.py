@@ -137,6 +137,8 @@ def _heading(run: Run, history: History, events: Sequence[Event]) -> dict[str, A
         "max_epochs": study.fidelity.max_epochs,
         "budget": study.budget.model_dump(),
         "search_seconds": history.search_seconds,
+        "stage_seconds": history.stage_seconds,
+        "killed_stages": history.killed_stages,
         "gpu_hours": sum(trial.seconds for trial in history.trials.values()) * study.resources.gpus / 3600,
         "validation_faces": header.get("faces", {}).get("validation"),
         "best": _best(history, study),

@@ -33,8 +33,8 @@ def clock(seconds: float) -> str:
 
 
 def gpu_time(hours: float) -> str:
-    """What GPUs were held for: ``2.35 GPU-hours``, ``1.4 GPU-minutes``."""
-    return f"{hours:.2f} GPU-hours" if hours >= 0.1 else f"{60 * hours:.1f} GPU-minutes"
+    """What GPUs were held for: ``2.35 GPU-hours``, ``1m24s of GPU time``."""
+    return f"{hours:.2f} GPU-hours" if hours >= 0.1 else f"{clock(3600 * hours)} of GPU time"
 
 
 def ago(seconds: float) -> str:

@@ -238,6 +238,7 @@ def test_the_searchs_seconds_run_from_start_to_end() -> None:
         event("stage_finished", 90, stage="retrain"),
     ]
     assert fold(events).search_seconds == 20.0
+    assert fold(events).stage_seconds == {"search": 20.0, "retrain": 64.0}
 
 
 def test_the_hours_between_a_kill_and_its_resume_do_not_count() -> None:
@@ -255,6 +256,8 @@ def test_the_hours_between_a_kill_and_its_resume_do_not_count() -> None:
     assert epoch_event["epoch"] == 1
     events.insert(0, started(0))
     assert fold(events).search_seconds == 10 + 10 + 1
+    assert fold(events).killed_stages == ["search"], "what was done after its last event, nobody knows"
+    assert fold(events[4:]).killed_stages == [], "an interruption has its event"
 
 
 def test_a_search_that_still_runs_has_its_seconds_until_the_last_event() -> None:

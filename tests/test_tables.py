@@ -96,4 +96,4 @@ def test_a_final_model_that_could_not_be_trained_stands_with_the_others() -> Non
 
 def test_gpus_held_for_a_moment_are_not_told_as_nothing() -> None:
     assert tables.gpu_time(2.345) == "2.35 GPU-hours"
-    assert tables.gpu_time(4 / 3600) == "0.1 GPU-minutes"
+    assert tables.gpu_time(4 / 3600) == "4s of GPU time"

@@ -36,7 +36,11 @@ def document(run: Run, manifests: Mapping[str, Any]) -> dict[str, Any]:
         "version": VERSION,
         "run": run.name,
         "study": run.study.to_data(),
-        "environment": {key: run.header.get(key) for key in ENVIRONMENT},
+        "environment": {
+            **{key: run.header.get(key) for key in ENVIRONMENT},
+            "stage_seconds": history.stage_seconds,
+            "killed_stages": history.killed_stages,
+        },
         "data": dict(manifests),
         "search": search(run, history),
         "leaderboard": leaderboard(run, history),
