@@ -71,7 +71,7 @@ def start_model(
 
 
 def load_model(config: Config, tensors: dict[str, Tensor], n_classes: int, device: torch.device) -> nn.Module:
-    """A trained model in evaluation mode, from the tensors that `state` or `final` kept."""
+    """A trained model in evaluation mode, from the tensors that a final model was kept with."""
     model = build_model(config, n_classes)
     model.load_state_dict(tensors)
     return placed(model, device).eval()

@@ -53,11 +53,13 @@ class Captured:
             graph.register_generator_state(generator)
         with _unchanged(model, device, generators):
             stream.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(stream):
-                for done in range(WARM_UP_BATCHES):
-                    with _no_waiting(done > 0):
-                        differentiated()
-            torch.cuda.current_stream(device).wait_stream(stream)
+            try:
+                with torch.cuda.stream(stream):
+                    for done in range(WARM_UP_BATCHES):
+                        with _no_waiting(done > 0):
+                            differentiated()
+            finally:  # before what these batches still write is set back
+                torch.cuda.current_stream(device).wait_stream(stream)
             with torch.cuda.graph(graph, stream=stream):
                 self._loss, self._gradients = differentiated()
         self._graph = graph

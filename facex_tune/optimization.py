@@ -43,7 +43,8 @@ def build_optimizer(model: nn.Module, knobs: Config) -> torch.optim.Optimizer:
 def rate_factor(schedule: str, progress: float, warmup: float) -> float:
     """The learning rate as a share of its peak, at `progress` (0 to 1) of the training.
 
-    All rise linearly over `warmup`; "one_cycle" then falls linearly (Smith and Topin 2018), "cosine" along half a
+    All rise linearly over `warmup`; "one_cycle" then falls linearly (after Smith and Topin 2018, whose momentum moves
+    the other way and whose rate ends in a steeper fall; neither is done here), "cosine" along half a
     cosine (Loshchilov and Hutter 2017), "step" to a tenth at half and again at three quarters of the training (He et
     al. 2016); "plateau" stays, and `plateau_factor` says the rest.
     """

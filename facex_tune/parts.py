@@ -6,7 +6,7 @@ Each file is one part. It has a `SPACE` (its own knobs), a docstring with its so
   ("bf16" for dense convolutions, "fp32" for depthwise ones);
 - an augmentation: ``build(knobs) -> (faces_N1HW, generator) -> faces_N1HW``, random per image, on the batch's own
   device, pixels in [0, 1];
-- a balancing strategy: ``plan(labels_N, n_classes, knobs) -> balancing.Plan``.
+- a balancing strategy: ``plan(labels_N, n_classes, knobs) -> balance.Plan``.
 
 A part may also have ``problems(knobs) -> list[str]``: of a study's ranges, what would stop it here (a library or a file
 that is missing), told before anything starts. A model with a knob `pretrained` has ``load_pretrained(network, knobs)``,

@@ -2,11 +2,13 @@
 
 `run` is the whole of it; `Training` is the same, an epoch at a time, for a caller that must stop, save and go on. An
 epoch's randomness is drawn from (seed, epoch) alone, so a run resumed from epoch e's state is the run that was never
-interrupted, and no generator's state needs saving.
+interrupted, and no generator's state needs saving. Bit by bit on a CPU; to rounding on a GPU, whose kernels add in any
+order.
 
 Two guards stand here. A training that diverges ends with `Diverged`. Where a batch does not fit into memory, the model
 is shown its halves one after the other, from then on, and their gradients are added up: the step is the configuration's
-own, but for what BatchNorm sees, which is half a batch. A half that does not fit either ends the training.
+own, but for what BatchNorm sees, which is half a batch. Validation's batches are halved likewise, and nothing changes
+by that. A half that does not fit either ends the training.
 
 On a CUDA device a batch, from its faces' indices to its gradients, is one graph that is captured once and replayed
 (`graphs.py`). What cannot be captured, since it waits for the host or wants too much memory, is launched as on
@@ -69,12 +71,14 @@ class Training:
         config: flat and qualified, as `Space.draw` gives it.
         train, validation: splits on `device`.
         epochs: the whole course; the learning rate's schedule spans it.
-        seed: integers for `numpy.random.SeedSequence`; equal seeds give equal runs on equal hardware and threads.
+        seed: integers for `numpy.random.SeedSequence`; equal seeds give equal runs on equal CPUs and threads.
         weights: "last" or "ema", the weights that are validated and kept.
 
     Attributes:
         slices: in how many parts the model is shown a batch; two where a whole one did not fit into memory.
-        replays: whether batches are captured and replayed; false on other devices than CUDA, and once that failed.
+        evaluation_slices: the same of validation's batches.
+        replays: whether batches are captured and replayed; false on other devices than CUDA, once that failed, and
+            where validation did not fit into memory beside a captured batch.
         not_captured: why it failed, "" where it did not.
         on_batch: called after every batch, for whoever watches that a training moves.
     """
@@ -93,7 +97,8 @@ class Training:
     ) -> None:
         self.config, self.train, self.validation = config, train, validation
         self.n_classes, self.epochs, self.device = n_classes, epochs, device
-        self.seed, self.done, self.slices = tuple(seed), 0, 1
+        self.seed, self.done = tuple(seed), 0
+        self.slices = self.evaluation_slices = 1
         self.on_batch: Callable[[], object] = lambda: None
         self.watched: list[float] = []  # validation macro-F1 of each epoch done, which "plateau" reads
         self.knobs = recipe.defaults() | knobs_of("train", config)
@@ -175,7 +180,7 @@ class Training:
         replay = self._replay(pixels, loss)
         if replay is not None:
             return replay()
-        return self._halving(partial(self._gradients, *self._shown(pixels), loss))
+        return self._retried(partial(self._gradients, *self._shown(pixels), loss), self.slices, self._halve)
 
     def _shown(self, pixels: int) -> tuple[Tensor, Tensor]:
         """The faces `_index_B` as the model is to see them, faces_N1HW, and their targets_NC."""
@@ -218,17 +223,27 @@ class Training:
             total += share.detach()
         return total
 
-    def _halving(self, compute: Callable[[], Found]) -> Found:
-        """What `compute` finds; once in a training it may run out of memory, and tries again with half the batch."""
+    def _retried(self, compute: Callable[[], Found], slices: int, halve: Callable[[], None]) -> Found:
+        """What `compute` finds, with batches halved from then on if whole ones do not fit into memory."""
         try:
             return compute()
         except (MemoryError, RuntimeError) as error:
-            if self.slices > 1 or not is_out_of_memory(error):
+            if slices > 1 or not is_out_of_memory(error):
                 raise
-        self.slices = 2  # outside the handler, whose traceback holds on to what did not fit
+        halve()  # outside the handler, whose traceback holds on to what did not fit
+        self._captured = None
         self.optimizer.zero_grad(set_to_none=True)
         release_memory(self.device)
         return compute()
+
+    def _halve(self) -> None:
+        self.slices = 2
+
+    def _halve_evaluation(self) -> None:
+        """Also goes without captured batches, which hold the memory of a whole one."""
+        self.evaluation_slices = 2
+        if self.replays:
+            self.replays, self.not_captured = False, "validation does not fit into memory beside a captured batch"
 
     def _refuse_explosion(self, number: int, train_loss: float, validation_loss: float) -> None:
         """A spike that the epoch has recovered from is let pass: validation then does about as well as guessing."""
@@ -239,14 +254,8 @@ class Training:
             )
 
     def _validate(self, number: int) -> dict[str, float]:
-        logits_NC = self._halving(
-            lambda: predict_logits(
-                self.kept,
-                self.validation.images_NHW,
-                pixels=self._pixels(number),
-                autocast=self._autocast,
-                batch=EVALUATION_BATCH // self.slices,
-            )
+        logits_NC = self._retried(
+            partial(self._validation_logits, number), self.evaluation_slices, self._halve_evaluation
         )
         probabilities_NC = logits_NC.softmax(1).cpu().numpy()
         if not np.isfinite(probabilities_NC).all():
@@ -254,6 +263,15 @@ class Training:
         labels_N = self.validation.labels_N.cpu().numpy()
         adjusted = posthoc.scores(probabilities_NC, labels_N, self.class_counts)
         return metrics.scores(probabilities_NC, labels_N) | adjusted
+
+    def _validation_logits(self, number: int) -> Tensor:
+        return predict_logits(
+            self.kept,
+            self.validation.images_NHW,
+            pixels=self._pixels(number),
+            autocast=self._autocast,
+            batch=EVALUATION_BATCH // self.evaluation_slices,
+        )
 
     def _pixels(self, number: int) -> int:
         """Side of the faces in this epoch, in training and validation alike."""
@@ -285,8 +303,8 @@ class Training:
                 f"optimizer.{index}.{slot}": value for slot, value in slots.items() if isinstance(value, Tensor)
             }
         updates = 0 if self.average is None else self.average.updates
-        watched = list(self.watched)
-        return tensors, {"epoch": self.done, "average_updates": updates, "watched": watched, "slices": self.slices}
+        values = {"epoch": self.done, "average_updates": updates, "watched": list(self.watched)}
+        return tensors, values | {"slices": self.slices, "evaluation_slices": self.evaluation_slices}
 
     def load_state(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Goes on where `state` was taken."""
@@ -300,17 +318,23 @@ class Training:
             slots.setdefault(int(index), {})[slot] = tensor if tensor.ndim == 0 else tensor.to(self.device)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-        self._counts_to_host()
+        self._place_slots()
         self.done, self.slices = int(values["epoch"]), int(values["slices"])
+        if int(values.get("evaluation_slices", 1)) > 1:
+            self._halve_evaluation()
         self.watched = [float(value) for value in values.get("watched", [])]
 
-    def _counts_to_host(self) -> None:
-        """Counts of steps and products of momenta go back to where the optimizers keep them: torch loads some of them
-        onto the GPU, which every step would then wait for.
+    def _place_slots(self) -> None:
+        """Lays out what was loaded as optimizers do. Counts of steps and products of momenta go to the host: torch
+        loads some of them onto the GPU, which every step would then wait for. Momenta get their parameter's layout,
+        which files do not keep, and without which optimizers take one parameter after another.
         """
         for parameter, slots in self.optimizer.state.items():
-            counts = {name: value for name, value in slots.items() if isinstance(value, Tensor) and value.ndim == 0}
-            slots |= {name: value.cpu() for name, value in counts.items() if parameter.ndim > 0}
+            for name, value in slots.items():
+                if isinstance(value, Tensor) and value.ndim == 0 and parameter.ndim > 0:
+                    slots[name] = value.cpu()
+                elif isinstance(value, Tensor) and value.shape == parameter.shape:
+                    slots[name] = torch.empty_like(parameter).copy_(value)
 
 
 def run(

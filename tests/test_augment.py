@@ -13,7 +13,7 @@ from torch.nn import functional
 from facex_tune import parts
 from facex_tune.augment import _operations
 from facex_tune.augment._affine import Ranges, random_maps, resample
-from facex_tune.augment._mixing import Mixing, beta
+from facex_tune.augment._mixing import Mixing
 from facex_tune.augment._operations import OPERATIONS
 from facex_tune.augment._sheet import sheet
 from facex_tune.data.sources import synthetic
@@ -343,7 +343,7 @@ def test_labels_are_mixed_as_faces_are(mixing: Mixing) -> None:
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 2.0])
 def test_beta_draws_have_its_mean_and_variance(alpha: float) -> None:
-    drawn = beta(alpha, 200_000, generator(), CPU)
+    drawn = Mixing()._beta(alpha, 200_000, generator())
     assert float(drawn.mean()) == pytest.approx(0.5, abs=0.01)
     assert float(drawn.var()) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.03)
 

@@ -177,6 +177,25 @@ def test_resnets_blocks_are_torchvisions_and_its_stem_is_folded(
     assert torch.allclose(found[0, :, 20, 20], expected[0, :, 12, 12], atol=1e-5)
 
 
+@pytest.mark.parametrize(("part", "chosen"), [("vgg", {"depth": 11, "width": 1.0}), ("resnet", {"depth": 18})])
+def test_files_older_than_batch_norms_counts_fit(tmp_path: Path, part: str, chosen: dict[str, object]) -> None:
+    """torch 0.4.1 began to count batches; files from before, as of ImageNet's VGGs, have no such tensors."""
+    whole = theirs("vgg11_bn" if part == "vgg" else "resnet18").state_dict()
+    kept = {name: tensor for name, tensor in whole.items() if not name.endswith("num_batches_tracked")}
+    assert len(kept) < len(whole)
+    torch.save(kept, tmp_path / "old.pth")
+    torch.save(whole, tmp_path / "new.pth")
+    wanted = {"width": 64, **chosen}
+    old, new = (loaded(part, tmp_path / file, **wanted)[0].state_dict() for file in ("old.pth", "new.pth"))
+    for name, tensor in new.items():
+        if tensor.ndim == 4 or "running" in name:  # dense layers start anew
+            assert torch.equal(old[name], tensor), name
+    for name in ("running_mean", "running_var"):
+        gone = next(each for each in kept if each.endswith(name))
+        torch.save({each: tensor for each, tensor in kept.items() if each != gone}, tmp_path / "lacking.pth")
+        refused(lambda: loaded(part, tmp_path / "lacking.pth", **wanted), "does not fit", "nothing in the file")
+
+
 def test_taps_that_fall_on_one_pixel_are_added_up() -> None:
     weight = torch.arange(7.0)[None, None, None, :].expand(1, 3, 7, 7)
     folded, _ = _pretrained.fold(weight, 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))

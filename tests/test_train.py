@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from facex_tune import classifier, devices, graphs, optimization, parts, recipe, train
+from facex_tune import classifier, devices, files, graphs, optimization, parts, recipe, train
 from facex_tune.batches import Batches, Split
 from facex_tune.data.sources import synthetic
 from facex_tune.space import Config, Space, constant
@@ -254,6 +255,54 @@ def test_gradients_of_halves_add_up_to_those_of_the_batch(faces: tuple[Split, Sp
     assert len(found[0]) == 3
     for one, two in zip(*found, strict=True):
         assert torch.allclose(one, two, rtol=1e-5, atol=1e-7), "float32 sums in another order"
+
+
+def test_validation_that_does_not_fit_leaves_training_s_batches_whole(
+    faces: tuple[Split, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A captured batch holds the memory that validation wants: it is given back, and no other is captured."""
+    asked: list[tuple[int, bool]] = []
+    predict = train.predict_logits
+
+    def scarce(model: torch.nn.Module, images_NHW: torch.Tensor, *, batch: int, **said: Any) -> torch.Tensor:
+        asked.append((batch, run._captured is None))
+        if batch > 256:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return predict(model, images_NHW, batch=batch, **said)
+
+    monkeypatch.setattr(train, "predict_logits", scarce)
+    monkeypatch.setattr(train, "Captured", Recomputed)
+    run, plain = training(faces), training(faces)
+    run.replays = True
+    run.epoch()
+    assert asked == [(512, False), (256, True)]
+    assert (run.slices, run.evaluation_slices, run.replays) == (1, 2, False)
+    assert "validation does not fit" in run.not_captured
+    run.epoch()
+    assert asked[2:] == [(256, True)]
+    tensors, values = run.state()
+    plain.load_state(tensors, values)
+    assert (plain.slices, plain.evaluation_slices) == (1, 2)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "nadam", "rmsprop"])
+def test_momenta_read_from_a_file_have_their_parameters_layout(
+    faces: tuple[Split, Split], tmp_path: Path, optimizer: str
+) -> None:
+    """Else optimizers take one parameter after another: four times as long a step."""
+    run = training(faces, train__optimizer=optimizer, train__lr=1e-3)
+    run.epoch()
+    tensors, values = run.state()
+    files.save_tensors(tmp_path / "c.safetensors", tensors, values)
+    resumed = training(faces, train__optimizer=optimizer)
+    resumed.load_state(*files.load_tensors(tmp_path / "c.safetensors"))
+    alike = 0
+    for parameter, slots in resumed.optimizer.state.items():
+        for value in slots.values():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                assert value.stride() == parameter.stride()
+                alike += parameter.ndim == 4
+    assert alike, "filters, which are laid out channels-last"
 
 
 @pytest.mark.usefixtures("faulty_parts")

@@ -6,7 +6,7 @@ All of it per face, on the batch's device; a knob at 0 draws nothing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ class Mixing:
         cutmix: alpha of Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", ICCV 2019. Where
             both are on, each face is mixed by either, at even odds.
         erasing: probability of Zhong et al., "Random Erasing Data Augmentation", AAAI 2020; filled with random pixels.
+            A box that leaves the face is cut off there; the paper draws another, so that here a little less is erased.
         noise: largest standard deviation of Gaussian noise, pixels being in [0, 1]; each face's is even below it.
     """
 
@@ -33,6 +34,7 @@ class Mixing:
     cutmix: float = 0.0
     erasing: float = 0.0
     noise: float = 0.0
+    _tables: dict[float, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, faces_N1HW: Tensor, targets_NC: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Faces and target probabilities, changed."""
@@ -51,9 +53,9 @@ class Mixing:
         partner_N = torch.randperm(n, generator=generator, device=device)
         kept_N1HW = torch.ones_like(faces_N1HW)
         if self.mixup > 0:
-            kept_N1HW = kept_N1HW * beta(self.mixup, n, generator, device)[:, None, None, None]
+            kept_N1HW = kept_N1HW * self._beta(self.mixup, n, generator)[:, None, None, None]
         if self.cutmix > 0:
-            cut_N = 1 - beta(self.cutmix, n, generator, device)
+            cut_N = 1 - self._beta(self.cutmix, n, generator)
             kept_by_box = (~boxes(cut_N.sqrt() * height, cut_N.sqrt() * width, height, width, generator)).float()
             if self.mixup > 0:
                 is_cut_N = torch.rand(n, generator=generator, device=device) < 0.5
@@ -63,24 +65,20 @@ class Mixing:
         mixed = torch.lerp(faces_N1HW[partner_N], faces_N1HW, kept_N1HW)
         return mixed, torch.lerp(targets_NC[partner_N], targets_NC, kept_N1HW.mean((1, 2, 3))[:, None])
 
+    def _beta(self, alpha: float, n: int, generator: Generator) -> Tensor:
+        """n draws from Beta(alpha, alpha).
 
-def beta(alpha: float, n: int, generator: Generator, device: torch.device) -> Tensor:
-    """n draws from Beta(alpha, alpha).
-
-    Torch has no such draw from a generator of the caller's on every device: these come from a table of 65,536 draws.
-    """
-    table = _table(alpha, device)
-    return table[torch.randint(BETA_DRAWS, (n,), generator=generator, device=device)]
-
-
-_tables: dict[tuple[float, torch.device], Tensor] = {}
+        Torch has no such draw from a generator of the caller's on every device: these come from a table, which lives as
+        long as this object does, and so as long as a graph that reads it.
+        """
+        if alpha not in self._tables:
+            self._tables[alpha] = beta_table(alpha).to(generator.device)
+        return self._tables[alpha][torch.randint(BETA_DRAWS, (n,), generator=generator, device=generator.device)]
 
 
-def _table(alpha: float, device: torch.device) -> Tensor:
-    if (alpha, device) not in _tables:
-        drawn = np.random.default_rng(0).beta(alpha, alpha, BETA_DRAWS).astype(np.float32)
-        _tables[alpha, device] = torch.from_numpy(drawn).to(device)
-    return _tables[alpha, device]
+def beta_table(alpha: float) -> Tensor:
+    """65,536 draws from Beta(alpha, alpha), always the same."""
+    return torch.from_numpy(np.random.default_rng(0).beta(alpha, alpha, BETA_DRAWS).astype(np.float32))
 
 
 def boxes(heights_N: Tensor, widths_N: Tensor, height: int, width: int, generator: Generator) -> Tensor:

@@ -137,8 +137,8 @@ class Weights:
 
 
 def freeze(knobs: Config, levels: Sequence[Iterable[nn.Module]]) -> None:
-    """Takes the first levels out of training where pretrained weights are asked for; `train.Classifier` keeps what is
-    frozen in evaluation mode, so that batch norms keep their statistics too.
+    """Takes the first levels out of training where pretrained weights are asked for; `classifier.Classifier` keeps
+    what is frozen in evaluation mode, so that batch norms keep their statistics too.
     """
     if knobs["pretrained"]:
         for level in levels[: int(knobs["frozen"] or 0)]:
@@ -227,7 +227,13 @@ def _of_torchvision(own: Tensors, state: Tensors, names: Sequence[str]) -> tuple
         name, sign = (bias, 1) if bias in own else (norm, -1)
         if name in found and found[name].shape == shift_O.shape:  # `must_fit` tells of one that does not
             found[name] = found[name] + sign * shift_O
-    return found, {name for name in ours[len(names) :] if own[name].ndim < 4}
+    follows = {name for name in ours[len(names) :] if own[name].ndim < 4}
+    return found, follows | (_counters(own) - found.keys())
+
+
+def _counters(own: Tensors) -> set[str]:
+    """Batch norms' counts of batches: files from before torch 0.4.1 lack them, and nothing of ours reads them."""
+    return {name for name in own if name.endswith("num_batches_tracked")}
 
 
 def must_fit(own: Tensors, found: Tensors, anew: set[str], fault: str) -> None:

@@ -5,6 +5,7 @@ Source: He et al., "Deep Residual Learning for Image Recognition", 2016, with th
   them once. Averaging shortcuts: He et al., "Bag of Tricks", 2019. Hu et al., "Squeeze-and-Excitation Networks", 2018;
   Huang et al., "Deep Networks with Stochastic Depth", 2016 (its linear rule). ImageNet weights: torchvision's of 18, 34
   and 50 layers, of width 64; the 7×7 stem is folded to 3×3, and shortcuts average where theirs pass pixels over.
+  Filters start as torch starts them, not as He et al. do.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class Worker:
     def _failed(self, error: Exception) -> Report:
         if not devices.is_out_of_memory(error):
             return _failure("error", f"{type(error).__name__}: {_one_line(error)}")
-        halved = self.training is not None and self.training.slices > 1
+        halved = self.training is not None and max(self.training.slices, self.training.evaluation_slices) > 1
         return _failure("out_of_memory", f"{'with half the batch too: ' if halved else ''}{_one_line(error)}")
 
     def _note(self, reason: str, detail: str) -> None:
@@ -259,7 +259,10 @@ class Worker:
 
     def _epoch(self, training: train.Training) -> Report:
         start, slices, replays = time.perf_counter(), training.slices, training.replays
+        evaluation_slices = training.evaluation_slices
         done = training.epoch()
+        if training.evaluation_slices > evaluation_slices:
+            self._note("out_of_memory", "validation's batches are halved, which changes nothing of what it finds")
         if training.slices > slices:
             self._note("out_of_memory", f"a batch of {training.batches.size} is halved, its gradients are added up")
         if replays and training.not_captured:

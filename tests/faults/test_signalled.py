@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from facex_tune.history import RUNNING
+from facex_tune.signals import DOUBLED_S
 from tests.faults.conftest import only_full
 from tests.faults.drivers import Place, study, told_once
 
@@ -72,7 +73,7 @@ def test_a_second_signal_ends_it_at_once(tiny_data: Path, tmp_path: Path) -> Non
     while driver.poll() is None and not (place.run.exists() and place.trials()):
         time.sleep(0.02)
     driver.send_signal(signal.SIGTERM)
-    time.sleep(0.05)
+    time.sleep(DOUBLED_S + 0.1)  # sooner it would be the same signal, twice
     begun = time.monotonic()
     driver.send_signal(signal.SIGTERM)
     driver.communicate(timeout=60)
