@@ -21,7 +21,7 @@ SPACE: Knobs = {
     "size": Choice(("b0", "b1", "b2", "b3", "b4", "b5", "b6"), "b0", "the paper's networks, ever deeper and wider"),
     "stem_stride": Choice((1, 2), 1, "of the first convolution; 2 costs a quarter"),
     "dropout": Float(0.0, 0.6, 0.2, doc="before the classifier"),
-    "stochastic_depth": Float(0.0, 0.5, 0.1, doc="probability, rising with depth towards this, that a block is left out"),
+    "stochastic_depth": Float(0.0, 0.5, 0.1, doc="probability, rising with depth to this, that a block is skipped"),
     "pretrained": _pretrained.PRETRAINED,
     "frozen": _pretrained.FROZEN,
 }
