@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from facex_tune.search.worker import Context, Job, Report, Worker
 from facex_tune.study import Resources, Study
 
 SIGNALS_SEEN_EVERY_S = 1.0  # while Ray waits, Python's signal handlers do not run
+LAST_SAVES_S = 3.0  # of the ten that an interruption may take; epochs that are saved seldom take a second or so
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class _Actor:
         self._order = order
         self._worker.begin(order.job)
         return self.step()
+
+    def save(self) -> None:
+        self._worker.save()
 
     def step(self) -> Report:
         report = self._worker.step()
@@ -86,7 +91,7 @@ def train(
         on_failed: hears of an order that cannot be trained (it diverged, ran out of memory, hung, or lost too many
             workers): its reason and detail. The others go on.
         on_start: hears of an order that a worker was given, again where a worker was lost.
-        go_on: asked after each epoch; once it says no, every order stops where it is saved.
+        go_on: asked after each epoch; once it says no, every order stops there, saved.
 
     Raises:
         InputError: what no other order would escape either, with the reason.
@@ -95,6 +100,7 @@ def train(
     waiting, shared = deque(orders), node.share(context)
     losses: Counter[tuple[int, int]] = Counter()  # of workers, since the order's last epoch
     running: dict[Any, tuple[Any, Order]] = {}
+    unsaved: set[Any] = set()  # actors that have trained more than they saved
 
     def start(actor: Any) -> None:
         if waiting:
@@ -113,38 +119,53 @@ def train(
 
     for _ in range(at_once(len(orders), context, resources)):
         start(_new_actor(context, shared, resources))
-    while running:
-        ready, _ = ray.wait(list(running), num_returns=1, timeout=SIGNALS_SEEN_EVERY_S)
-        if not ready:
-            continue
-        future = ready[0]
-        actor, order = running.pop(future)
-        try:
-            report: Report = ray.get(future)
-        except RayActorError as error:
-            lose_worker(order, str(error).splitlines()[0])
-            if waiting and go_on():
-                start(_new_actor(context, shared, resources))
-            continue
-        if "outage" in report:
-            raise StorageOutage(report["outage"])
-        for note in report.get("notes", ()):
-            on_note(order, note["reason"], note["detail"])
-        if "fatal" in report:
-            raise InputError(f"{order.name}: {report['fatal']}")
-        if "failed" in report:
-            on_failed(order, report["failed"], report.get("detail", ""))
-            if go_on():
-                start(actor)
-            continue
-        losses[order.key] = 0
-        on_epoch(order, report)
-        if "finished" in report:
-            on_model(order, report["finished"])
-            if go_on():
-                start(actor)
-        elif go_on():
-            running[actor.step.remote()] = actor, order
+    with _saved_at_last(unsaved):
+        while running:
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=SIGNALS_SEEN_EVERY_S)
+            if not ready:
+                continue
+            future = ready[0]
+            actor, order = running.pop(future)
+            try:
+                report: Report = ray.get(future)
+            except RayActorError as error:
+                unsaved.discard(actor)
+                lose_worker(order, str(error).splitlines()[0])
+                if waiting and go_on():
+                    start(_new_actor(context, shared, resources))
+                continue
+            (unsaved.add if report.get("unsaved") else unsaved.discard)(actor)
+            if "outage" in report:
+                raise StorageOutage(report["outage"])
+            for note in report.get("notes", ()):
+                on_note(order, note["reason"], note["detail"])
+            if "fatal" in report:
+                raise InputError(f"{order.name}: {report['fatal']}")
+            if "failed" in report:
+                on_failed(order, report["failed"], report.get("detail", ""))
+                if go_on():
+                    start(actor)
+                continue
+            losses[order.key] = 0
+            on_epoch(order, report)
+            if "finished" in report:
+                on_model(order, report["finished"])
+                if go_on():
+                    start(actor)
+            elif go_on():
+                running[actor.step.remote()] = actor, order
+
+
+@contextmanager
+def _saved_at_last(unsaved: set[Any]) -> Iterator[None]:
+    """However the block ends, lets these actors save what they have trained, for a few seconds."""
+    try:
+        yield
+    finally:
+        if unsaved:
+            with suppress(Exception):  # Ray may be what went wrong
+                saves = [actor.save.remote() for actor in unsaved]
+                ray.wait(saves, num_returns=len(saves), timeout=LAST_SAVES_S)
 
 
 def at_once(n_orders: int, context: Context, resources: Resources) -> int:

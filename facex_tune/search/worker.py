@@ -123,9 +123,10 @@ class Worker:
         epoch again.
 
         Returns:
-            epoch, metrics, seconds, host; or `failed` (the reason), `detail` and `seconds`; or `fatal`, which no other
-            trial would escape either; or `outage`, which ends the run until the store answers again. Where something
-            befell the job that did not end it, also `notes`: reasons with details.
+            epoch, metrics, seconds, host, and `unsaved` where that epoch is not saved; or `failed` (the reason),
+            `detail` and `seconds`; or `fatal`, which no other trial would escape either; or `outage`, which ends the
+            run until the store answers again. Where something befell the job that did not end it, also `notes`: reasons
+            with details.
         """
         usual_s = statistics.median(self._epoch_seconds) if self._epoch_seconds else None
         self._notes = []
@@ -141,6 +142,8 @@ class Worker:
             report = {"outage": str(error)}
         except Exception as error:
             report = self._failed(error)
+        if "epoch" not in report:
+            self._unsaved_s = 0.0  # what an epoch that failed has left is not to be saved
         if "failed" in report:
             report["seconds"] = time.perf_counter() - start
         return {**report, "notes": self._notes} if self._notes else report
@@ -273,9 +276,17 @@ class Worker:
         self._epoch_seconds.append(seconds)
         self._unsaved_s += seconds
         self._check_fence()
-        if self._must_save():
-            self._save(training, seconds)
-        return self._told(done.epoch, done.metrics, seconds)
+        told = self._told(done.epoch, done.metrics, seconds)
+        if not self._must_save():
+            return {**told, "unsaved": True}
+        self._save(training, seconds)
+        return told
+
+    def save(self) -> None:
+        """Saves what was trained since the last save."""
+        if self.training is not None and self._unsaved_s > 0:
+            self._check_fence()
+            self._save(self.training, self._epoch_seconds[-1])
 
     def _must_save(self) -> bool:
         is_last = len(self.history) >= self.job.epochs

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
-from facex_tune import parts, pipeline
-from facex_tune.errors import InputError
+from facex_tune import files, parts, pipeline
+from facex_tune.errors import InputError, Interrupted
 from facex_tune.history import STOPPED, History, Trial
 from facex_tune.pipeline import Options
 from facex_tune.search import cluster, factors, fleet, retrain
 from facex_tune.search.asked import Asked, Progress, winner_of
-from facex_tune.search.worker import Context
+from facex_tune.search.worker import Context, Job, Report
 from facex_tune.store import Run
 from tests.faults import drivers
 
@@ -216,6 +216,39 @@ def test_no_more_models_are_trained_at_once_than_the_study_says(tiny_data: Path,
     in_training = list(accumulate(ends[event["type"]] for event in told if event["type"] in ends))
     assert max(in_training) == 1
     assert Progress.of(run.events()).ended == 3
+
+
+@pytest.mark.slow
+def test_whoever_is_cut_off_lets_its_models_be_saved_first(tiny_data: Path, tmp_path: Path) -> None:
+    """A network whose checkpoint takes as long as many of its epochs. Slow: Ray is started."""
+    study = tiny_study(
+        retrain={"weights": "ema"},
+        space={
+            "model": [{"mobilenet": {"size": "large"}}],
+            "augment": ["none"],
+            "balance": ["none"],
+            "train": {"lr": 0.01, "batch_size": 280, "ema_decay": 0.9, "progressive": True},
+        },
+    )
+    run = Run.create(tmp_path, "r", study, data={}, environment={})
+    checkpoint = tmp_path / "r" / "last.safetensors"
+    job = Job(study.space.defaults(), 60, (3, 1, 0, 0), str(checkpoint), logs_epochs=False)
+    told: list[Report] = []
+
+    def cut_off(_: fleet.Order, report: Report) -> None:
+        told.append(report)
+        if report.get("unsaved") and len(told) > 2:
+            raise Interrupted("r", "SIGTERM")
+
+    def unexpected(*said: object) -> None:
+        raise AssertionError(said)
+
+    with cluster.connected(None), run.log() as log:
+        context = pipeline._context(run, Options(run.storage, tiny_data, "cpu"), log.fence)
+        order = fleet.Order(0, 0, job, "model")
+        with pytest.raises(Interrupted):
+            fleet.train([order], context, study.resources, cut_off, unexpected, unexpected, unexpected)
+        assert files.load_tensors(checkpoint)[1]["epoch"] == told[-1]["epoch"]
 
 
 def at_once(context: Context, concurrency: int | None) -> int:

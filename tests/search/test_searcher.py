@@ -138,8 +138,7 @@ def test_what_an_earlier_run_tried_may_be_tried_again() -> None:
     """Only what was trained in this run can be chosen in it."""
     study = tiny_study(space={**FEW, "augment": "none"})
     of_before = [
-        {"config": config, "epochs": {3: scores(config)}, "state": FINISHED}
-        for config in configs(play(study, [], 8))
+        {"config": config, "epochs": {3: scores(config)}, "state": FINISHED} for config in configs(play(study, [], 8))
     ]
     learned = {"type": "learned", "run": "before", "trials": of_before, "left_out": {}}
     assert len({tuple(sorted(config.items())) for config in configs(play(study, [learned], 8))}) == 8

@@ -98,11 +98,32 @@ def test_what_no_log_holds_is_saved_when_it_is_worth_it(context: Context, monkey
     worker.begin(final)
     whole = [worker.step() for _ in range(3)]
     assert saved_epoch(final) == 1, "the first, which tells how long a save takes"
+    assert [bool(each.get("unsaved")) for each in whole] == [False, True, True]
     cut_off = Worker(context)
     cut_off.begin(final)
     again = [cut_off.step() for _ in range(4)]
     assert [without_times(each) for each in again[:3]] == [without_times(each) for each in whole]
     assert saved_epoch(final) == 4, "the last: the model is made of it"
+    worker.save()
+    assert saved_epoch(final) == 3, "whoever is cut off saves first"
+
+
+def test_what_a_failed_epoch_left_is_not_saved(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_room, "SAVES_APART", 1e9)
+    final = replace(job(context, "final", epochs=4), logs_epochs=False)
+    worker = Worker(context)
+    worker.begin(final)
+    worker.step()
+    worker.step()
+    assert worker.training is not None
+
+    def breaks() -> None:
+        raise RuntimeError("no such layer")
+
+    monkeypatch.setattr(worker.training, "epoch", breaks)
+    assert worker.step()["failed"] == "error"
+    worker.save()
+    assert saved_epoch(final) == 1
 
 
 def test_what_takes_long_to_train_is_saved_each_time(context: Context) -> None:
