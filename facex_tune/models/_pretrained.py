@@ -227,23 +227,19 @@ def _of_torchvision(own: Tensors, state: Tensors, names: Sequence[str]) -> tuple
         name, sign = (bias, 1) if bias in own else (norm, -1)
         if name in found and found[name].shape == shift_O.shape:  # `must_fit` tells of one that does not
             found[name] = found[name] + sign * shift_O
-    follows = {name for name in ours[len(names) :] if own[name].ndim < 4}
-    return found, follows | (_counters(own) - found.keys())
-
-
-def _counters(own: Tensors) -> set[str]:
-    """Batch norms' counts of batches: files from before torch 0.4.1 lack them, and nothing of ours reads them."""
-    return {name for name in own if name.endswith("num_batches_tracked")}
+    return found, {name for name in ours[len(names) :] if own[name].ndim < 4}
 
 
 def must_fit(own: Tensors, found: Tensors, anew: set[str], fault: str) -> None:
-    """Every tensor that does not start anew is there, in its shape, and nothing else is.
+    """Every tensor that does not start anew is there, in its shape, and nothing else is. Batch norms' counts of batches
+    may be missing: files from before torch 0.4.1 have none, and nothing of ours reads them.
 
     Raises:
         InputError: one is not.
     """
     strange = [name for name in found if name not in own or found[name].shape != own[name].shape]
-    missing = [name for name in own if name not in found and name not in anew]
+    wanted = [name for name in own if not name.endswith("num_batches_tracked")]
+    missing = [name for name in wanted if name not in found and name not in anew]
     if strange or missing:
         name = (strange + missing)[0]
         here, there = (tuple(each[name].shape) if name in each else "nothing" for each in (own, found))
