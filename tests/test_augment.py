@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -339,6 +340,15 @@ def test_labels_are_mixed_as_faces_are(mixing: Mixing) -> None:
         assert max(greys) == 2
     else:
         assert set(greys) == {1, 2}, "either, by face"
+
+
+def test_a_table_of_draws_goes_with_its_mixing() -> None:
+    """A search tries hundreds of strengths in one process, and a device's memory is small."""
+    mixing = Mixing(mixup=0.3)
+    mixing(torch.rand(4, 1, 48, 48), torch.rand(4, 7), generator())
+    table = weakref.ref(mixing._tables[0.3])
+    del mixing
+    assert table() is None
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 2.0])
