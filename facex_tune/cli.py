@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -505,12 +504,12 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Read a data set from where you downloaded it into the folder of prepared data sets."""
-    from facex_tune.data import prepare
+    from facex_tune.data import faces, prepare
     from facex_tune.data.sources.folder import Classes
     from facex_tune.progress import counting
 
     classes = Classes.parse(renames or (), drop or ()) if renames or drop else None
-    before = _fingerprints(data)
+    before = faces.fingerprints(data)
     with counting(f"preparing {name}") as progress:
         manifests = prepare.prepare(name, source, data, progress, set_name=named, classes=classes)
     _tell_prepared(manifests, before, data, as_json)
@@ -523,24 +522,13 @@ def get_data(
     as_json: Json = False,
 ) -> None:
     """Download a data set and prepare it (needs the extra: pip install 'facex-tune\\[kaggle]')."""
-    from facex_tune.data import get
+    from facex_tune.data import faces, get
     from facex_tune.progress import counting
 
-    before = _fingerprints(data)
+    before = faces.fingerprints(data)
     with counting(f"preparing {name}") as progress:
         manifests = get.get(name, data, progress)
     _tell_prepared(manifests, before, data, as_json)
-
-
-def _fingerprints(data: Path) -> dict[str, str]:
-    """Of each prepared set whose manifest can be read."""
-    from facex_tune.data import faces
-
-    found = {}
-    for name in faces.prepared_names(data):
-        with suppress(InputError):
-            found[name] = str(faces.read_manifest(data, name)["sha256"])
-    return found
 
 
 def _tell_prepared(manifests: dict[str, dict[str, Any]], before: Mapping[str, str], data: Path, as_json: bool) -> None:

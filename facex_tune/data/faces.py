@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -202,6 +203,15 @@ def prepared_names(data_dir: Path) -> list[str]:
         return []
     folders = sorted(folder.name for folder in data_dir.iterdir() if not folder.name.startswith("."))
     return [name for name in folders if is_prepared(data_dir, name)]
+
+
+def fingerprints(data_dir: Path) -> dict[str, str]:
+    """Of each prepared set whose manifest can be read, by name."""
+    found = {}
+    for name in prepared_names(data_dir):
+        with suppress(InputError):
+            found[name] = str(read_manifest(data_dir, name)["sha256"])
+    return found
 
 
 def read_manifest(data_dir: Path, name: str) -> dict[str, Any]:
