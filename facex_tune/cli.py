@@ -23,6 +23,7 @@ from facex_tune.options import (
     Address,
     DataDir,
     Device,
+    Incomplete,
     Json,
     NewRun,
     OwnParts,
@@ -485,7 +486,7 @@ def examine(
         "facex-tune data prepare fer2013 ~/Downloads/fer2013.zip",
         "facex-tune data prepare ckplus ~/Downloads/ckplus.zip",
         "facex-tune data prepare ferplus ~/Downloads/ferplus    # fer2013.csv and fer2013new.csv",
-        "facex-tune data prepare folder ~/faces --as my_faces --map boredom=neutral --drop other",
+        "facex-tune data prepare folder ~/faces --as my_faces --drop other",
         "facex-tune data prepare synthetic",
     )
 )
@@ -499,19 +500,20 @@ def prepare(
         typer.Option("--map", metavar="CLASS=EMOTION", help="folder: what a class counts as. Repeatable."),
     ] = None,
     drop: Annotated[
-        list[str] | None, typer.Option("--drop", metavar="CLASS", help="folder: leaves a class out. Repeatable.")
+        list[str] | None, typer.Option("--drop", metavar="NAME", help="folder: leaves a folder out. Repeatable.")
     ] = None,
+    incomplete: Incomplete = False,
     as_json: Json = False,
 ) -> None:
     """Read a data set from where you downloaded it into the folder of prepared data sets."""
     from facex_tune.data import faces, prepare
-    from facex_tune.data.sources.folder import Classes
+    from facex_tune.data.importing import Asked, Classes
     from facex_tune.progress import counting
 
-    classes = Classes.parse(renames or (), drop or ()) if renames or drop else None
+    asked = Asked(incomplete=incomplete, classes=Classes.parse(renames or (), drop or ()))
     before = faces.fingerprints(data)
     with counting(f"preparing {name}") as progress:
-        manifests = prepare.prepare(name, source, data, progress, set_name=named, classes=classes)
+        manifests = prepare.prepare(name, source, data, progress, set_name=named, asked=asked)
     _tell_prepared(manifests, before, data, as_json)
 
 
@@ -519,25 +521,31 @@ def prepare(
 def get_data(
     name: Annotated[str, typer.Argument(metavar="NAME", help="fer2013, ferplus, ckplus or synthetic.")],
     data: DataDir = DATA,
+    incomplete: Incomplete = False,
     as_json: Json = False,
 ) -> None:
     """Download a data set and prepare it (needs the extra: pip install 'facex-tune\\[kaggle]')."""
     from facex_tune.data import faces, get
+    from facex_tune.data.importing import Asked
     from facex_tune.progress import counting
 
     before = faces.fingerprints(data)
     with counting(f"preparing {name}") as progress:
-        manifests = get.get(name, data, progress)
+        manifests = get.get(name, data, progress, asked=Asked(incomplete=incomplete))
     _tell_prepared(manifests, before, data, as_json)
 
 
 def _tell_prepared(manifests: dict[str, dict[str, Any]], before: Mapping[str, str], data: Path, as_json: bool) -> None:
+    from facex_tune.data.faces import told_of
+
     for each, manifest in manifests.items():
         if before.get(each, manifest["sha256"]) != manifest["sha256"]:
             typer.echo(
                 f"note: {each}: replaced other faces of that name; a run begun with those goes on with those alone",
                 err=True,
             )
+        for note in told_of(manifest):
+            typer.echo(f"note: {each}: {note}", err=True)
     if as_json:
         _print_json({"version": 1, "folder": str(data), "prepared": manifests})
         return

@@ -73,6 +73,9 @@ OwnParts = Annotated[
 ]
 Address = Annotated[str | None, typer.Option("--address", help="A Ray cluster's address; default: Ray on this one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Incomplete = Annotated[
+    bool, typer.Option("--incomplete", help="Take a set that falls short of the published counts; it is marked so.")
+]
 RunStates = Annotated[
     list[str] | None,
     typer.Option("--state", help="Runs of this state alone: running, interrupted, finished, ... Repeatable."),

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from facex_tune import doctor
 from facex_tune.data.emotions import EMOTIONS
+from facex_tune.data.faces import told_of
 from facex_tune.doctor import Finding
 from facex_tune.space import FAMILIES
 
@@ -155,7 +156,7 @@ def data_sets(document: Mapping[str, Any]) -> Table:
             table.add_row(name, "-", manifest["problem"], style="red")
             continue
         splits = ", ".join(f"{split} {sum(counts.values()):,}" for split, counts in manifest["counts"].items())
-        table.add_row(name, f"{manifest['n']:,}", splits)
+        table.add_row(name, f"{manifest['n']:,}", splits + " | incomplete" * bool(manifest["incomplete"]))
     for name, source in document["sources"].items():
         if name not in document["prepared"]:
             command = f"facex-tune data prepare {name}{' SOURCE' if source['needs_source'] else ''}"
@@ -172,6 +173,8 @@ def data_set(document: Mapping[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(heading, "bold"), _classes("labels", document["counts"], document["groups"])]
     if document["majority_counts"] is not None:
         parts += [Text(), _classes("annotators' majority", document["majority_counts"], None)]
+    if told := told_of(document):
+        parts += [Text(), *(Text(f"note: {each}") for each in told)]
     if document["skipped"]:
         reasons = Counter(skip["reason"] for skip in document["skipped"])
         parts += [Text(), *(Text(f"skipped {count:,}: {reason}") for reason, count in reasons.most_common(5))]

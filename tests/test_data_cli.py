@@ -40,7 +40,8 @@ def my_faces(tmp_path: Path) -> Path:
     """A folder with two classes, one of which is no emotion."""
     for name, shade in (("happy", 10), ("boredom", 200)):
         (tmp_path / "mine" / name).mkdir(parents=True)
-        Image.new("RGB", (64, 80), (shade, shade, shade)).save(tmp_path / "mine" / name / "1.jpg")
+        pixels_HW = np.random.default_rng(shade).integers(0, 256, (80, 64), dtype=np.uint8)
+        Image.fromarray(pixels_HW).convert("RGB").save(tmp_path / "mine" / name / "1.jpg")
     return tmp_path / "mine"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
@@ -25,6 +25,12 @@ SIDE = 48
 SPLITS = ("train", "public_test", "private_test", "test")
 VOTE_ANSWERS = (*EMOTIONS, "unknown", "not-a-face")
 SCHEMA = 1
+ABOUT: dict[str, Any] = {"proven": None, "incomplete": "", "notes": [], "pictures": None}
+"""What a manifest says beyond counts, and what one of an older version means by its silence.
+
+proven: whether the counts are the published ones (None: nothing is published). incomplete: else what falls short.
+notes: what the user should know. pictures: sizes of the files that the faces were read from.
+"""
 MISSPELT = 0.8  # likeness of names (difflib's ratio) from which one is taken for another with a slip
 _SOURCES = Path(__file__).parent / "sources"
 IntegerT = TypeVar("IntegerT", np.int16, np.int64)
@@ -128,11 +134,22 @@ def counts(faces: Faces) -> dict[str, dict[str, int]]:
     return table
 
 
-def write(faces: Faces, data_dir: Path, name: str, *, source: dict[str, Any], skipped: list[Skipped]) -> dict[str, Any]:
+def write(
+    faces: Faces,
+    data_dir: Path,
+    name: str,
+    *,
+    source: dict[str, Any],
+    skipped: list[Skipped],
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Write the prepared folder `<data_dir>/<name>` in one step and return its manifest.
 
-    A failure leaves the old set or none, never a part. A set with the same fingerprint and
-    the same skipped files is left as it is, wherever it was read from.
+    A failure leaves the old set or none, never a part. A set with the same fingerprint, the same skipped files and the
+    same words about it is left as it is, wherever it was read from.
+
+    Args:
+        about: what else the manifest says, of the keys of `ABOUT`.
 
     Raises:
         InputError: no space left, or the folder cannot be written.
@@ -145,6 +162,8 @@ def write(faces: Faces, data_dir: Path, name: str, *, source: dict[str, Any], sk
         "sha256": fingerprint(faces),
         "source": source,
         "skipped": [asdict(skip) for skip in skipped],
+        **ABOUT,
+        **(about or {}),
     }
     if _already_there(data_dir, name, manifest):
         return read_manifest(data_dir, name)
@@ -161,7 +180,7 @@ def write(faces: Faces, data_dir: Path, name: str, *, source: dict[str, Any], sk
 def _already_there(data_dir: Path, name: str, manifest: dict[str, Any]) -> bool:
     try:
         said = read_manifest(data_dir, name)
-        same = all(said.get(key) == manifest[key] for key in ("schema", "sha256", "skipped"))
+        same = all(said.get(key) == manifest[key] for key in ("schema", "sha256", "skipped", *ABOUT))
         return same and said["sha256"] == fingerprint(open_set(data_dir, name))
     except InputError:  # absent or damaged: to be written
         return False
@@ -230,9 +249,16 @@ def read_manifest(data_dir: Path, name: str) -> dict[str, Any]:
         manifest = json.loads(path.read_bytes())
         if manifest["schema"] != SCHEMA:
             raise InputError(f"{path} has schema {manifest['schema']}, this version reads {SCHEMA}: prepare it again")
-        return {key: manifest[key] for key in ("schema", "name", "n", "counts", "sha256", "source", "skipped")}
+        said = {key: manifest[key] for key in ("schema", "name", "n", "counts", "sha256", "source", "skipped")}
+        return said | {key: manifest.get(key, default) for key, default in ABOUT.items()}
     except (ValueError, KeyError, TypeError, OSError) as error:
         _damaged(path, error)
+
+
+def told_of(manifest: Mapping[str, Any]) -> list[str]:
+    """What a user should know of a prepared set, a sentence each."""
+    incomplete = [f"incomplete: {manifest['incomplete']}"] if manifest["incomplete"] else []
+    return [*incomplete, *manifest["notes"]]
 
 
 def _meant(name: str, data_dir: Path) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from facex_tune import files
 from facex_tune.data import prepare
+from facex_tune.data.importing import NOTHING, Asked
 from facex_tune.data.sources._download import Download
 from facex_tune.data.tree import one_line
 from facex_tune.errors import InputError
@@ -57,12 +58,14 @@ def get(
     *,
     kaggle: Callable[[str], Path] = from_kaggle,
     web: Callable[[str, Path], None] = from_web,
+    asked: Asked = NOTHING,
 ) -> dict[str, dict[str, Any]]:
     """Download a source and prepare it: each written set's manifest by its name. Drawn sources are just prepared.
 
     Args:
         kaggle: where Kaggle's data sets come from.
         web: what downloads one file.
+        asked: as `prepare.prepare`.
 
     Raises:
         InputError: an unknown source, one that is nowhere to be had, no kagglehub, no network; with what to do by hand.
@@ -70,10 +73,11 @@ def get(
     part = prepare.find(name)
     download = getattr(part, "DOWNLOAD", None)
     if not part.NEEDS_SOURCE:
-        return prepare.prepare(name, None, data_dir, progress)
+        return prepare.prepare(name, None, data_dir, progress, asked=asked)
     if download is None:
         raise InputError(f"data source {name!r} is your own: run `facex-tune data prepare {name} SOURCE --as NAME`")
-    return prepare.prepare(name, _downloaded(name, download, data_dir, kaggle, web), data_dir, progress)
+    source = _downloaded(name, download, data_dir, kaggle, web)
+    return prepare.prepare(name, source, data_dir, progress, asked=asked)
 
 
 def _downloaded(

@@ -5,30 +5,24 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from facex_tune.data import sources
-from facex_tune.data.faces import Faces, Skipped, write
+from facex_tune.data.faces import is_prepared, read_manifest, write
 from facex_tune.data.groups import with_copies_grouped
-from facex_tune.data.sources.folder import Classes
+from facex_tune.data.importing import FLAGS, NOTHING, Asked, Loaded, Progress, Published, notes, proof
 from facex_tune.errors import InputError, nearest
-
-Progress = Callable[[int, int], None]
 
 
 class Source(Protocol):
-    """What a file in `sources/` offers.
-
-    `ALSO`, where it has one, names further sources that are prepared with it. `NAMED_BY_USER`, where it is true, says
-    that the user names the set, and that `load` also takes `folder.Classes`.
-    """
+    """What a file in `sources/` offers; `sources/__init__.py` says how one is written."""
 
     DESCRIPTION: str
     NEEDS_SOURCE: bool
 
-    def load(self, path: Path | None, progress: Progress) -> tuple[Faces, list[Skipped]]:
+    def load(self, path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loaded:
         """All faces of the set, and what could not be read; faults of the whole are InputError."""
 
 
@@ -59,7 +53,7 @@ def prepare(
     progress: Progress = _silent,
     *,
     set_name: str | None = None,
-    classes: Classes | None = None,
+    asked: Asked = NOTHING,
 ) -> dict[str, dict[str, Any]]:
     """Prepare a source in `data_dir`; returns each written set's manifest by its name.
 
@@ -68,47 +62,86 @@ def prepare(
 
     Args:
         set_name: what to name the set, for sources that leave it to the user (`folder`).
-        classes: what to do with unknown class folders, for the same sources.
+        asked: what else the user asked for; each source says what it takes (`OPTIONS`).
 
     Raises:
-        InputError: unknown name, source missing, not wanted or faulty, options that the source does not take, or no
-            space left.
+        InputError: unknown name, source missing, not wanted or faulty, not proven to be what its name says, options
+            that the source does not take, or no space left.
     """
     part = find(name)
     if part.NEEDS_SOURCE and source is None:
         raise InputError(f"data source {name!r} is read from a download: run `facex-tune data prepare {name} SOURCE`")
     if source is not None and not part.NEEDS_SOURCE:
         raise InputError(f"data source {name!r} is drawn and takes no SOURCE, got {source}: leave it out")
-    origin: dict[str, Any] = {"name": name, "path": None if source is None else str(source)}
+    _refuse_options(name, part, set_name, asked)
     if getattr(part, "NAMED_BY_USER", False):
-        return _prepare_named(part, source, data_dir, progress, origin, set_name, classes or Classes())
-    if set_name is not None or classes is not None:
-        raise InputError(f"--as, --map and --drop go with `data prepare folder` only: data source {name!r} takes none")
-    faces, skipped = part.load(source, progress)
-    if part.NEEDS_SOURCE:  # drawn faces are each somebody else's
-        faces = with_copies_grouped(faces, progress)
-    manifests = {name: write(faces, data_dir, name, source=origin, skipped=skipped)}
+        return {_own_name(set_name): _prepared(name, part, source, data_dir, progress, asked, _own_name(set_name))}
+    manifests = {name: _prepared(name, part, source, data_dir, progress, asked, name)}
     for other in getattr(part, "ALSO", ()):
         manifests |= prepare(other, None, data_dir, progress)
     return manifests
 
 
-def _prepare_named(
-    part: Any,
-    source: Path | None,
-    data_dir: Path,
-    progress: Progress,
-    origin: dict[str, Any],
-    set_name: str | None,
-    classes: Classes,
-) -> dict[str, dict[str, Any]]:
+def _refuse_options(name: str, part: Source, set_name: str | None, asked: Asked) -> None:
+    """InputError that names the options that the source does not take."""
+    taken = getattr(part, "OPTIONS", ())
+    strange = [flag for option in asked.given() if option not in taken for flag in FLAGS[option]]
+    if set_name is not None and not getattr(part, "NAMED_BY_USER", False):
+        strange = ["--as", *strange]
+    if strange:
+        alone = [flag for flag in strange if flag not in ("--incomplete", "--uncropped")]
+        where = "go with `data prepare folder` only: " if alone == strange else "do not go with it: "
+        raise InputError(f"{', '.join(strange)} {where}data source {name!r} takes {_taken(taken)}")
+
+
+def _taken(options: Sequence[str]) -> str:
+    return ", ".join(flag for option in options for flag in FLAGS[option]) or "none"
+
+
+def _own_name(set_name: str | None) -> str:
     if set_name is None:
         raise InputError("name the set, as in `facex-tune data prepare folder SOURCE --as my_faces`")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", set_name):
         raise InputError(f"--as {set_name!r}: a set's name holds letters, digits, '_' and '-' only, 64 at most")
     if set_name in names():
         raise InputError(f"--as {set_name!r} is the name of a data source: choose another, such as my_{set_name}")
-    faces, skipped = part.load(source, progress, classes)
-    faces = with_copies_grouped(faces, progress)
-    origin |= {"map": dict(classes.rename), "drop": list(classes.drop)}
-    return {set_name: write(faces, data_dir, set_name, source=origin, skipped=skipped)}
+    return set_name
+
+
+def _prepared(
+    name: str, part: Source, source: Path | None, data_dir: Path, progress: Progress, asked: Asked, set_name: str
+) -> dict[str, Any]:
+    """The manifest of a set that was loaded, proven, grouped and written."""
+    loaded = part.load(source, progress, asked)
+    published: Sequence[Published] = getattr(part, "PUBLISHED", ())
+    proven, short = proof(name, loaded, published, asked)
+    if proven is False:
+        _keep_the_proven(data_dir, set_name, published)
+    faces = loaded.faces
+    if part.NEEDS_SOURCE:  # drawn faces are each somebody else's
+        faces = with_copies_grouped(faces, progress)
+    about = {"proven": proven, "incomplete": short, "notes": [*loaded.notes, *notes(loaded)]}
+    origin = {"name": name, "path": None if source is None else str(source)} | asked.recorded()
+    return write(faces, data_dir, set_name, source=origin, skipped=loaded.skipped, about=about)
+
+
+def _keep_the_proven(data_dir: Path, set_name: str, published: Sequence[Published]) -> None:
+    """InputError where a set that is not proven would replace one that is."""
+    if _is_proven(data_dir, set_name, published):
+        raise InputError(
+            f"{data_dir / set_name} is proven to be {set_name} and stays: prepare the incomplete one into another "
+            "folder with --data, or delete that one first"
+        )
+
+
+def _is_proven(data_dir: Path, set_name: str, published: Sequence[Published]) -> bool:
+    """Whether a prepared set is proven; one of an older version, which does not say, by its counts."""
+    if not is_prepared(data_dir, set_name):
+        return False
+    try:
+        there = read_manifest(data_dir, set_name)
+    except InputError:  # damaged: to be replaced
+        return False
+    if there["proven"] is None:
+        return any(each.is_met(there["counts"]) for each in published)
+    return bool(there["proven"])

@@ -1,37 +1,41 @@
-"""Read a data set's files alike from a folder and from its unopened zip, and decode its small images.
+"""Read a data set's files alike from a folder and from its unopened zip, and its pictures.
 
 Nothing is ever extracted: members are read into memory one at a time, so none can land outside a folder.
 """
 
 from __future__ import annotations
 
-import io
 import lzma
 import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from threading import Lock
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import SIDE, Skipped
+from facex_tune.data.importing import Pictures, Progress
+from facex_tune.data.pictures import HEAD_BYTES, MAX_BYTES, Picture, decode, kind_of
 from facex_tune.errors import InputError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-MAX_IMAGE_BYTES = 2**20  # a 48 x 48 face takes some 2 kB; more is something else
-MAX_PHOTO_BYTES, MAX_PHOTO_PIXELS = 2**25, 50_000_000  # what is more is no picture of one face
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
-Progress = Callable[[int, int], None]
+MAX_FACE_BYTES = 2**20  # a 48 x 48 face takes some 2 kB; more is something else
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm",
+    ".pnm", ".pfm", ".avif", ".heic", ".heif", ".jp2", ".tga",
+)  # fmt: skip
+"""What pictures are named as. A file of another name that is a picture is one all the same."""
+_LITTER = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "icon\ufffd")
+_BATCH = 256  # pictures handed to the threads at a time
 
 _ARCHIVES = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7-zip", b"Rar!": "RAR"}
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError)
@@ -44,6 +48,7 @@ class Tree:
     Attributes:
         names: the files; what cannot be printed in a name stands as U+FFFD.
         folders: the folders; of a zip those that it lists, which not every program that zips does.
+        turn: to be held by one of several threads that read.
     """
 
     path: Path
@@ -51,6 +56,7 @@ class Tree:
     folders: list[str]
     size_bytes: Callable[[str], int]
     open: Callable[[str], BinaryIO]
+    turn: AbstractContextManager[object] = field(default_factory=nullcontext)
 
 
 @contextmanager
@@ -80,6 +86,7 @@ def open_tree(path: Path) -> Iterator[Tree]:
             _visible(name for name, info in members if info.is_dir()),
             lambda name: of_name[name].file_size,
             lambda name: _member(archive, of_name[name]),
+            Lock(),
         )
 
 
@@ -183,80 +190,93 @@ def _visible(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if not any(part.startswith((".", "__MACOSX")) for part in name.split("/")))
 
 
-def read_images(
-    tree: Tree, names: list[str], progress: Progress, decode: Callable[[Tree, str], NDArray[np.uint8]] | None = None
-) -> tuple[NDArray[np.uint8], list[int], list[Skipped]]:
-    """Decode images: (images_NHW, the positions in `names` that they came from, what was skipped).
+@dataclass(frozen=True)
+class Read:
+    """Pictures read: K kept of those asked for.
+
+    Attributes:
+        images_KHW: grey 48 x 48.
+        kept: the positions that they had among the names asked for.
+        skipped: the others, with the reason.
+        pictures: the sizes of the kept.
+    """
+
+    images_KHW: NDArray[np.uint8]
+    kept: list[int]
+    skipped: list[Skipped]
+    pictures: Pictures
+
+
+def read_images(tree: Tree, names: Sequence[str], progress: Progress, side: int | None = None) -> Read:
+    """Decode pictures to 48 x 48, several at a time.
 
     Args:
-        decode: what makes a grey 48 x 48 face of a file; by default `decode_face`.
+        side: how wide and high each must be, in pixels; by default any size is cut to a square and resized.
 
     Raises:
-        InputError: there are images and none of them can be read.
+        InputError: there are pictures and none of them can be read.
     """
-    decode = decode or decode_face
     images_NHW = np.empty((len(names), SIDE, SIDE), np.uint8)
-    kept: list[int] = []
-    skipped: list[Skipped] = []
-    for position, name in enumerate(names):
-        try:
-            images_NHW[len(kept)] = decode(tree, name)
-            kept.append(position)
-        except Exception as error:  # a decoder fed damaged bytes raises whatever it likes, SyntaxError included
-            skipped.append(Skipped(name, None, one_line(error)))
-        if position % 512 == 511 or position + 1 == len(names):
-            progress(position + 1, len(names))
+    kept, skipped, sizes = [], [], []
+    with ThreadPoolExecutor(_at_once(len(names))) as pool:
+        for start in range(0, len(names), _BATCH):
+            batch = names[start : start + _BATCH]
+            for position, found in enumerate(pool.map(partial(_picture, tree, side), batch), start):
+                if isinstance(found, Skipped):
+                    skipped.append(found)
+                    continue
+                images_NHW[len(kept)] = found.grey_HW
+                sizes.append((found.width, found.height, found.animated))
+                kept.append(position)
+            progress(start + len(batch), len(names))
     if skipped and not kept:
-        raise InputError(f"{tree.path}: not one of {len(names)} images can be read ({skipped[0].reason})")
-    return images_NHW[: len(kept)], kept, skipped
+        raise InputError(f"{tree.path}: not one of {len(names):,} images can be read ({skipped[0].reason})")
+    width_K, height_K, animated_K = np.array(sizes, np.int64).reshape(-1, 3).T
+    pictures = Pictures(width_K, height_K, animated_K.astype(np.bool_))
+    return Read(images_NHW[: len(kept)], kept, skipped, pictures)
 
 
-def decode_face(tree: Tree, name: str) -> NDArray[np.uint8]:
-    """A JPEG or PNG of 48 x 48 pixels, as it is; ValueError for any other size."""
-    from PIL import Image
-
-    data = _bytes(tree, name, MAX_IMAGE_BYTES, f"a {SIDE} x {SIDE} face")
-    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-        if image.size != (SIDE, SIDE):
-            raise ValueError(f"{image.width} x {image.height} pixels where {SIDE} x {SIDE} are wanted")
-        return np.asarray(image.convert("L"))
+def _at_once(n: int) -> int:
+    """How many threads decode n pictures; Pillow leaves the interpreter to others while it works."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if n < _BATCH else min(cpus, 8)
 
 
-def decode_any_size(tree: Tree, name: str) -> NDArray[np.uint8]:
-    """An image of any size and mode as 48 x 48: grey by luminance, cut to a square, resized once and antialiased."""
-    return decode_photo(_bytes(tree, name, MAX_PHOTO_BYTES, "a picture of one face"))
+def _picture(tree: Tree, side: int | None, name: str) -> Picture | Skipped:
+    try:
+        picture = decode(_bytes(tree, name, MAX_BYTES if side is None else MAX_FACE_BYTES, side))
+        if side is not None and (picture.width, picture.height) != (side, side):
+            raise ValueError(f"{picture.width} x {picture.height} pixels where {side} x {side} are wanted")
+    except Exception as error:  # a decoder fed damaged bytes raises whatever it likes, SyntaxError included
+        return Skipped(name, None, one_line(error))
+    return picture
 
 
-def decode_photo(data: bytes) -> NDArray[np.uint8]:
-    """The same of a file's content. Raises whatever a decoder fed damaged bytes raises."""
-    from PIL import Image, ImageOps
-
-    with Image.open(io.BytesIO(data), formats=PHOTO_FORMATS) as image:
-        if image.width * image.height > MAX_PHOTO_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels are too many for a picture of one face")
-        grey = _grey(ImageOps.exif_transpose(image))
-    if grey.size == (SIDE, SIDE):
-        return np.asarray(grey)
-    return np.asarray(ImageOps.fit(grey, (SIDE, SIDE), Image.Resampling.LANCZOS))
-
-
-def _grey(image: Image) -> Image:
-    """Luminance (ITU-R 601), sixteen bits scaled to eight; what is transparent shows white."""
-    from PIL import Image
-
-    if image.mode.startswith("I"):  # Pillow would clip sixteen bits at 255
-        return Image.fromarray((np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8))
-    if image.mode in ("P", "PA", "LA", "RGBA") or "transparency" in image.info:
-        colours = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert("L")
-    return image.convert("L")
-
-
-def _bytes(tree: Tree, name: str, limit_bytes: int, what: str) -> bytes:
+def _bytes(tree: Tree, name: str, limit_bytes: int, side: int | None) -> bytes:
     if tree.size_bytes(name) > limit_bytes:
+        what = "a picture of one face" if side is None else f"a {side} x {side} face"
         raise ValueError(f"{tree.size_bytes(name)} bytes are too many for {what}")
-    with tree.open(name) as file:
+    with tree.turn, tree.open(name) as file:
         return file.read()
+
+
+def head_of(tree: Tree, name: str) -> bytes:
+    """The first bytes of a file; none of one that cannot be read."""
+    try:
+        with tree.open(name) as file:
+            return file.read(HEAD_BYTES)
+    except _DAMAGE:
+        return b""
+
+
+def is_picture(tree: Tree, name: str) -> bool:
+    """Whether a file is a picture, by its content; one that is named so counts, so that it is missed."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES or kind_of(head_of(tree, name)) is not None
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file is what file managers leave in folders."""
+    return PurePosixPath(name).name.lower() in _LITTER
 
 
 def one_line(error: Exception) -> str:
@@ -264,11 +284,6 @@ def one_line(error: Exception) -> str:
     if type(error).__name__ == "UnidentifiedImageError":  # its message shows only a memory address
         return "no image of a known format"
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def is_image(name: str) -> bool:
-    """Whether a file is an image by its name."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def one_of_a_name(files: list[tuple[str, int]]) -> tuple[int, list[Skipped]]:
@@ -285,7 +300,12 @@ def one_of_a_name(files: list[tuple[str, int]]) -> tuple[int, list[Skipped]]:
     ]
 
 
+def missing_classes(labels: set[int], wanted: tuple[int, ...]) -> list[str]:
+    """The emotions without a single face."""
+    return [EMOTIONS[emotion] for emotion in wanted if emotion not in labels]
+
+
 def require_classes(labels: set[int], wanted: tuple[int, ...], where: str) -> None:
     """InputError that names the emotions without a single face."""
-    if missing := [EMOTIONS[emotion] for emotion in wanted if emotion not in labels]:
+    if missing := missing_classes(labels, wanted):
         raise InputError(f"{where} has no face of {', '.join(missing)}: the data set is incomplete, download it again")

@@ -102,12 +102,12 @@ def read_faces(paths: Sequence[Path]) -> NDArray[np.uint8]:
     Raises:
         InputError: files that are no images, each in a line.
     """
-    from facex_tune.data.tree import decode_photo
+    from facex_tune.data.pictures import decode
 
     faces, problems = [], []
     for path in paths:
         try:
-            faces.append(decode_photo(path.read_bytes()))
+            faces.append(decode(path.read_bytes()).grey_HW)
         except Exception as error:  # a decoder fed damaged bytes raises whatever it likes
             reason = reason_of(error)
             problems.append(f"IMAGE {path}: not an image that can be read ({reason}); give PNG or JPEG files")
@@ -120,7 +120,9 @@ def reason_of(error: Exception) -> str:
     """Why a file could not be read, without the decoder's own words for where it had the bytes."""
     from PIL import UnidentifiedImageError
 
-    if isinstance(error, UnidentifiedImageError):
+    from facex_tune.data.pictures import UNKNOWN
+
+    if isinstance(error, UnidentifiedImageError) or str(error) == UNKNOWN:
         return "of no known format"
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 

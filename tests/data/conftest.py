@@ -45,7 +45,7 @@ def fer2013_folder(tmp_path: Path, faces: Faces) -> Path:
 @pytest.fixture
 def ckplus_folder(tmp_path: Path) -> Path:
     """CK+48 with 60 subjects, three sequences each of three frames."""
-    lab = synthetic.generate(540, seed=4, variant="lab", imbalance=0)
+    lab = synthetic.generate(540, seed=4, variant="lab")
     root = tmp_path / "CK+48"
     for row in range(len(lab)):
         emotion = EMOTIONS[lab.labels_N[row]]

@@ -25,11 +25,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from facex_tune.data.faces import Faces, Skipped
+from facex_tune.data.importing import Loaded, Progress
 from facex_tune.data.sources import ckplus, fer2013, ferplus, folder
 from facex_tune.errors import InputError
 
-Load = Callable[[Path, Callable[[int, int], None]], tuple[Faces, list[Skipped]]]
+Load = Callable[[Path, Progress], Loaded]
 LOADERS: dict[str, Load] = {each.__name__.rpartition(".")[2]: each.load for each in (ckplus, fer2013, ferplus, folder)}
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 USAGES = ("Training", "PublicTest", "PrivateTest")
@@ -153,14 +153,14 @@ def inputs(seed: int) -> Iterator[tuple[str, bytes]]:
 def outcome(load: Load, path: Path) -> str:
     """What came of reading: `faces`, `told`, or what must not be."""
     try:
-        faces, skipped = load(path, lambda done, total: None)
+        loaded = load(path, lambda done, total: None)
     except InputError as error:
         return "told" if len(error.problems[0].splitlines()) == 1 else f"more than one line: {error}"
     except Exception:
         return traceback.format_exc()
-    if any("\n" in skip.reason for skip in skipped):
-        return f"a reason of more than one line: {skipped}"
-    return "faces" if len(faces) else "no faces, and nobody was told"
+    if any("\n" in skip.reason for skip in loaded.skipped):
+        return f"a reason of more than one line: {loaded.skipped}"
+    return "faces" if len(loaded.faces) else "no faces, and nobody was told"
 
 
 def fuzz(seed: int, n: int | None = None, seconds: float = float("inf")) -> tuple[Counter[str], list[str]]:

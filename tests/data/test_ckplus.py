@@ -14,7 +14,8 @@ from facex_tune.errors import InputError
 
 
 def load(path: Path) -> tuple[Faces, list[Skipped]]:
-    return ckplus.load(path, lambda done, total: None)
+    loaded = ckplus.load(path, lambda done, total: None)
+    return loaded.faces, loaded.skipped
 
 
 def test_subjects_are_groups_and_sequences_have_three_frames(ckplus_folder: Path) -> None:

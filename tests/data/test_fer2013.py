@@ -20,7 +20,8 @@ from facex_tune.errors import InputError
 
 
 def load(path: Path) -> tuple[Faces, list[Skipped]]:
-    return fer2013.load(path, lambda done, total: None)
+    loaded = fer2013.load(path, lambda done, total: None)
+    return loaded.faces, loaded.skipped
 
 
 def test_folder(fer2013_folder: Path) -> None:
@@ -320,8 +321,8 @@ ZEROS = " ".join(["0"] * 2304)
         (f"3,{ZEROS[:-1]}x,Training", "pixels holds something that is not a whole number"),
         (f"3,{ZEROS[:-1]}1.5,Training", "pixels holds something that is not a whole number"),
         ("3,,Training", "0 pixels where 2,304 are wanted"),
-        (f"7,{ZEROS},Training", "emotion '7' out of range 0..6"),
-        (f"happy,{ZEROS},Training", "emotion 'happy' out of range 0..6"),
+        (f"happy,{ZEROS},Training", "emotion 'happy' is no number of 0..6"),
+        (f"3.0,{ZEROS},Training", "emotion '3.0' is no number of 0..6"),
         (f"3,{ZEROS},Test", "Usage 'Test' is none of Training, PublicTest, PrivateTest"),
         (f"3,{ZEROS}", "2 fields where 3 are wanted"),
     ],
@@ -347,6 +348,67 @@ def test_a_csv_without_a_class_or_empty(write_csv: Callable[..., Path], faces: F
     path.write_text("")
     with pytest.raises(InputError, match="no column emotion, pixels, usage"):
         load(path)
+
+
+Row = list[str]  # emotion, pixels, Usage
+
+
+def in_cells(path: Path, change: Callable[[Row], Row]) -> Path:
+    """The CSV with each row's cells changed."""
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(",".join(change(line.split(","))) for line in lines)]) + "\n")
+    return path
+
+
+WORDS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+SHORT = {"Training": "Train", "PublicTest": "Val", "PrivateTest": "Test"}
+CELLS: dict[str, tuple[Callable[[Row], Row], str]] = {
+    "lower case": (lambda row: [*row[:2], row[2].lower()], "35 skipped: Usage 'training' is none of Training"),
+    "other splits": (lambda row: [*row[:2], SHORT[row[2]]], "35 skipped: Usage 'Train' is none of Training"),
+    "one split misspelt": (lambda row: [*row[:2], row[2].replace("Public", "Pubic")], "no face of public_test that"),
+    "words": (lambda row: [WORDS[int(row[0])], *row[1:]], "15 skipped: emotion 'angry' is no number of 0..6"),
+    "fractions": (lambda row: [f"{row[0]}.0", *row[1:]], "skipped: emotion '0.0' is no number of 0..6"),
+    "lists": (lambda row: [row[0], f"[{row[1].replace(' ', ' , ')}]", row[2]], "skipped: "),
+    "one class in words": (lambda row: ["fear" if row[0] == "2" else row[0], *row[1:]], "train fear that can"),
+}
+
+
+@pytest.mark.parametrize("case", CELLS)
+def test_what_makes_a_class_or_split_vanish_is_told(write_csv: Callable[..., Path], case: str) -> None:
+    change, said = CELLS[case]
+    with pytest.raises(InputError) as told:
+        load(in_cells(write_csv(), change))
+    (line,) = told.value.problems
+    assert said in line
+    assert "the first row " in line
+    assert "download it again" not in line
+
+
+def test_numbers_of_another_set_are_refused(write_csv: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is not FER2013: emotion 7 in 1 rows, the first row 10, where it has 0 "):
+        load(write_csv(replaced={10: f"7,{ZEROS},Training"}))
+    with pytest.raises(InputError, match=r"is not FER2013: emotion -1 in 1 rows"):
+        load(write_csv(replaced={10: f"-1,{ZEROS},Training"}))
+    counts = (45, 59, 25, 69, 28, 83, 593, 18)
+    rows = [f"{emotion},{ZEROS},Training" for emotion, n in enumerate(counts) for _ in range(n)]
+    path = tmp_path / "ckextended.csv"
+    path.write_text("\n".join(["emotion,pixels,Usage", *rows]))
+    with pytest.raises(InputError, match=r"emotion 7 in 18 rows.* it looks like CK\+ .*: run `facex-tune data prep"):
+        load(path)
+
+
+def test_alphabetical_numbers_are_told_by_the_counts(tmp_path: Path) -> None:
+    published = fer2013.PUBLISHED[0].by_split["train"]
+    path = tmp_path / "fer2013.csv"
+    for order, said in ((sorted(published), "(alphabetical)"), (list(published), "")):
+        rows = [f"{at},{ZEROS},Training" for at, name in enumerate(order) for _ in range(published[name] // 30)]
+        path.write_text("\n".join(["emotion,pixels,Usage", *rows]))
+        if said:
+            with pytest.raises(InputError, match="0 angry 1 disgust 2 fear 3 happy 4 neutral 5 sad 6 surprise") as told:
+                load(path)
+            assert said in str(told.value)
+        else:
+            assert len(load(path)[0]) == len(rows)
 
 
 def test_a_csv_that_is_no_text(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces, Skipped, exact_groups, fingerprint, majority_labels, open_set
+from facex_tune.data.importing import Asked
 from facex_tune.data.prepare import prepare
 from facex_tune.data.sources import ferplus
 from facex_tune.errors import InputError
@@ -24,7 +25,8 @@ WriteVotes = Callable[..., Path]
 
 
 def load(path: Path) -> tuple[Faces, list[Skipped]]:
-    return ferplus.load(path, lambda done, total: None)
+    loaded = ferplus.load(path, lambda done, total: None)
+    return loaded.faces, loaded.skipped
 
 
 @pytest.fixture
@@ -173,7 +175,7 @@ def class_folders(tmp_path: Path, faces: Faces) -> Path:
 @pytest.mark.parametrize("form", ["folder", "zip"])
 def test_class_folders(class_folders: Path, zipped: Callable[..., Path], tmp_path: Path, form: str) -> None:
     source = class_folders if form == "folder" else zipped(class_folders, "archive/")
-    prepare("ferplus", source, tmp_path / "data")
+    prepare("ferplus", source, tmp_path / "data", asked=Asked(incomplete=True))
     read = open_set(tmp_path / "data", "ferplus")
     assert read.votes_NC is None
     assert np.bincount(read.where("train").labels_N).tolist() == [1] * 8

@@ -15,14 +15,15 @@ from PIL import Image
 
 from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces, Skipped, fingerprint, open_set
+from facex_tune.data.importing import Asked, Classes
 from facex_tune.data.prepare import prepare
 from facex_tune.data.sources import folder
-from facex_tune.data.sources.folder import Classes
 from facex_tune.errors import InputError
 
 
 def load(path: Path, renames: tuple[str, ...] = (), drop: tuple[str, ...] = ()) -> tuple[Faces, list[Skipped]]:
-    return folder.load(path, lambda done, total: None, Classes.parse(renames, drop))
+    loaded = folder.load(path, lambda done, total: None, Asked(classes=Classes.parse(renames, drop)))
+    return loaded.faces, loaded.skipped
 
 
 def put(image: Image.Image, *parts: object) -> Path:
@@ -193,9 +194,13 @@ def test_images_in_no_folder_have_no_class(root: Path) -> None:
 def test_faults(root: Path, tmp_path: Path) -> None:
     (root / "Sad" / "0.png").write_bytes(b"no image")
     (root / "Sad" / "notes.txt").write_text("no image, and none by its name")
+    (root / "Sad" / "Thumbs.db").write_bytes(b"left by a file manager")
+    (root / "README").write_text("in no class")
     read, skipped = load(root)
     assert len(read) == 13
-    assert [(skip.file, skip.reason) for skip in skipped] == [("Sad/0.png", "no image of a known format")]
+    assert [(skip.file, skip.reason) for skip in skipped] == [
+        (f"Sad/{name}", "no image of a known format") for name in ("notes.txt", "0.png")
+    ]
     (root / "Contempt").mkdir()
     with pytest.raises(InputError, match="Contempt is an empty class"):
         load(root)
@@ -224,7 +229,7 @@ def test_two_members_with_one_name_count_once(tmp_path: Path, faces: Faces) -> N
 def test_prepared_under_the_users_name(root: Path, tmp_path: Path) -> None:
     (root / "Happy").rename(root / "Boredom")
     classes = Classes.parse(["boredom=neutral"], ["sad"])
-    manifest = prepare("folder", root, tmp_path / "data", set_name="mine", classes=classes)["mine"]
+    manifest = prepare("folder", root, tmp_path / "data", set_name="mine", asked=Asked(classes=classes))["mine"]
     assert manifest["source"] == {
         "name": "folder",
         "path": str(root),
@@ -242,8 +247,8 @@ def test_prepared_under_the_users_name(root: Path, tmp_path: Path) -> None:
         ("folder", {}, "name the set, as in `facex-tune data prepare folder SOURCE --as my_faces`"),
         ("folder", {"set_name": "../x"}, "--as '../x': a set's name holds letters"),
         ("folder", {"set_name": "fer2013"}, "is the name of a data source: choose another, such as my_fer2013"),
-        ("fer2013", {"set_name": "x"}, "go with `data prepare folder` only: data source 'fer2013' takes none"),
-        ("fer2013", {"classes": Classes()}, "go with `data prepare folder` only"),
+        ("fer2013", {"set_name": "x"}, "--as go with `data prepare folder` only: data source 'fer2013'"),
+        ("fer2013", {"asked": Asked(classes=Classes({}, ("sad",)))}, "--map, --drop go with `data prepare folder` only"),
     ],
 )
 def test_wrong_options(root: Path, tmp_path: Path, name: str, options: dict[str, object], said: str) -> None:

@@ -16,8 +16,11 @@ import pytest
 
 from facex_tune.data.faces import open_set
 from facex_tune.data.get import from_web, get
+from facex_tune.data.importing import Asked
 from facex_tune.data.sources import ferplus
 from facex_tune.errors import InputError
+
+PART = Asked(incomplete=True)
 
 
 def no_web(url: str, path: Path) -> None:
@@ -31,7 +34,7 @@ def test_a_kaggle_set_is_prepared(fer2013_folder: Path, tmp_path: Path) -> None:
         asked.append(dataset)
         return fer2013_folder
 
-    assert get("fer2013", tmp_path / "data", kaggle=kaggle, web=no_web)["fer2013"]["n"] == 105
+    assert get("fer2013", tmp_path / "data", kaggle=kaggle, web=no_web, asked=PART)["fer2013"]["n"] == 105
     assert asked == ["msambare/fer2013"]
     assert len(open_set(tmp_path / "data", "fer2013")) == 105
 
@@ -49,7 +52,7 @@ def test_ferplus_is_joined_from_two_places(tmp_path: Path, write_csv: Callable[.
         path.write_text("\n".join([",".join(columns), *lines]))
 
     for _ in range(2):  # the second time over what the first one left
-        get("ferplus", tmp_path / "data", kaggle=lambda dataset: cache, web=web)
+        get("ferplus", tmp_path / "data", kaggle=lambda dataset: cache, web=web, asked=PART)
     votes = open_set(tmp_path / "data", "ferplus").votes_NC
     assert votes is not None
     assert (votes == 1).all()

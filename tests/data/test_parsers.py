@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from facex_tune.data.emotions import EMOTIONS, SYNONYMS, canonical
 from facex_tune.data.faces import Skipped
-from facex_tune.data.sources import _pixel_csv, ferplus, folder
+from facex_tune.data.importing import Classes
+from facex_tune.data.sources import _pixel_csv, ferplus
 from facex_tune.data.sources._pixel_csv import USAGES, Layout
 from facex_tune.data.tree import open_tree
 from facex_tune.errors import InputError
@@ -43,9 +44,9 @@ def load(data: bytes) -> tuple[object, list[Skipped]]:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "some.csv"
         path.write_bytes(data)
-        found = _pixel_csv.load_rows(path, lambda done, total: None, Layout((0, 1, 2), ANY_SPLIT))
+        found = _pixel_csv.load_rows(path, lambda done, total: None, Layout("it", (0, 1, 2), ANY_SPLIT))
     assert found is not None
-    return found
+    return found.faces, found.skipped
 
 
 @settings(max_examples=60, deadline=None)
@@ -59,8 +60,8 @@ def load(data: bytes) -> tuple[object, list[Skipped]]:
 def test_a_csv_is_read_as_it_was_written_and_bad_rows_cost_themselves_alone(
     rows: list[tuple[int, int, str]], columns: list[str], pad: str, end: str, bad: dict[int, str]
 ) -> None:
-    rows = [*((emotion, emotion, "Training") for emotion in range(3)), *rows]
-    bad = {at: text for at, text in bad.items() if 3 <= at < len(rows)}
+    rows = [*((emotion, emotion, usage) for usage in USAGES for emotion in range(3)), *rows]
+    bad = {9 + at: text for at, text in bad.items() if 9 + at < len(rows)}
     records = []
     for at, (emotion, seed, usage) in enumerate(rows):
         pixels = " ".join(map(str, image_of(seed).ravel().tolist()))
@@ -124,7 +125,7 @@ def test_words_of_map_and_drop_are_read_or_refused_in_one_line(maps: list[tuple[
     words = ["=".join(pair) for pair in maps]
     problems: list[str] = []
     try:
-        classes = folder.Classes.parse(words, drop)
+        classes = Classes.parse(words, drop)
     except InputError as error:
         problems += error.problems
     else:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,13 @@ from subprocess import run
 import pytest
 
 from facex_tune.data import prepare as room
-from facex_tune.data.faces import open_set, prepared_names
+from facex_tune.data.faces import counts, open_set, prepared_names, read_manifest
+from facex_tune.data.importing import Asked, Published
 from facex_tune.data.prepare import find, names, prepare
+from facex_tune.data.sources import fer2013
 from facex_tune.errors import InputError
+
+PART = Asked(incomplete=True)
 
 
 def test_the_folder_listing_names_the_sources() -> None:
@@ -36,29 +41,73 @@ def test_preparing_again_or_from_the_zip_changes_nothing(
     fer2013_folder: Path, zipped: Callable[..., Path], tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
-    first = prepare("fer2013", fer2013_folder, data)
+    first = prepare("fer2013", fer2013_folder, data, asked=PART)
     before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
-    assert prepare("fer2013", fer2013_folder, data) == first
-    assert prepare("fer2013", zipped(fer2013_folder), data) == first
+    assert prepare("fer2013", fer2013_folder, data, asked=PART) == first
+    assert prepare("fer2013", zipped(fer2013_folder), data, asked=PART) == first
     assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
     assert len(open_set(data, "fer2013")) == 105
+
+
+def test_a_set_that_falls_short_is_refused_or_marked(fer2013_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"not proven: 105 of 35,887 published faces, too few of train angry 5 of"):
+        prepare("fer2013", fer2013_folder, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+    manifest = prepare("fer2013", fer2013_folder, tmp_path / "data", asked=PART)["fer2013"]
+    assert manifest["proven"] is False
+    assert manifest["incomplete"].startswith("105 of 35,887 published faces")
+    assert read_manifest(tmp_path / "data", "fer2013") == manifest
+
+
+def published_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the small set had been published."""
+    found = fer2013.load(folder, lambda done, total: None).faces
+    monkeypatch.setattr(fer2013, "PUBLISHED", (Published(counts(found)),))
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_an_incomplete_set_never_replaces_a_proven_one(
+    fer2013_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bool
+) -> None:
+    published_as_it_is(fer2013_folder, monkeypatch)
+    data = tmp_path / "data"
+    whole = prepare("fer2013", fer2013_folder, data)["fer2013"]
+    assert (whole["proven"], whole["incomplete"]) == (True, "")
+    if not said:  # as an older version wrote it
+        path = data / "fer2013" / "manifest.json"
+        path.write_text(path.read_text().replace('"proven": true', '"proven": null'))
+    next((fer2013_folder / "train" / "sad").iterdir()).unlink()
+    with pytest.raises(InputError, match=r"fer2013 is proven to be fer2013 and stays: .* --data"):
+        prepare("fer2013", fer2013_folder, data, asked=PART)
+    assert read_manifest(data, "fer2013")["n"] == 105
+    assert prepare("fer2013", fer2013_folder, tmp_path / "other", asked=PART)["fer2013"]["n"] == 104
+
+
+def test_more_faces_than_were_published_are_another_set(
+    fer2013_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published_as_it_is(fer2013_folder, monkeypatch)
+    face = next((fer2013_folder / "train" / "sad").iterdir())
+    shutil.copy(face, face.with_name("Training_4999.jpg"))
+    with pytest.raises(InputError, match="this is not fer2013: train sad 6 where 5 were published"):
+        prepare("fer2013", fer2013_folder, tmp_path / "data", asked=PART)
 
 
 def test_skipped_files_reach_the_manifest(ckplus_folder: Path, tmp_path: Path) -> None:
     broken = next((ckplus_folder / "fear").iterdir())
     broken.write_bytes(b"")
-    manifest = prepare("ckplus", ckplus_folder, tmp_path / "data")["ckplus"]
+    manifest = prepare("ckplus", ckplus_folder, tmp_path / "data", asked=PART)["ckplus"]
     assert manifest["n"] == 539
     assert [skip["file"] for skip in manifest["skipped"]] == [f"fear/{broken.name}"]
-    assert manifest["source"] == {"name": "ckplus", "path": str(ckplus_folder)}
+    assert manifest["source"] == {"name": "ckplus", "path": str(ckplus_folder), "incomplete": True}
 
 
 def test_what_was_skipped_and_has_gone_since_is_forgotten(ckplus_folder: Path, tmp_path: Path) -> None:
     broken = ckplus_folder / "fear" / "broken.png"
     broken.write_bytes(b"")
-    first = prepare("ckplus", ckplus_folder, tmp_path / "data")["ckplus"]
+    first = prepare("ckplus", ckplus_folder, tmp_path / "data", asked=PART)["ckplus"]
     broken.unlink()
-    second = prepare("ckplus", ckplus_folder, tmp_path / "data")["ckplus"]
+    second = prepare("ckplus", ckplus_folder, tmp_path / "data", asked=PART)["ckplus"]
     assert [len(manifest["skipped"]) for manifest in (first, second)] == [1, 0]
     assert first["sha256"] == second["sha256"]
 

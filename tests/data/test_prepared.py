@@ -170,7 +170,7 @@ def test_a_write_that_breaks_off_is_one_line_and_leaves_nothing(
     code = (
         "import resource; from facex_tune.cli import main; "
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, {limit_bytes})); "
-        f"main(['data', 'prepare', 'fer2013', {str(fer2013_folder)!r}, '--data', 'data'])"
+        f"main(['data', 'prepare', 'fer2013', {str(fer2013_folder)!r}, '--incomplete', '--data', 'data'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")

@@ -19,7 +19,7 @@ def truth(faces: Faces) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def wild() -> Faces:
-    return synthetic.load(None, silent)[0]
+    return synthetic.load(None, silent).faces
 
 
 def test_a_seed_gives_the_same_faces_wherever_it_runs() -> None:
@@ -70,7 +70,8 @@ def test_imbalance_is_adjustable(imbalance: float, disgust: int) -> None:
 
 
 def test_lab_has_subjects_with_sequences_and_no_neutral() -> None:
-    lab, skipped = synthetic_lab.load(None, silent)
+    loaded = synthetic_lab.load(None, silent)
+    lab, skipped = loaded.faces, loaded.skipped
     assert (len(lab), skipped) == (600, [])
     assert set(lab.split_N) == {"test"}
     assert np.bincount(lab.sequence_N).tolist() == [3] * 200

@@ -110,7 +110,7 @@ def named(faces: Faces, archive: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def ck(realdata_dir: Path) -> Faces:
-    faces, _ = ckplus.load(realdata_dir / "ckplus.zip", lambda done, total: None)
+    faces = ckplus.load(realdata_dir / "ckplus.zip", lambda done, total: None).faces
     return faces
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +19,17 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.faces import SIDE, Faces, Skipped, exact_groups
+from facex_tune.data import known
+from facex_tune.data.emotions import EMOTIONS
+from facex_tune.data.faces import SIDE, Faces, Skipped, counts, exact_groups
+from facex_tune.data.importing import Loaded, Progress, Published, told_reasons
 from facex_tune.data.tree import (
-    Progress,
     Tree,
     is_zip,
+    missing_classes,
     open_tree,
     printable,
     refuse_other_archives,
-    require_classes,
     require_readable,
     told_as_damage,
 )
@@ -40,11 +44,14 @@ _MAX_LINE = 2**16  # characters: a face takes some 9,000; a file without line en
 class Layout:
     """What a CSV's numbers and words mean: emotion n is `emotions[n]` of `EMOTIONS`, Usage u split `split_of_usage[u]`.
 
-    Each emotion must have a face in the split of Training.
+    Each emotion must have a face in the split of Training. `name` is the set's, `published` its counts, by which
+    another order of its numbers is seen.
     """
 
+    name: str
     emotions: tuple[int, ...]
     split_of_usage: Mapping[str, str]
+    published: Sequence[Published] = ()
 
 
 @dataclass
@@ -56,15 +63,20 @@ class _Rows:
     splits: list[str] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    strange: list[tuple[int, int]] = field(default_factory=list)
+    """(row, emotion) of numbers that the layout does not have."""
+    lost: set[str] = field(default_factory=set)
+    """The splits that skipped rows were of, as far as that can be told: else all."""
 
 
-def load_rows(path: Path, progress: Progress, layout: Layout) -> tuple[Faces, list[Skipped]] | None:
+def load_rows(path: Path, progress: Progress, layout: Layout) -> Loaded | None:
     """The faces of the CSV alone (plain, in a zip, or in a folder), in row order; None where there is no such CSV.
 
     `source_N` and skipped rows count data rows from 0, as the FER+ votes do.
 
     Raises:
-        InputError: nothing there, a plain file that is no such CSV, a damaged one, or an emotion without a face.
+        InputError: nothing there, a plain file that is no such CSV, a damaged one, an emotion or a split without a
+            face, numbers that the layout does not have, or that count the emotions in another order.
     """
     require_readable(path)
     if path.is_file() and not is_zip(path):
@@ -118,17 +130,14 @@ def _lines(text: io.TextIOWrapper) -> Iterator[str]:
         yield line
 
 
-def _load(
-    file: BinaryIO, size_bytes: int, where: str, progress: Progress, layout: Layout
-) -> tuple[Faces, list[Skipped]]:
+def _load(file: BinaryIO, size_bytes: int, where: str, progress: Progress, layout: Layout) -> Loaded:
     rows = _Rows()
     # a number that cannot be read is a DeprecationWarning in numpy 1 and 2, a ValueError later: here always an error
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         _read(file, size_bytes, where, rows, progress, layout)
-    first = layout.split_of_usage[USAGES[0]]
-    labels = {label for label, split in zip(rows.labels, rows.splits, strict=True) if split == first}
-    require_classes(labels, layout.emotions, f"{where} ({first})")
+    _refuse_strange_numbers(rows, where, layout)
+    _require_splits_and_classes(rows, where, layout)
     images_NHW = np.stack(rows.images)
     faces = Faces(
         images_NHW=images_NHW,
@@ -139,7 +148,56 @@ def _load(
         votes_NC=None,
         source_N=np.array([str(number) for number in rows.numbers], dtype=np.str_),
     )
-    return faces, rows.skipped
+    _refuse_another_order(faces, where, layout)
+    return Loaded(faces, rows.skipped)
+
+
+def _refuse_strange_numbers(rows: _Rows, where: str, layout: Layout) -> None:
+    """Numbers beyond those of the set are no slips of a few rows: it is another set, or another numbering."""
+    if not rows.strange:
+        return
+    (first, emotion), times = rows.strange[0], len(rows.strange)
+    numbers = Counter([*rows.labels, *(len(EMOTIONS) + number for _, number in rows.strange)])
+    advice = known.advice(known.by_counts(numbers.values()), layout.name.lower())
+    meant = " ".join(f"{number} {EMOTIONS[label]}" for number, label in enumerate(layout.emotions))
+    raise InputError(
+        f"{where} is not {layout.name}: emotion {emotion} in {times:,} rows, the first row {first:,}, where it has "
+        f"{meant}{advice}"
+    )
+
+
+def _require_splits_and_classes(rows: _Rows, where: str, layout: Layout) -> None:
+    """Where rows were skipped and nothing of a split or an emotion is left, the reason is what must be mended."""
+    first = layout.split_of_usage[USAGES[0]]
+    gone = sorted(rows.lost - set(rows.splits))
+    labels = {label for label, split in zip(rows.labels, rows.splits, strict=True) if split == first}
+    absent = missing_classes(labels, layout.emotions)
+    if gone or (absent and rows.skipped):
+        what = ", ".join(gone) or f"{first} {', '.join(absent)}"
+        raise InputError(f"{where} has no face of {what} that can be read: {told_reasons(rows.skipped)}; mend them")
+    if absent:
+        raise InputError(
+            f"{where} ({first}) has no face of {', '.join(absent)}: the data set is incomplete, download it again"
+        )
+
+
+def _refuse_another_order(faces: Faces, where: str, layout: Layout) -> None:
+    """The published counts are told apart by the order of the emotions, so that another one shows."""
+    own = {number: EMOTIONS[label] for number, label in enumerate(layout.emotions)}
+    found = counts(faces)
+    for published in layout.published:
+        for name in known.NUMBERINGS:
+            other = known.meaning(name)
+            if sorted(other.values()) != sorted(own.values()) or set(other) != set(own):
+                continue
+            renamed = {own[number]: other[number] for number in own}
+            read_so = {split: {renamed[each]: n for each, n in of.items()} for split, of in found.items()}
+            if published.resembles(read_so) and not published.resembles(found, slack=2 * published.distance(read_so)):
+                raise InputError(
+                    f"{where} counts its emotions in another order: by how many there are, {known.told(name)} "
+                    f"({name}), where {layout.name} has {' '.join(f'{at} {emotion}' for at, emotion in own.items())}; "
+                    "renumber its column `emotion`"
+                )
 
 
 def _read(file: BinaryIO, size_bytes: int, where: str, rows: _Rows, progress: Progress, layout: Layout) -> None:
@@ -161,9 +219,13 @@ def _read_records(
     for number, record in enumerate(records):
         try:
             emotion, pixels, usage = _fields(record, columns)
+            if _is_strange(emotion, layout):
+                rows.strange.append((number, int(emotion)))
+                continue
             image_HW, label, split = _image(pixels), _label(emotion, layout), _split(usage, layout)
         except ValueError as error:
             rows.skipped.append(Skipped(where, number, str(error)))
+            rows.lost |= _splits_of(record, columns, layout)
             continue
         rows.images.append(image_HW)
         rows.labels.append(label)
@@ -177,6 +239,8 @@ def _columns(header: list[str], where: str) -> list[int]:
     names = column_names(header)
     if missing := [name for name in COLUMNS if name not in names]:
         shown = printable(", ".join(names)[:80]) or "nothing"
+        shown += " (its separator is ';': wanted ',')" * (names[0].count(";") > 1 if names else False)
+        shown += " (text of UTF-16: save it as UTF-8)" * shown.startswith("\ufffd\ufffd")
         raise InputError(f"{where} has no column {', '.join(missing)}: wanted emotion,pixels,Usage, found {shown}")
     return [names.index(name) for name in COLUMNS]
 
@@ -186,6 +250,12 @@ def _fields(record: list[str], columns: list[int]) -> tuple[str, str, str]:
         raise ValueError(f"{len(record)} fields where {max(columns) + 1} are wanted")
     emotion, pixels, usage = (record[column].strip() for column in columns)
     return emotion, pixels, usage
+
+
+def _splits_of(record: list[str], columns: list[int], layout: Layout) -> set[str]:
+    usage = record[columns[2]].strip() if len(record) > columns[2] else ""
+    splits = layout.split_of_usage
+    return {splits[usage]} if usage in splits else set(splits.values())
 
 
 def _image(pixels: str) -> NDArray[np.uint8]:
@@ -201,13 +271,18 @@ def _image(pixels: str) -> NDArray[np.uint8]:
     return values.astype(np.uint8).reshape(SIDE, SIDE)
 
 
+def _is_strange(emotion: str, layout: Layout) -> bool:
+    """Whether it is a whole number that the layout does not have."""
+    return re.fullmatch(r"-?[0-9]{1,9}", emotion) is not None and not 0 <= int(emotion) < len(layout.emotions)
+
+
 def _label(emotion: str, layout: Layout) -> int:
     if emotion not in {str(index) for index in range(len(layout.emotions))}:
-        raise ValueError(f"emotion {emotion[:20]!r} out of range 0..{len(layout.emotions) - 1}")
+        raise ValueError(f"emotion {printable(emotion[:20])!r} is no number of 0..{len(layout.emotions) - 1}")
     return layout.emotions[int(emotion)]
 
 
 def _split(usage: str, layout: Layout) -> str:
     if usage not in layout.split_of_usage:
-        raise ValueError(f"Usage {usage[:20]!r} is none of {', '.join(layout.split_of_usage)}")
+        raise ValueError(f"Usage {printable(usage[:20])!r} is none of {', '.join(layout.split_of_usage)}")
     return layout.split_of_usage[usage]

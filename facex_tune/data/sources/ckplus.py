@@ -20,24 +20,31 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from facex_tune.data.emotions import EMOTIONS, canonical
-from facex_tune.data.faces import Faces, Skipped
+from facex_tune.data.faces import SIDE, Faces, Skipped
+from facex_tune.data.importing import NOTHING, Asked, Loaded, Published, require_kept
 from facex_tune.data.sources import _pixel_csv
 from facex_tune.data.sources._download import Download
-from facex_tune.data.tree import is_zip, one_of_a_name, open_tree, read_images, require_classes
+from facex_tune.data.tree import Tree, is_picture, is_zip, one_of_a_name, open_tree, read_images, require_classes
 from facex_tune.errors import InputError
 
 DESCRIPTION = "CK+: 981 posed faces of 118 subjects, for testing only; SOURCE is CK+48, its zip, or ckextended.csv"
 NEEDS_SOURCE = True
 DOWNLOAD = Download(kaggle="shawon10/ckplus")
 
-_IMAGE = re.compile(r"S(\d+)_(\d+)_(\d+)\.png", re.IGNORECASE)
+OPTIONS = ("incomplete",)
+
+_IMAGE = re.compile(r"S(\d+)_(\d+)_(\d+)(?:\.\w+)?", re.IGNORECASE)
 _CLASSES = tuple(index for index, name in enumerate(EMOTIONS) if name != "neutral")
-_LAYOUT = _pixel_csv.Layout(tuple(range(len(EMOTIONS))), dict.fromkeys(_pixel_csv.USAGES, "test"))
+_LAYOUT = _pixel_csv.Layout("CK+", tuple(range(len(EMOTIONS))), dict.fromkeys(_pixel_csv.USAGES, "test"))
 _SEQUENCES_C = np.array([45, 59, 25, 69, 28, 83, 593, 18])  # labelled ones by emotion; neutral: of all sequences
+PUBLISHED = (
+    Published.of(EMOTIONS, {"test": (135, 177, 75, 207, 84, 249, 0, 54)}),
+    Published.of(EMOTIONS, {"test": _SEQUENCES_C.tolist()}),
+)
 _LEAST_SHARE = 0.9  # of a set's faces, without which its counts prove nothing
 
 
-def load(path: Path | None, progress: Callable[[int, int], None]) -> tuple[Faces, list[Skipped]]:
+def load(path: Path | None, progress: Callable[[int, int], None], asked: Asked = NOTHING) -> Loaded:
     """All frames, of split "test": by subject, sequence and frame, or in the rows' order.
 
     Raises:
@@ -47,7 +54,7 @@ def load(path: Path | None, progress: Callable[[int, int], None]) -> tuple[Faces
     if (path.is_dir() or is_zip(path)) and _has_images(path):
         return _load_images(path, progress)
     if found := _pixel_csv.load_rows(path, progress, _LAYOUT):
-        _require_published_order(found[0], path)
+        _require_published_order(found.faces, path)
         return found
     return _load_images(path, progress)
 
@@ -68,16 +75,17 @@ def _require_published_order(faces: Faces, path: Path) -> None:
         )
 
 
-def _load_images(path: Path, progress: Callable[[int, int], None]) -> tuple[Faces, list[Skipped]]:
+def _load_images(path: Path, progress: Callable[[int, int], None]) -> Loaded:
     with open_tree(path) as tree:
-        found, skipped = _find(tree.names, path)
-        images_NHW, kept, unreadable = read_images(tree, [name for *_, name in found], progress)
-    found = [found[position] for position in kept]
+        found, skipped = _find(tree)
+        read = read_images(tree, [name for *_, name in found], progress, SIDE)
+    require_kept([PurePosixPath(name).parent.name for *_, name in found], read.kept, read.skipped, path)
+    found = [found[position] for position in read.kept]
     labels = [canonical(PurePosixPath(name).parent.name) for *_, name in found]
     require_classes(set(labels), _CLASSES, str(path))
     numbers = {key: number for number, key in enumerate(dict.fromkeys((subject, seq) for subject, seq, *_ in found))}
     faces = Faces(
-        images_NHW=images_NHW,
+        images_NHW=read.images_KHW,
         labels_N=np.array(labels, np.int64),
         split_N=np.full(len(found), "test"),
         group_N=np.array([subject for subject, *_ in found], np.int64),
@@ -85,26 +93,24 @@ def _load_images(path: Path, progress: Callable[[int, int], None]) -> tuple[Face
         votes_NC=None,
         source_N=np.array([PurePosixPath(name).name for *_, name in found], dtype=np.str_),
     )
-    return faces, skipped + unreadable
+    return Loaded(faces, skipped + read.skipped, read.pictures)
 
 
-def _find(names: list[str], path: Path) -> tuple[list[tuple[int, int, int, str]], list[Skipped]]:
+def _find(tree: Tree) -> tuple[list[tuple[int, int, int, str]], list[Skipped]]:
     """(subject, sequence, frame, name) of each image, sorted, and the images whose names say no subject."""
     by_frame: dict[tuple[int, int, int], list[str]] = {}
     skipped = []
-    for name in names:
-        file = PurePosixPath(name)
-        if file.suffix.lower() != ".png":
-            continue
-        match = _IMAGE.fullmatch(file.name)
+    for name in tree.names:
+        match = _IMAGE.fullmatch(PurePosixPath(name).name)
         if match is None:
-            skipped.append(Skipped(name, None, "its name is not S<subject>_<sequence>_<frame>.png"))
+            if is_picture(tree, name):
+                skipped.append(Skipped(name, None, "its name is not S<subject>_<sequence>_<frame>.png"))
             continue
         subject, sequence, frame = map(int, match.groups())
         by_frame.setdefault((subject, sequence, frame), []).append(name)
     if not by_frame:
         raise InputError(
-            f"{path} is not CK+: it has neither <class>/S<subject>_<sequence>_<frame>.png nor a CSV "
+            f"{tree.path} is not CK+: it has neither <class>/S<subject>_<sequence>_<frame>.png nor a CSV "
             "emotion,pixels,Usage"
         )
     found = []

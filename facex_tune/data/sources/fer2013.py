@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facex_tune.data.emotions import N_FER2013, canonical
-from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
+from facex_tune.data.emotions import EMOTIONS, N_FER2013, canonical
+from facex_tune.data.faces import SIDE, SPLITS, Faces, Skipped, exact_groups
+from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, Published, require_kept
 from facex_tune.data.sources import _pixel_csv
 from facex_tune.data.sources._download import Download
-from facex_tune.data.tree import Progress, Tree, is_zip, open_tree, read_images, require_classes
+from facex_tune.data.tree import Tree, is_picture, is_zip, open_tree, read_images, require_classes
 from facex_tune.errors import InputError
 
 DESCRIPTION = "FER2013: 35,887 faces; SOURCE is the folder data set, its zip, or fer2013.csv (plain or zipped)"
@@ -30,17 +31,30 @@ NEEDS_SOURCE = True
 DOWNLOAD = Download(kaggle="msambare/fer2013")
 SPLIT_OF_USAGE = dict(zip(_pixel_csv.USAGES, ("train", "public_test", "private_test"), strict=True))
 
-_LAYOUT = _pixel_csv.Layout(tuple(range(N_FER2013)), SPLIT_OF_USAGE)
-_IMAGE = re.compile(r"(Training|PublicTest|PrivateTest)_(\d+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
+OPTIONS = ("incomplete",)
+PUBLISHED = (
+    Published.of(
+        EMOTIONS[:N_FER2013],
+        {
+            "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),
+            "public_test": (467, 56, 496, 895, 653, 415, 607),
+            "private_test": (491, 55, 528, 879, 594, 416, 626),
+        },
+    ),
+)
+
+_LAYOUT = _pixel_csv.Layout("FER2013", tuple(range(N_FER2013)), SPLIT_OF_USAGE, PUBLISHED)
+_IMAGE = re.compile(r"(Training|PublicTest|PrivateTest)_(\d+)(?:\.\w+)?", re.IGNORECASE)
 _USAGES = {usage.lower(): usage for usage in SPLIT_OF_USAGE}
 _HALVES = {"train": ("train",), "test": ("public_test", "private_test")}
 
 
-def load(path: Path | None, progress: Progress) -> tuple[Faces, list[Skipped]]:
+def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loaded:
     """All three splits, grouped by equal pixels; `source_N` is the file's name, or the row number of a CSV.
 
     Raises:
-        InputError: no such file, none of the three forms, an unknown class, a class without a face, a damaged zip.
+        InputError: no such file, none of the three forms, an unknown class, a class without a face, a damaged zip,
+            numbers that are no emotion of FER2013 or count in another order.
     """
     assert path is not None, "prepare asks for the source"
     if path.is_dir() or is_zip(path):
@@ -52,7 +66,7 @@ def load(path: Path | None, progress: Progress) -> tuple[Faces, list[Skipped]]:
     raise InputError(f"{path} is not FER2013: neither train/<class>/Training_<id>.jpg nor a CSV emotion,pixels,Usage")
 
 
-def load_rows(path: Path, progress: Progress) -> tuple[Faces, list[Skipped]] | None:
+def load_rows(path: Path, progress: Progress) -> Loaded | None:
     """As `_pixel_csv.load_rows`, of FER2013."""
     return _pixel_csv.load_rows(path, progress, _LAYOUT)
 
@@ -62,23 +76,25 @@ def is_image_name(name: str) -> bool:
     return _IMAGE.fullmatch(PurePosixPath(name).name) is not None
 
 
-def _load_images(tree: Tree, progress: Progress) -> tuple[Faces, list[Skipped]]:
-    found, skipped = _find(tree.names)
-    images_NHW, kept, unreadable = read_images(tree, [image.name for image in found], progress)
-    found = [found[position] for position in kept]
+def _load_images(tree: Tree, progress: Progress) -> Loaded:
+    found, skipped = _find(tree)
+    read = read_images(tree, [image.name for image in found], progress, SIDE)
+    for words in ([image.split for image in found], [EMOTIONS[image.label] for image in found]):
+        require_kept(words, read.kept, read.skipped, tree.path)
+    found = [found[position] for position in read.kept]
     for half, splits in _HALVES.items():
         labels = {image.label for image in found if image.split in splits}
         require_classes(labels, tuple(range(N_FER2013)), f"{tree.path} ({half})")
     faces = Faces(
-        images_NHW=images_NHW,
+        images_NHW=read.images_KHW,
         labels_N=np.array([image.label for image in found], np.int64),
         split_N=np.array([image.split for image in found], dtype=np.str_),
-        group_N=exact_groups(images_NHW),
+        group_N=exact_groups(read.images_KHW),
         sequence_N=np.full(len(found), -1, np.int64),
         votes_NC=None,
         source_N=np.array(_sources(found), dtype=np.str_),
     )
-    return faces, skipped + unreadable
+    return Loaded(faces, skipped + read.skipped, read.pictures)
 
 
 class _Image(NamedTuple):
@@ -94,16 +110,15 @@ class _Image(NamedTuple):
         return SPLITS[self.split_rank]
 
 
-def _find(names: list[str]) -> tuple[list[_Image], list[Skipped]]:
+def _find(tree: Tree) -> tuple[list[_Image], list[Skipped]]:
     found: dict[tuple[int, int, int], _Image] = {}
     skipped = []
-    for name in names:
+    for name in tree.names:
         file = PurePosixPath(name)
-        if file.suffix.lower() not in (".jpg", ".jpeg", ".png"):
-            continue
         match = _IMAGE.fullmatch(file.name)
         if match is None:
-            skipped.append(Skipped(name, None, "its name is not Training_, PublicTest_ or PrivateTest_<id>.jpg"))
+            if is_picture(tree, name):
+                skipped.append(Skipped(name, None, "its name is not Training_, PublicTest_ or PrivateTest_<id>.jpg"))
             continue
         split_rank = SPLITS.index(SPLIT_OF_USAGE[_USAGES[match[1].lower()]])
         image = _Image(split_rank, int(match[2]), _class(file), name)

@@ -20,13 +20,15 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from facex_tune.data import known
 from facex_tune.data.emotions import N_FER2013, canonical
-from facex_tune.data.faces import VOTE_ANSWERS, Faces, Skipped
+from facex_tune.data.faces import VOTE_ANSWERS, Faces, counts, majority_labels
+from facex_tune.data.importing import NOTHING, Asked, Loaded
 from facex_tune.data.sources import fer2013, folder
 from facex_tune.data.sources._download import Download
 from facex_tune.data.sources._pixel_csv import column_names, first_line, records_of
 from facex_tune.data.sources.fer2013 import SPLIT_OF_USAGE
-from facex_tune.data.tree import Tree, is_image, is_zip, open_tree, require_classes, require_readable, told_as_damage
+from facex_tune.data.tree import Tree, is_picture, is_zip, open_tree, require_classes, require_readable, told_as_damage
 from facex_tune.errors import InputError
 
 DESCRIPTION = "FER+: SOURCE is a folder with fer2013.csv and fer2013new.csv (ten annotators' votes), or class folders"
@@ -37,12 +39,17 @@ DOWNLOAD = Download(
     file_url=f"https://raw.githubusercontent.com/microsoft/FERPlus/master/{VOTES_FILE}",
 )
 
+OPTIONS = ("incomplete",)
+PUBLISHED = fer2013.PUBLISHED  # its faces and its labels; the votes come beside them
+
 _ANSWER_OF_COLUMN = {"unknown": VOTE_ANSWERS.index("unknown"), "nf": VOTE_ANSWERS.index("not-a-face")}
+_KEPT = {"train": 25_060, "public_test": 3_199, "private_test": 3_153}  # faces with a majority
+_OTHERWISE = "; prepare other class folders with `facex-tune data prepare folder SOURCE --as NAME`"
 _EMOTION_COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 _ANSWER_OF_COLUMN |= {name: canonical(name) for name in _EMOTION_COLUMNS}
 
 
-def load(path: Path | None, progress: Callable[[int, int], None]) -> tuple[Faces, list[Skipped]]:
+def load(path: Path | None, progress: Callable[[int, int], None], asked: Asked = NOTHING) -> Loaded:
     """FER2013's rows with `votes_NC`; SOURCE may also be either CSV (or its zip) with the other beside it.
 
     Of class folders: their faces, without votes.
@@ -57,15 +64,28 @@ def load(path: Path | None, progress: Callable[[int, int], None]) -> tuple[Faces
     if _is_class_folders(path):
         return _load_folders(path, progress)
     usage_R, votes_RC, where = _votes(path)
-    faces, skipped = _faces(path, progress)
-    n_rows = len(faces) + len(skipped)
+    loaded = _faces(path, progress)
+    faces = loaded.faces
+    n_rows = len(faces) + len(loaded.skipped)
     if n_rows != len(votes_RC):
         raise InputError(f"{where} has {len(votes_RC):,} rows, FER2013's CSV {n_rows:,}: give the two complete files")
     row_N = faces.source_N.astype(np.int64)
     if (strange := np.flatnonzero(usage_R[row_N] != faces.split_N)).size:
         row, split = row_N[strange[0]], faces.split_N[strange[0]]
         raise InputError(f"{where}: row {row} is of {usage_R[row]}, in FER2013's CSV of {split}: not the same order")
-    return replace(faces, votes_NC=votes_RC[row_N]), skipped
+    faces = replace(faces, votes_NC=votes_RC[row_N])
+    return replace(loaded, faces=faces, unproven=_unpublished_votes(faces))
+
+
+def _unpublished_votes(faces: Faces) -> str:
+    """What tells votes beside all of FER2013 from the published ones; "" where nothing does, or faces are missing."""
+    assert faces.votes_NC is not None
+    kept_N = majority_labels(faces.votes_NC) >= 0
+    kept = {split: int((kept_N & (faces.split_N == split)).sum()) for split in _KEPT}
+    if kept == _KEPT or not PUBLISHED[0].is_met(counts(faces)):
+        return ""
+    there, wanted = (", ".join(f"{split} {n:,}" for split, n in each.items()) for each in (kept, _KEPT))
+    return f"its votes are not the published ones: a majority has {there}, published {wanted}"
 
 
 def _votes(path: Path) -> tuple[NDArray[np.str_], NDArray[np.int16], str]:
@@ -94,7 +114,7 @@ def _is_class_folders(path: Path) -> bool:
     if path.is_file() and not is_zip(path):
         return False
     with open_tree(path) as tree:
-        images = [name for name in tree.names if is_image(name)]
+        images = [name for name in tree.names if is_picture(tree, name)]
         if not images or _votes_name(tree):
             return False
         contempt = any("contempt" in name.lower() for name in images)
@@ -103,13 +123,19 @@ def _is_class_folders(path: Path) -> bool:
                 f"{path} holds FER2013 with its own labels, not those of FER+: give {VOTES_FILE} and fer2013.csv in "
                 "one folder, or run `facex-tune data prepare fer2013` with it"
             )
+        recognised = known.by_names(images)
+        if recognised is None or recognised.source != "ferplus":
+            raise InputError(
+                f"{path} is not FER+: it has neither {VOTES_FILE} nor class folders of FER+'s faces, which are named "
+                f"fer0000000.png{known.advice(recognised, 'ferplus') or _OTHERWISE}"
+            )
     return True
 
 
-def _load_folders(path: Path, progress: Callable[[int, int], None]) -> tuple[Faces, list[Skipped]]:
-    faces, skipped = folder.load(path, progress)
-    require_classes(set(faces.labels_N.tolist()), tuple(range(N_FER2013)), str(path))
-    return faces, skipped
+def _load_folders(path: Path, progress: Callable[[int, int], None]) -> Loaded:
+    loaded = folder.load(path, progress)
+    require_classes(set(loaded.faces.labels_N.tolist()), tuple(range(N_FER2013)), str(path))
+    return replace(loaded, unproven=f"class folders without {VOTES_FILE} hold the labels that their maker chose")
 
 
 def _read(file: BinaryIO, where: str) -> tuple[NDArray[np.str_], NDArray[np.int16]]:
@@ -135,7 +161,7 @@ def _count(field: str) -> int:
     return int(field)
 
 
-def _faces(path: Path, progress: Callable[[int, int], None]) -> tuple[Faces, list[Skipped]]:
+def _faces(path: Path, progress: Callable[[int, int], None]) -> Loaded:
     """The CSV's faces: from the source, else from a zip that lies in the folder."""
     zips = sorted(each for each in path.iterdir() if is_zip(each)) if path.is_dir() else []
     for place in (path, *zips):

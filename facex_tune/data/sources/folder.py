@@ -8,8 +8,7 @@ square and resized once, antialiased. Folders named as no split hold a test set,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -17,7 +16,9 @@ import numpy as np
 
 from facex_tune.data.emotions import EMOTIONS, canonical
 from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
-from facex_tune.data.tree import IMAGE_SUFFIXES, Tree, decode_any_size, is_image, open_tree, read_images
+from facex_tune.data.importing import NOTHING, Asked, Classes, Loaded, Progress, key, require_kept
+from facex_tune.data.pictures import FORMATS, said_of
+from facex_tune.data.tree import Tree, head_of, is_litter, is_picture, open_tree, read_images
 from facex_tune.errors import InputError, nearest
 
 DESCRIPTION = (
@@ -26,6 +27,7 @@ DESCRIPTION = (
 )
 NEEDS_SOURCE = True
 NAMED_BY_USER = True
+OPTIONS = ("classes", "uncropped")
 
 _SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -33,32 +35,6 @@ _SPLIT_NAMES = {
     **dict.fromkeys(("private_test", "privatetest"), "private_test"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-
-
-@dataclass(frozen=True)
-class Classes:
-    """What to do with class folders that are no emotion's name: `rename` to one, or `drop`; names in any case."""
-
-    rename: Mapping[str, str] = field(default_factory=dict)
-    drop: Sequence[str] = ()
-
-    @classmethod
-    def parse(cls, renames: Iterable[str], drop: Iterable[str]) -> Classes:
-        """From `boredom=neutral` words.
-
-        Raises:
-            InputError: a word without `=`, an unknown emotion, or a class that is both renamed and dropped.
-        """
-        rename = {}
-        for word in renames:
-            name, equals, emotion = word.partition("=")
-            if not (name.strip() and equals):
-                raise InputError(f"--map {word!r}: write CLASS=EMOTION, such as boredom=neutral")
-            rename[_key(name)] = EMOTIONS[canonical(emotion)]
-        dropped = [_key(name) for name in drop]
-        if both := [name for name in dropped if name in rename]:
-            raise InputError(f"class {both[0]!r} is both mapped and dropped: leave one of the two out")
-        return cls(rename, dropped)
 
 
 class _Image(NamedTuple):
@@ -69,44 +45,56 @@ class _Image(NamedTuple):
     label: int
 
 
-def load(
-    path: Path | None, progress: Callable[[int, int], None], classes: Classes | None = None
-) -> tuple[Faces, list[Skipped]]:
+def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loaded:
     """Every image below a known class, ordered by split and name; grouped by equal pixels.
 
     Raises:
-        InputError: nothing there, no image, an empty class folder, unknown classes (all named, with what to do), or a
-            renamed or dropped class that is not there.
+        InputError: nothing there, no image, an empty class folder, unknown classes (all named, with what to do), a
+            renamed or dropped class that is not there, or a class or split of which no image can be read.
     """
     assert path is not None, "prepare asks for the source"
     with open_tree(path) as tree:
-        _refuse_empty_classes(tree)
-        found, skipped = _find(tree, classes or Classes())
-        images_NHW, kept, unreadable = read_images(tree, [image.name for image in found], progress, decode_any_size)
-    found = [found[position] for position in kept]
+        images, others = _sorted_out(tree)
+        _refuse_empty_classes(tree, images)
+        found, skipped = _find(tree, images, asked.classes)
+        read = read_images(tree, [image.name for image in found], progress)
+    for words in ([EMOTIONS[image.label] for image in found], [SPLITS[image.split_rank] for image in found]):
+        require_kept(words, read.kept, read.skipped, path)
+    found = [found[position] for position in read.kept]
     faces = Faces(
-        images_NHW=images_NHW,
+        images_NHW=read.images_KHW,
         labels_N=np.array([image.label for image in found], np.int64),
         split_N=np.array([SPLITS[image.split_rank] for image in found], dtype=np.str_),
-        group_N=exact_groups(images_NHW),
+        group_N=exact_groups(read.images_KHW),
         sequence_N=np.full(len(found), -1, np.int64),
         votes_NC=None,
         source_N=np.array([image.name for image in found], dtype=np.str_),
     )
-    return faces, skipped + unreadable
+    return Loaded(faces, skipped + others + read.skipped, read.pictures)
 
 
-def _find(tree: Tree, classes: Classes) -> tuple[list[_Image], list[Skipped]]:
-    times = Counter(name for name in tree.names if is_image(name))
+def _sorted_out(tree: Tree) -> tuple[list[str], list[Skipped]]:
+    """The images, by their content; and what else lies in a class's folder, with what it is."""
+    images, others = [], []
+    for name in tree.names:
+        if is_picture(tree, name):
+            images.append(name)
+        elif not is_litter(name) and any(_is_emotion(folder) for folder in PurePosixPath(name).parts[:-1]):
+            others.append(Skipped(name, None, said_of(head_of(tree, name))))
+    return images, others
+
+
+def _find(tree: Tree, images: Sequence[str], classes: Classes) -> tuple[list[_Image], list[Skipped]]:
+    times = Counter(images)
     places = {name: _place(name) for name in times}
     if not places:
-        raise InputError(f"{tree.path} has no image ({', '.join(IMAGE_SUFFIXES)}): name the folder above the classes")
+        raise InputError(f"{tree.path} has no image ({', '.join(FORMATS)}): name the folder above the classes")
     labels = _labels(tree.path, Counter(word for word, _ in places.values()), classes)
     has_splits = any(split for _, split in places.values())
     skipped = [Skipped(name, None, "a second member of that name") for name, n in times.items() for _ in range(n - 1)]
     found = []
     for name, (word, split) in places.items():
-        if _key(word) in classes.drop:
+        if key(word) in classes.drop:
             continue
         if has_splits and split is None:
             skipped.append(Skipped(name, None, "lies in no split, and others do"))
@@ -118,23 +106,23 @@ def _find(tree: Tree, classes: Classes) -> tuple[list[_Image], list[Skipped]]:
 def _place(name: str) -> tuple[str, str | None]:
     """The class folder's name ('' where the image lies in none) and the split of an image's path."""
     folders = PurePosixPath(name).parts[:-1]
-    splits = [_SPLIT_NAMES[_key(folder)] for folder in folders if _key(folder) in _SPLIT_NAMES]
-    words = [folder for folder in folders if _key(folder) not in _SPLIT_NAMES]
+    splits = [_SPLIT_NAMES[key(folder)] for folder in folders if key(folder) in _SPLIT_NAMES]
+    words = [folder for folder in folders if key(folder) not in _SPLIT_NAMES]
     return (words[-1] if words else "", splits[-1] if splits else None)
 
 
 def _labels(path: Path, images_of: Mapping[str, int], classes: Classes) -> dict[str, int]:
     """Class folder -> emotion, for all that are not dropped."""
-    there = {_key(word): word for word in images_of}
+    there = {key(word): word for word in images_of}
     for asked in (*classes.rename, *classes.drop):
         if asked not in there:
             raise InputError(f"{path} has no class {asked!r} to map or drop: {nearest(asked, sorted(there.values()))}")
     labels, unknown = {}, []
     for word in sorted(images_of):
-        if _key(word) in classes.drop:
+        if key(word) in classes.drop:
             continue
         try:
-            labels[word] = canonical(classes.rename.get(_key(word), word))
+            labels[word] = canonical(classes.rename.get(key(word), word))
         except InputError:
             unknown.append(word)
     if unknown:
@@ -149,9 +137,9 @@ def _labels(path: Path, images_of: Mapping[str, int], classes: Classes) -> dict[
     return labels
 
 
-def _refuse_empty_classes(tree: Tree) -> None:
+def _refuse_empty_classes(tree: Tree, images: Sequence[str]) -> None:
     """A folder with an emotion's name and no image in it is a download that broke off."""
-    filled = {folder.as_posix() for name in tree.names if is_image(name) for folder in PurePosixPath(name).parents}
+    filled = {folder.as_posix() for name in images for folder in PurePosixPath(name).parents}
     for folder in tree.folders:
         if folder not in filled and _is_emotion(PurePosixPath(folder).name):
             raise InputError(f"{tree.path / folder} is an empty class: download the set again, or delete the folder")
@@ -163,7 +151,3 @@ def _is_emotion(word: str) -> bool:
     except InputError:
         return False
     return True
-
-
-def _key(word: str) -> str:
-    return word.strip().lower()

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data.emotions import EMOTIONS
-from facex_tune.data.faces import VOTE_ANSWERS, Faces, Skipped, exact_groups
+from facex_tune.data.faces import VOTE_ANSWERS, Faces, exact_groups
+from facex_tune.data.importing import NOTHING, Asked, Loaded
 from facex_tune.data.sources._render import ACTIONS, CHUNK, IDENTITY, VIEW, Floats, bell, render, uniform
 
 DESCRIPTION = "drawn faces, unbalanced and mislabelled like FER2013, with votes that tell the truth; needs no download"
@@ -59,13 +60,13 @@ Variant = Literal["wild", "lab"]
 Progress = Callable[[int, int], None]
 
 
-def load(path: Path | None, progress: Progress) -> tuple[Faces, list[Skipped]]:
+def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loaded:
     """The wild set: train 4,000, public_test 800, private_test 800, alike in emotions; `path` is not used."""
     faces = generate(N, seed=SEED, progress=progress)
     true_N = _truth(faces.votes_NC)
     place_N = np.argsort(np.argsort(true_N, kind="stable"), kind="stable") % 7  # five in seven train
     split_N = np.array(["train"] * 5 + ["public_test", "private_test"])[place_N]
-    return replace(faces, split_N=split_N), []
+    return Loaded(replace(faces, split_N=split_N), [])
 
 
 def generate(

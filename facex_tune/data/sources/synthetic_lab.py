@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from facex_tune.data.faces import Faces, Skipped
+from facex_tune.data.importing import NOTHING, Asked, Loaded
 from facex_tune.data.sources.synthetic import generate
 
 DESCRIPTION = "drawn faces, clean and frontal, subjects with three-frame sequences like CK+; needs no download"
@@ -13,6 +13,6 @@ NEEDS_SOURCE = False
 N, SEED = 600, 20100
 
 
-def load(path: Path | None, progress: Callable[[int, int], None]) -> tuple[Faces, list[Skipped]]:
+def load(path: Path | None, progress: Callable[[int, int], None], asked: Asked = NOTHING) -> Loaded:
     """The lab set, all of it split "test"; `path` is not used, since the faces are drawn."""
-    return generate(N, seed=SEED, variant="lab", progress=progress), []
+    return Loaded(generate(N, seed=SEED, variant="lab", progress=progress), [])

@@ -1,0 +1,223 @@
+"""The one decoder: every mode and depth that Pillow writes, under any name, is the same face everywhere or refused."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facex_tune.data.faces import SIDE
+from facex_tune.data.importing import NOTHING
+from facex_tune.data.pictures import decode, kind_of, looks_uncropped
+from facex_tune.data.sources import folder
+from facex_tune.errors import InputError
+from facex_tune.evidence import predict
+
+FORMATS = (
+    "JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "PCX", "SGI", "ICO", "IM",
+    "DDS", "QOI", "MPO", "XBM", "SPIDER", "MSP", "ICNS",
+)  # fmt: skip
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "I;16B", "F")
+NO_DEEP = {"GIF", "WEBP", "AVIF", "JPEG", "BMP", "DIB", "QOI", "ICO"}  # Pillow clips deep pixels as it writes these
+OTHERWISE = {(kind, "LAB") for kind in FORMATS if kind != "TIFF"} | {("GIF", "RGBA")}  # and these it repaints
+LOSSY = {"JPEG", "MPO", "WEBP", "AVIF", "JPEG2000"}
+SUFFIXES = {"its own": "right", "another kind's": "wrong", "none": ""}
+
+
+def face() -> np.ndarray:
+    """Eight bits of the full range, smooth enough for JPEG."""
+    rows, columns = np.mgrid[:SIDE, :SIDE] / (SIDE - 1)
+    face_HW = 255 * (0.5 * rows + 0.5 * columns)
+    return face_HW.round().astype(np.uint8)
+
+
+def in_mode(mode: str, face_HW: np.ndarray) -> Image.Image:
+    """The face, as a picture of a mode; deep ones hold its eight bits as most programs write them."""
+    deep = {
+        "I;16": face_HW.astype(np.uint16) * 257,
+        "I": face_HW.astype(np.int32),
+        "F": face_HW.astype(np.float32) / 255,
+    }
+    if mode == "I;16B":
+        return Image.frombytes("I;16B", (SIDE, SIDE), (face_HW.astype(">u2") * 257).tobytes())
+    if mode in deep:
+        return Image.fromarray(deep[mode])
+    if mode == "LAB":
+        return Image.new("LAB", (SIDE, SIDE))
+    return Image.fromarray(face_HW).convert("RGB" if mode in ("YCbCr", "HSV") else mode).convert(mode)
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"quality": 100} if kind in LOSSY - {"JPEG2000"} else {}))
+    return buffer.getvalue()
+
+
+def written(kind: str, mode: str) -> bytes | None:
+    """The face as Pillow writes it; None where it cannot, or only other pixels than the face's."""
+    if (kind in NO_DEEP and mode in ("I", "I;16", "I;16B", "F")) or (kind, mode) in OTHERWISE:
+        return None
+    try:
+        return encoded(in_mode(mode, face()), kind)
+    except Exception:  # every plugin has its own words for what it does not write
+        return None
+
+
+def prepared(root: Path, name: str, data: bytes) -> np.ndarray | str:
+    """The face as `data prepare folder` reads it, or why it does not."""
+    path = root / "happy" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    try:
+        loaded = folder.load(root, lambda done, total: None, NOTHING)
+    except InputError as error:
+        return str(error)
+    return loaded.faces.images_NHW[0]
+
+
+def predicted(root: Path, name: str) -> np.ndarray | str:
+    try:
+        return predict.read_faces([root / "happy" / name])[0]
+    except InputError as error:
+        return str(error)
+
+
+CASES = [(kind, mode) for kind in FORMATS for mode in MODES if written(kind, mode) is not None]
+
+
+@pytest.mark.parametrize("habit", SUFFIXES)
+@pytest.mark.parametrize(("kind", "mode"), CASES, ids=[f"{kind} {mode}" for kind, mode in CASES])
+def test_equal_pictures_give_equal_faces_or_are_refused(kind: str, mode: str, habit: str, tmp_path: Path) -> None:
+    data = written(kind, mode)
+    assert data is not None
+    name = {"its own": f"x.{kind.lower()}", "another kind's": "x.txt" if kind == "PNG" else "x.png", "none": "x"}[habit]
+    one, other = prepared(tmp_path, name, data), predicted(tmp_path, name)
+    if isinstance(one, str) or isinstance(other, str):
+        assert isinstance(one, str)
+        assert isinstance(other, str)
+        assert len(one.splitlines()) == len(other.splitlines()) == 1
+        assert kind not in ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM") or mode in ("LAB", "HSV")
+        return
+    assert np.array_equal(one, other)
+    wanted = np.where(face() > 127, 255, 0) if mode == "1" else face()
+    if mode == "1":  # dithered: its mean is what it keeps
+        assert abs(float(one.mean()) - face().mean()) < 4
+    else:
+        assert np.abs(one.astype(int) - wanted).max() <= (4 if kind in LOSSY or mode in ("P", "CMYK", "HSV") else 1)
+
+
+def png16(values_HW: np.ndarray) -> bytes:
+    return encoded(Image.fromarray(values_HW.astype(np.uint16)), "PNG")
+
+
+def tiff(values_HW: np.ndarray, dtype: type) -> bytes:
+    return encoded(Image.fromarray(values_HW.astype(dtype)), "TIFF")
+
+
+F = face().astype(np.float64)
+READ: dict[str, Callable[[], bytes]] = {
+    "16 bits, stretched": lambda: png16(F * 257),
+    "16 bits, moved up by eight": lambda: png16(F * 256),
+    "16 bits that hold eight": lambda: png16(F),
+    "16 bits, dark but stretched": lambda: png16((F // 3) * 257),
+    "floats to 1": lambda: tiff(F / 255, np.float32),
+    "floats to 255": lambda: tiff(F + 0.25 * (F < 200), np.float32),
+    "whole floats to 255": lambda: tiff(F, np.float32),
+    "floats to 65,535": lambda: tiff(F * 257 * 0.9999, np.float32),
+    "32 bits that hold eight": lambda: tiff(F, np.int32),
+    "32 bits that hold sixteen": lambda: tiff(F * 257, np.int32),
+}
+
+
+@pytest.mark.parametrize("case", READ)
+def test_the_scale_of_deep_pixels_is_told(case: str) -> None:
+    wanted = F // 3 if "dark" in case else F
+    assert np.abs(decode(READ[case]()).grey_HW.astype(int) - wanted).max() <= 1
+
+
+REFUSED: dict[str, Callable[[], bytes]] = {
+    "12 bits in 16": lambda: png16(F * 16 + 5),
+    "floats from -1 to 1": lambda: tiff(F / 127.5 - 1, np.float32),
+    "percent": lambda: tiff(F / 2.55, np.float32),
+    "no numbers": lambda: tiff(np.full((SIDE, SIDE), np.nan), np.float32),
+    "32 bits, all used": lambda: tiff(F * 2**23, np.int32),
+    "floats just above 1": lambda: tiff(F / 250, np.float32),
+    "zeros and ones": lambda: tiff(F > 99, np.int32),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_scale_that_cannot_be_told_is_refused(case: str) -> None:
+    with pytest.raises(ValueError, match=r"deep pixels from .* save it with 8 bits|no finite numbers"):
+        decode(REFUSED[case]())
+
+
+def png_of_16_bit_colours(values_HW3: np.ndarray) -> bytes:
+    """Pillow writes none."""
+    import struct
+    import zlib
+
+    height, width, _ = values_HW3.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values_HW3)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_colours_of_sixteen_bits() -> None:
+    colours_HW3 = np.repeat(F[..., None], 3, axis=2)
+    assert np.abs(decode(png_of_16_bit_colours(colours_HW3 * 257)).grey_HW.astype(int) - F).max() <= 1
+    with pytest.raises(ValueError, match="their scale cannot be told"):
+        decode(png_of_16_bit_colours(colours_HW3))
+
+
+def test_the_first_picture_of_several_is_read_and_told(tmp_path: Path) -> None:
+    first, second = Image.fromarray(face()), Image.fromarray(255 - face())
+    first.convert("P").save(tmp_path / "x.gif", save_all=True, append_images=[second.convert("P")], duration=100)
+    picture = decode((tmp_path / "x.gif").read_bytes())
+    assert picture.animated
+    assert np.abs(picture.grey_HW.astype(int) - face()).max() <= 4
+    assert not decode(encoded(first, "GIF")).animated
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_camera_says(orientation: int) -> None:
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.fromarray(face()[:, ::-1]).resize((60, 90)).save(buffer, "PNG", exif=exif)
+    with Image.open(io.BytesIO(buffer.getvalue())) as image:
+        wanted = np.asarray(ImageOps.exif_transpose(image))
+    picture = decode(buffer.getvalue(), None)
+    assert np.array_equal(picture.grey_HW, wanted)
+    assert (picture.height, picture.width) == wanted.shape
+
+
+def test_a_huge_picture_is_not_decoded() -> None:
+    with pytest.raises(ValueError, match="pixels are too many for a picture of one face"):
+        decode(encoded(Image.new("1", (9000, 6000)), "PNG"))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "uncropped"),
+    [(48, 48, False), (1024, 1024, False), (562, 762, False), (178, 218, False), (143, 181, False), (48, 40, False),
+     (1025, 1024, True), (1920, 1280, True), (640, 480, True), (320, 180, True), (100, 160, True)],
+)  # fmt: skip
+def test_what_looks_like_a_whole_photograph(width: int, height: int, uncropped: bool) -> None:
+    assert looks_uncropped(width, height) == uncropped
+
+
+def test_kinds_are_known_by_content() -> None:
+    for kind in ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF"):
+        if (data := written(kind, "L")) or (data := written(kind, "RGB")):
+            assert kind_of(data[:32]) == kind
+    assert kind_of(b"P5X,a,table") is None
