@@ -16,7 +16,7 @@ from typing import Any
 
 from facex_tune import files
 from facex_tune.data import prepare
-from facex_tune.data.importing import NOTHING, Asked
+from facex_tune.data.importing import NOTHING, Asked, Progress
 from facex_tune.data.sources._download import Download
 from facex_tune.data.tree import one_line
 from facex_tune.errors import InputError
@@ -54,7 +54,7 @@ def from_web(url: str, path: Path) -> None:
 def get(
     name: str,
     data_dir: Path,
-    progress: prepare.Progress = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
     *,
     kaggle: Callable[[str], Path] = from_kaggle,
     web: Callable[[str, Path], None] = from_web,

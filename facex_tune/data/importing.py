@@ -177,7 +177,8 @@ class Published:
 def _shares(counts_by_split: Mapping[str, Mapping[str, int]]) -> NDArray[np.float64]:
     """shares_C of the emotions over all splits."""
     n_C = np.array([sum(each.get(name, 0) for each in counts_by_split.values()) for name in EMOTIONS], np.float64)
-    return n_C / max(n_C.sum(), 1)
+    shares_C: NDArray[np.float64] = n_C / max(n_C.sum(), 1)
+    return shares_C
 
 
 def proof(name: str, loaded: Loaded, published: Sequence[Published], asked: Asked) -> tuple[bool | None, str]:

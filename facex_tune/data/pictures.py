@@ -163,7 +163,8 @@ def _grey(image: Image) -> Image:
 
 def _raw_mode(image: Image) -> str:
     """How the file's pixels are packed, as Pillow names it: `RGB;16B` says that it will keep the high bytes alone."""
-    arguments: Any = image.tile[0][3] if image.tile else ""
+    tiles: Any = getattr(image, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
 

@@ -217,7 +217,9 @@ def read_images(tree: Tree, names: Sequence[str], progress: Progress, side: int 
         InputError: there are pictures and none of them can be read.
     """
     images_NHW = np.empty((len(names), SIDE, SIDE), np.uint8)
-    kept, skipped, sizes = [], [], []
+    kept: list[int] = []
+    skipped: list[Skipped] = []
+    sizes: list[tuple[int, int, bool]] = []
     with ThreadPoolExecutor(_at_once(len(names))) as pool:
         for start in range(0, len(names), _BATCH):
             batch = names[start : start + _BATCH]
