@@ -228,6 +228,9 @@ def predict(
     device: Device = None,
     parts: OwnParts = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average each face with its mirror image.")] = False,
+    uncropped: Annotated[
+        bool, typer.Option("--uncropped", help="Take whole photographs; their middle is read, face or not.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Probabilities of each emotion for faces. Expects a cropped face an image, and does not look for one."""
@@ -236,7 +239,8 @@ def predict(
 
     _use_parts(parts)
     trained = predict.find(model, storage)
-    document = predict.predict(trained, images, device_name=device, tta="flip" if flip else "none")
+    tta = "flip" if flip else "none"
+    document = predict.predict(trained, images, device_name=device, tta=tta, uncropped=uncropped)
     if as_json:
         _print_json(document)
     else:
@@ -502,15 +506,45 @@ def prepare(
     drop: Annotated[
         list[str] | None, typer.Option("--drop", metavar="NAME", help="folder: leaves a folder out. Repeatable.")
     ] = None,
+    splits: Annotated[
+        list[str] | None,
+        typer.Option("--split", metavar="NAME=SPLIT", help="folder: what a folder holds: train, validation or test."),
+    ] = None,
+    labels: Annotated[
+        str, typer.Option("--labels", metavar="FILE:COLUMN", help="folder: labels of a table beside it, or `folders`.")
+    ] = "",
+    numbers: Annotated[
+        str, typer.Option("--numbers", metavar="SET", help="folder: whose numbers its classes are, such as rafdb.")
+    ] = "",
+    subject: Annotated[
+        str, typer.Option("--subject", metavar="REGEX", help="folder: finds who is seen in an image's path, or `none`.")
+    ] = "",
+    sequence: Annotated[
+        str, typer.Option("--sequence", metavar="REGEX", help="folder: finds an image's sequence in its path.")
+    ] = "",
+    uncropped: Annotated[
+        bool, typer.Option("--uncropped", help="folder: take whole photographs; their middle is read, face or not.")
+    ] = False,
     incomplete: Incomplete = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Write class histogram and a sheet of labelled faces; prepare nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Read a data set from where you downloaded it into the folder of prepared data sets."""
     from facex_tune.data import faces, prepare
-    from facex_tune.data.importing import Asked, Classes
+    from facex_tune.data.importing import Asked
     from facex_tune.progress import counting
 
-    asked = Asked(incomplete=incomplete, classes=Classes.parse(renames or (), drop or ()))
+    asked = Asked.parse(
+        renames=renames or (), drop=drop or (), splits=splits or (), labels=labels, numbers=numbers, subject=subject,
+        sequence=sequence, incomplete=incomplete, uncropped=uncropped,
+    )  # fmt: skip
+    if preview:
+        with counting(f"reading {name}") as progress:
+            written = prepare.preview(name, source, Path(f"preview-{named or name}"), progress, named, asked)
+        _tell_preview(*written, as_json)
+        return
     before = faces.fingerprints(data)
     with counting(f"preparing {name}") as progress:
         manifests = prepare.prepare(name, source, data, progress, set_name=named, asked=asked)
@@ -535,6 +569,17 @@ def get_data(
     _tell_prepared(manifests, before, data, as_json)
 
 
+def _tell_preview(document: dict[str, Any], paths: Sequence[Path], as_json: bool) -> None:
+    for note in document["notes"]:
+        typer.echo(f"note: {note}", err=True)
+    if as_json:
+        _print_json({"version": 1, "preview": document, "written": [str(path) for path in paths]})
+        return
+    for path in paths:
+        typer.echo(f"written: {path}")
+    typer.echo(f"{document['n']:,} faces read, nothing prepared: look at the labels, then leave out --preview")
+
+
 def _tell_prepared(manifests: dict[str, dict[str, Any]], before: Mapping[str, str], data: Path, as_json: bool) -> None:
     from facex_tune.data.faces import told_of
 
@@ -544,7 +589,7 @@ def _tell_prepared(manifests: dict[str, dict[str, Any]], before: Mapping[str, st
                 f"note: {each}: replaced other faces of that name; a run begun with those goes on with those alone",
                 err=True,
             )
-        for note in told_of(manifest):
+        for note in told_of(manifest) if manifest["source"].get("path") else ():  # drawn faces are as they are meant
             typer.echo(f"note: {each}: {note}", err=True)
     if as_json:
         _print_json({"version": 1, "folder": str(data), "prepared": manifests})
@@ -733,10 +778,13 @@ def _dry_run(study: Study, run: str | None, options: Options, as_json: bool) -> 
     # Before the problems, because it draws the synthetic faces that are still missing.
     figures = pipeline.estimate(study, options) if pipeline.can_estimate(study, options) else None
     problems = pipeline.run_problems(run, study, options) + pipeline.problems(study, options)
+    told = pipeline.told(study, options)
     if as_json:
-        _print_json({"version": 1, "study": study.name, "problems": problems, "estimate": figures})
+        _print_json({"version": 1, "study": study.name, "problems": problems, "estimate": figures, "told": told})
     elif figures is not None:
         _print(tables.estimate(figures))
+    for note in told if not as_json else ():
+        typer.echo(f"note: {note}", err=True)
     if problems and not as_json:
         raise InputError(problems)
     if problems:

@@ -271,6 +271,16 @@ def problems(study: Study, options: Options) -> list[str]:
     return found
 
 
+def told(study: Study, options: Options) -> list[str]:
+    """What a user should know of the sets that the study reads, as far as they are prepared, a sentence each."""
+    found = []
+    for name in _data_sets(study):
+        with contextlib.suppress(InputError):
+            manifest = faces.read_manifest(options.data_dir, name)
+            found += [f"{name}: {each}" for each in faces.told_of(manifest)]
+    return found
+
+
 def run_problems(name: str | None, study: Study, options: Options) -> list[str]:
     """What forbids a run of that name: that there is one of another study."""
     if name is not None and (run := Run(options.storage, name)).exists():

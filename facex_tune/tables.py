@@ -204,14 +204,15 @@ def _class(n: int, total: int) -> tuple[str, str, str]:
 def audit(document: Mapping[str, Any]) -> list[RenderableType]:
     """`data.audit.document`: each set, copies by part, and the share of evaluation faces seen in training."""
     sets = plain(
-        "data set", ">faces", ">exact groups", ">labels differ", ">near, differ", ">blank", ">no face", ">suspects"
-    )
+        "data set", ">faces", ">exact groups", ">labels differ", ">near, differ", ">blank", ">no face", ">suspects",
+        ">uncropped",
+    )  # fmt: skip
     for name, about in document["sets"].items():
         groups = f"{about['exact_groups']:,} of {about['faces_in_exact_groups']:,}"
         differ = [str(about[key]) for key in ("groups_with_conflicting_labels", "pairs_with_conflicting_labels")]
         no_face = f"{len(about['not_a_face']):,}" if about["has_votes"] else "-"
-        suspects = f"{len(about['unlike_faces']):,}"
-        sets.add_row(name, f"{about['n']:,}", groups, *differ, f"{len(about['blank']):,}", no_face, suspects)
+        suspects, uncropped = (f"{len(about[key]):,}" for key in ("unlike_faces", "uncropped"))
+        sets.add_row(name, f"{about['n']:,}", groups, *differ, f"{len(about['blank']):,}", no_face, suspects, uncropped)
     parts: list[RenderableType] = [sets]
     if document["copies"]:
         copies = plain("faces of", "with a copy in", ">exact", ">mirrored", ">near")

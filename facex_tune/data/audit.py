@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.facelike import least_like_faces
-from facex_tune.data.faces import SPLITS, VOTE_ANSWERS, Faces, exact_groups, open_set
+from facex_tune.data.faces import SPLITS, VOTE_ANSWERS, Faces, exact_groups, open_set, read_manifest
 from facex_tune.data.near import Pairs, blank, near_pairs
 from facex_tune.errors import InputError
 
@@ -116,7 +116,10 @@ def document(found: Found, names: Sequence[str], data_dir: Path) -> dict[str, An
     copies = _copies(found)
     return {
         "version": VERSION,
-        "sets": {name: _of_set(found, index, open_set(data_dir, name)) for index, name in enumerate(names)},
+        "sets": {
+            name: _of_set(found, index, open_set(data_dir, name), _uncropped(data_dir, name))
+            for index, name in enumerate(names)
+        },
         "copies": _across(found, copies),
         "seen_in_training": _seen_in_training(found, copies),
         "exact_groups": _exact_groups(found),
@@ -169,7 +172,13 @@ def _seen_in_training(found: Found, copies: dict[str, NDArray[np.bool_]]) -> lis
     return rows
 
 
-def _of_set(found: Found, index: int, faces: Faces) -> dict[str, Any]:
+def _uncropped(data_dir: Path, name: str) -> list[str]:
+    """The pictures that looked like whole photographs when the set was prepared."""
+    pictures = read_manifest(data_dir, name)["pictures"]
+    return list(pictures["uncropped"]) if pictures else []
+
+
+def _of_set(found: Found, index: int, faces: Faces, uncropped: list[str]) -> dict[str, Any]:
     blank_N = blank(faces.images_NHW)
     suspect_N = np.zeros(len(faces), np.bool_)
     if faces.votes_NC is not None:
@@ -185,6 +194,7 @@ def _of_set(found: Found, index: int, faces: Faces) -> dict[str, Any]:
         "blank": faces.source_N[blank_N].tolist(),
         "has_votes": faces.votes_NC is not None,
         "not_a_face": faces.source_N[suspect_N].tolist(),
+        "uncropped": uncropped,
         "unlike_faces": faces.source_N[least_like_faces(faces.images_NHW)].tolist(),
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from facex_tune.errors import InputError, nearest
 
 EMOTIONS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
@@ -9,30 +11,70 @@ EMOTIONS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surpri
 
 N_FER2013 = 7
 
-SYNONYMS: dict[str, str] = {
-    "anger": "angry",
-    "disgusted": "disgust",
-    "fearful": "fear",
-    "afraid": "fear",
-    "scared": "fear",
-    "happiness": "happy",
-    "joy": "happy",
-    "sadness": "sad",
-    "surprised": "surprise",
-    "suprise": "surprise",  # as a folder of a FER+ set on Kaggle is spelt
-    "neutrality": "neutral",
-    "contemptuous": "contempt",
+_NAMES: dict[str, tuple[str, ...]] = {
+    # English, as sets spell it; slips of the pen as they were met (`suprise` in a FER+ set on Kaggle, `neural` and
+    # `surprize` in class folders); AF AN DI FE HA NE SA SU are the codes of KDEF and JAFFE; calm is one of RAVDESS'
+    # classes, which has few faces and none to tell it from neutral by. An i may stand without its dot (Turkish).
+    "angry": ("anger", "an", "angered", "wut", "wütend", "ärger", "zorn", "colère", "en colère", "fâché", "enojado",
+              "enojo", "enfadado", "ira", "raiva", "zangado", "irritado", "kizgin", "öfke", "kizginlik", "生气", "愤怒",
+              "злость", "гнев", "злой", "marah"),
+    "disgust": ("disgusted", "di", "ekel", "angeekelt", "dégoût", "dégoûté", "asco", "asqueado", "nojo",
+                "iğrenme", "tiksinti", "tiksinme", "iğrenmiş", "厌恶", "отвращение", "jijik"),
+    "fear": ("fearful", "afraid", "scared", "fe", "af", "angst", "furcht", "ängstlich", "peur", "apeuré", "miedo",
+             "temor", "asustado", "medo", "assustado", "korku", "korkmuş", "害怕", "恐惧", "страх", "испуг", "takut"),
+    "happy": ("happiness", "joy", "joyful", "ha", "freude", "glücklich", "fröhlich", "joie", "heureux",
+              "feliz", "felicidad", "alegría", "alegre", "felicidade", "alegria", "mutlu", "mutluluk", "高兴", "快乐",
+              "开心", "радость", "счастье", "весёлый", "senang", "bahagia", "gembira"),
+    "sad": ("sadness", "sa", "trauer", "traurig", "traurigkeit", "tristesse", "triste", "tristeza", "üzgün", "üzüntü",
+            "悲伤", "难过", "伤心", "грусть", "печаль", "грустный", "sedih"),
+    "surprise": ("surprised", "suprise", "suprised", "surprize", "surprized", "su", "überraschung", "überrascht",
+                 "ueberraschung", "ueberrascht", "surpris", "sorpresa", "sorprendido", "surpresa", "surpreso", "şaşkin",
+                 "şaşkinlik", "şaşirma", "惊讶", "吃惊", "惊奇", "удивление", "удивлённый", "terkejut", "kaget"),
+    "neutral": ("neutrality", "neural", "normal", "calm", "ne", "neutre", "neutro", "nötr", "doğal",
+                "中性", "平静", "нейтральный", "нейтральное", "нейтрально", "netral"),
+    "contempt": ("contemptuous", "verachtung", "mépris", "desprecio", "desprezo", "küçümseme", "aşağilama", "轻蔑",
+                 "蔑视", "презрение"),
+}  # fmt: skip
+AMBIGUOUS: dict[str, str] = {
+    "disgusto": "disgust in Italian, annoyance in Spanish",
+    "desgosto": "sorrow or disgust in Portuguese",
+    "susto": "a fright: fear or surprise",
+    "schreck": "a fright: fear or surprise",
+    "mad": "angry or insane",
+    "upset": "angry or sad",
 }
+"""Words that are taken for an emotion and may mean another."""
+
+
+def _plain(word: str) -> str:
+    """As names are compared: one form of each letter, small, with a space for each run of spaces and underlines."""
+    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", word).replace("\u0130", "i").lower())
+    return " ".join(composed.replace("_", " ").split())
+
+
+def _bare(word: str) -> str:
+    """Without accents, as archives that keep no others spell it."""
+    letters = unicodedata.normalize("NFD", _plain(word).replace("\u0131", "i"))
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
+SYNONYMS: dict[str, str] = {_plain(name): emotion for emotion, names in _NAMES.items() for name in names}
+SYNONYMS |= {_bare(name): emotion for name, emotion in SYNONYMS.items() if _bare(name) not in EMOTIONS}
 
 
 def canonical(name: str) -> int:
     """The index into `EMOTIONS` of an emotion's name, in any case, or of a synonym.
 
     Raises:
-        InputError: the name is unknown; the message ends with the nearest valid names.
+        InputError: the name is unknown, with the nearest valid names, or may mean two emotions.
     """
-    word = name.strip().lower()
-    word = SYNONYMS.get(word, word)
+    plain = _plain(name)
+    word = SYNONYMS.get(plain, SYNONYMS.get(_bare(name), plain))
+    if word in AMBIGUOUS:
+        raise InputError(f"emotion {name!r} is ambiguous ({AMBIGUOUS[word]}): write one of {', '.join(EMOTIONS)}")
     if word not in EMOTIONS:
-        raise InputError(f"unknown emotion {name!r}: {nearest(word, [*EMOTIONS, *SYNONYMS])}")
+        raise InputError(f"unknown emotion {name!r}: {nearest(word, [*EMOTIONS, *_ENGLISH])}")
     return EMOTIONS.index(word)
+
+
+_ENGLISH = ("anger", "disgusted", "fearful", "happiness", "sadness", "surprised", "contemptuous")

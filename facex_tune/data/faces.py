@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data.atomic import write_folder
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.data.emotions import EMOTIONS, N_FER2013
 from facex_tune.errors import InputError, nearest
 
 SIDE = 48
@@ -257,8 +257,41 @@ def read_manifest(data_dir: Path, name: str) -> dict[str, Any]:
 
 def told_of(manifest: Mapping[str, Any]) -> list[str]:
     """What a user should know of a prepared set, a sentence each."""
-    incomplete = [f"incomplete: {manifest['incomplete']}"] if manifest["incomplete"] else []
-    return [*incomplete, *manifest["notes"]]
+    said = ABOUT | dict(manifest)  # a run's header may hold one of an older version
+    found = [f"incomplete: {said['incomplete']}"] if said["incomplete"] else []
+    found += [_told_sizes(said["pictures"])] if said["pictures"] else []
+    return [*found, *said["notes"], *left_out(said["counts"])]
+
+
+def _told_sizes(pictures: Mapping[str, Any]) -> str:
+    """The sizes of the files in a sentence."""
+    said = (
+        f"pictures of {pictures['median_width']} x {pictures['median_height']} pixels (median; width / height "
+        f"{pictures['median_aspect']:g})"
+    )
+    said += f", {pictures['enlarged']:,} enlarged to {SIDE} x {SIDE}" * bool(pictures["enlarged"])
+    return said + f", {len(pictures['uncropped']):,} look like whole photographs" * bool(pictures["uncropped"])
+
+
+def left_out(counts_by_split: Mapping[str, Mapping[str, int]], *, trained: bool = True) -> list[str]:
+    """What of a set no model of the seven emotions trains on or is scored over, and what it cannot learn there.
+
+    Args:
+        trained: whether the set's train split is trained on; else only its test splits are told of.
+    """
+    found = []
+    n_contempt = sum(of_split.get("contempt", 0) for of_split in counts_by_split.values())
+    if n_contempt:
+        use = "not trained on, and scored only where a protocol says so" if trained else "not scored"
+        found.append(f"contempt ({n_contempt:,} faces) is none of the seven emotions: {use}")
+    for split, of_split in counts_by_split.items():
+        if split == "train" and not trained:
+            continue
+        absent = [name for name in EMOTIONS[:N_FER2013] if name not in of_split]
+        if absent:
+            never = "a model trained on it never learns to answer so" if split == "train" else "not scored there"
+            found.append(f"no face of {', '.join(absent)} in {split}: {never}")
+    return found
 
 
 def _meant(name: str, data_dir: Path) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,13 @@ from numpy.typing import NDArray
 
 from facex_tune.data.emotions import EMOTIONS, canonical
 from facex_tune.data.faces import SIDE, Faces, Skipped, counts
+from facex_tune.data.known import NUMBERINGS
+from facex_tune.data.naming import SPLIT_WORDS
 from facex_tune.data.near import blank
 from facex_tune.data.pictures import looks_uncropped
-from facex_tune.errors import InputError
+from facex_tune.errors import InputError, nearest
 
+MOST_UNCROPPED = 0.05  # of a set's pictures: more are no slips of a face detector, but scenes
 _MANY_FLAT = 0.01  # of a set's faces; FER2013 has 13 of 35,887
 Progress = Callable[[int, int], None]
 
@@ -59,11 +64,62 @@ class Asked:
         incomplete: take a set that falls short of the published counts, and mark it so.
         uncropped: take whole photographs for faces.
         classes: `--map` and `--drop`.
+        splits: `--split`, by folder (as `key` makes it) the split of `faces.SPLITS`.
+        labels: `--labels`: FILE:COLUMN, or `folders`; "" where nothing was asked.
+        numbers: `--numbers`, of `known.NUMBERINGS`.
+        subject, sequence: `--subject` and `--sequence`; no_subject: `--subject none`.
     """
 
     incomplete: bool = False
     uncropped: bool = False
     classes: Classes = field(default_factory=Classes)
+    splits: Mapping[str, str] = field(default_factory=dict)
+    labels: str = ""
+    numbers: str = ""
+    subject: re.Pattern[str] | None = None
+    sequence: re.Pattern[str] | None = None
+    no_subject: bool = False
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        renames: Iterable[str] = (),
+        drop: Iterable[str] = (),
+        splits: Iterable[str] = (),
+        labels: str = "",
+        numbers: str = "",
+        subject: str = "",
+        sequence: str = "",
+        incomplete: bool = False,
+        uncropped: bool = False,
+    ) -> Asked:
+        """From the words of the command line.
+
+        Raises:
+            InputError: words that are no option's, each named with what it takes.
+        """
+        if numbers and numbers not in NUMBERINGS:
+            raise InputError(f"--numbers {numbers!r}: no numbering of that name; {nearest(numbers, list(NUMBERINGS))}")
+        if labels and labels != "folders" and not all(labels.rpartition(":")):
+            raise InputError(f"--labels {labels!r}: write FILE:COLUMN, or folders")
+        return cls(
+            incomplete=incomplete,
+            uncropped=uncropped,
+            classes=Classes.parse(renames, drop),
+            splits=dict(map(_folder_and_split, splits)),
+            labels=labels,
+            numbers=numbers,
+            subject=None if subject == "none" else _pattern(subject, "--subject"),
+            sequence=_pattern(sequence, "--sequence"),
+            no_subject=subject == "none",
+        )
+
+    @property
+    def labels_file(self) -> tuple[str, str] | None:
+        """(file, column) of `--labels`, where it names them."""
+        file, _, column = self.labels.rpartition(":")
+        return (file, column) if file else None
 
     def given(self) -> list[str]:
         """The fields that differ from their defaults."""
@@ -74,11 +130,33 @@ class Asked:
         said: dict[str, Any] = {name: True for name in ("incomplete", "uncropped") if getattr(self, name)}
         if "classes" in self.given():
             said |= {"map": dict(self.classes.rename), "drop": list(self.classes.drop)}
-        return said
+        if self.splits:
+            said["split"] = dict(self.splits)
+        said |= {name: word for name in ("labels", "numbers") if (word := getattr(self, name))}
+        said |= {name: each.pattern for name in ("subject", "sequence") if (each := getattr(self, name))}
+        return said | ({"subject": "none"} if self.no_subject else {})
+
+
+def _folder_and_split(word: str) -> tuple[str, str]:
+    name, equals, split = word.partition("=")
+    if not (name.strip() and equals) or key(split) not in SPLIT_WORDS:
+        raise InputError(f"--split {word!r}: write NAME={'|'.join(SPLIT_WORDS)}")
+    return key(name), SPLIT_WORDS[key(split)]
+
+
+def _pattern(text: str, flag: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text) if text else None
+    except re.error as error:
+        raise InputError(f"{flag} {text!r} is no regular expression: {error}") from error
 
 
 NOTHING = Asked()
-FLAGS = {"incomplete": ("--incomplete",), "uncropped": ("--uncropped",), "classes": ("--map", "--drop")}
+FLAGS = {
+    "incomplete": ("--incomplete",), "uncropped": ("--uncropped",), "classes": ("--map", "--drop"),
+    "splits": ("--split",), "labels": ("--labels",), "numbers": ("--numbers",), "subject": ("--subject",),
+    "sequence": ("--sequence",), "no_subject": ("--subject",),
+}  # fmt: skip
 """The command line's options by the field that they fill."""
 
 
@@ -223,6 +301,32 @@ def notes(loaded: Loaded) -> list[str]:
     if flat >= _MANY_FLAT * n:
         found.append(f"{flat:,} of {n:,} faces show next to nothing (their pixels' standard deviation is under 1)")
     return found
+
+
+def sizes(loaded: Loaded, asked: Asked, path: Path | None) -> dict[str, Any] | None:
+    """What a manifest says of the sizes of the pictures; None where the faces are no pictures, or all are 48 x 48.
+
+    Raises:
+        InputError: too many look like whole photographs, and `--uncropped` was not given.
+    """
+    pictures = loaded.pictures
+    if pictures is None or ((pictures.width_N == SIDE) & (pictures.height_N == SIDE)).all():
+        return None
+    uncropped_N, n = pictures.uncropped(), len(loaded.faces)
+    width, height = (int(np.median(each)) for each in (pictures.width_N, pictures.height_N))
+    if uncropped_N.sum() > MOST_UNCROPPED * n and not asked.uncropped:
+        raise InputError(
+            f"{path}: {int(uncropped_N.sum()):,} of {n:,} pictures look like whole photographs (median {width} x "
+            f"{height} pixels), such as {', '.join(loaded.faces.source_N[uncropped_N][:3].tolist())}, and a face in "
+            "them would be a few pixels: cut the faces out first, or take their middle with --uncropped"
+        )
+    return {
+        "median_width": width,
+        "median_height": height,
+        "median_aspect": round(float(np.median(pictures.width_N / pictures.height_N)), 3),
+        "enlarged": int(pictures.enlarged().sum()),
+        "uncropped": loaded.faces.source_N[uncropped_N].tolist(),
+    }
 
 
 def _some(words: Sequence[str], n: int = 3) -> str:

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from facex_tune.data.emotions import EMOTIONS
+from facex_tune.errors import InputError
+
 NUMBERINGS: dict[str, tuple[int, tuple[str, ...]]] = {
     "fer2013": (0, ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")),
     "alphabetical": (0, ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")),
@@ -29,6 +32,18 @@ def meaning(numbering: str) -> dict[int, str]:
     """Number -> emotion."""
     first, emotions = NUMBERINGS[numbering]
     return dict(enumerate(emotions, first))
+
+
+def emotion(numbering: str, number: int) -> int:
+    """The index into EMOTIONS of a number.
+
+    Raises:
+        InputError: the numbering lacks it.
+    """
+    there = meaning(numbering)
+    if number not in there:
+        raise InputError(f"--numbers {numbering} has no {number}; it has {told(numbering)}")
+    return EMOTIONS.index(there[number])
 
 
 def told(numbering: str) -> str:
@@ -108,5 +123,7 @@ def advice(known: Known | None, own: str) -> str:
     if known is None or known.source == own:
         return ""
     is_source = (Path(__file__).parent / "sources" / f"{known.source}.py").is_file() and known.source != "folder"
+    if not is_source and own == "folder":
+        return f"; it looks like {known.name}"
     how = f"{known.source} SOURCE" if is_source else "folder SOURCE --as NAME"
     return f"; it looks like {known.name}: run `facex-tune data prepare {how}`"

@@ -6,13 +6,14 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from facex_tune.data import sources
-from facex_tune.data.faces import is_prepared, read_manifest, write
+from facex_tune.data.faces import counts, is_prepared, read_manifest, write
 from facex_tune.data.groups import with_copies_grouped
-from facex_tune.data.importing import FLAGS, NOTHING, Asked, Loaded, Progress, Published, notes, proof
+from facex_tune.data.importing import FLAGS, NOTHING, Asked, Loaded, Progress, Published, notes, proof, sizes
 from facex_tune.errors import InputError, nearest
 
 
@@ -68,18 +69,48 @@ def prepare(
         InputError: unknown name, source missing, not wanted or faulty, not proven to be what its name says, options
             that the source does not take, or no space left.
     """
-    part = find(name)
-    if part.NEEDS_SOURCE and source is None:
-        raise InputError(f"data source {name!r} is read from a download: run `facex-tune data prepare {name} SOURCE`")
-    if source is not None and not part.NEEDS_SOURCE:
-        raise InputError(f"data source {name!r} is drawn and takes no SOURCE, got {source}: leave it out")
-    _refuse_options(name, part, set_name, asked)
+    part = _checked(name, source, set_name, asked)
     if getattr(part, "NAMED_BY_USER", False):
         return {_own_name(set_name): _prepared(name, part, source, data_dir, progress, asked, _own_name(set_name))}
     manifests = {name: _prepared(name, part, source, data_dir, progress, asked, name)}
     for other in getattr(part, "ALSO", ()):
         manifests |= prepare(other, None, data_dir, progress)
     return manifests
+
+
+def preview(
+    name: str, source: Path | None, folder: Path, progress: Progress, set_name: str | None, asked: Asked
+) -> tuple[dict[str, Any], list[Path]]:
+    """Read a source and write pictures of what it would become, without preparing it.
+
+    Returns:
+        {n, counts, notes, skipped} and the paths written.
+
+    Raises:
+        InputError: as `prepare`, or the folder cannot be written.
+    """
+    from facex_tune.data import sheets
+
+    part = _checked(name, source, set_name, asked)
+    loaded = part.load(source, progress, asked)
+    document = {
+        "n": len(loaded.faces),
+        "counts": counts(loaded.faces),
+        "notes": [*loaded.notes, *notes(loaded)],
+        "skipped": [asdict(skip) for skip in loaded.skipped],
+    }
+    return document, sheets.write_show(loaded.faces, document, folder)
+
+
+def _checked(name: str, source: Path | None, set_name: str | None, asked: Asked) -> Source:
+    """The source, where what was asked goes with it."""
+    part = find(name)
+    if part.NEEDS_SOURCE and source is None:
+        raise InputError(f"data source {name!r} is read from a download: run `facex-tune data prepare {name} SOURCE`")
+    if source is not None and not part.NEEDS_SOURCE:
+        raise InputError(f"data source {name!r} is drawn and takes no SOURCE, got {source}: leave it out")
+    _refuse_options(name, part, set_name, asked)
+    return part
 
 
 def _refuse_options(name: str, part: Source, set_name: str | None, asked: Asked) -> None:
@@ -117,10 +148,16 @@ def _prepared(
     proven, short = proof(name, loaded, published, asked)
     if proven is False:
         _keep_the_proven(data_dir, set_name, published)
+    pictures = sizes(loaded, asked, source)
     faces = loaded.faces
     if part.NEEDS_SOURCE:  # drawn faces are each somebody else's
         faces = with_copies_grouped(faces, progress)
-    about = {"proven": proven, "incomplete": short, "notes": [*loaded.notes, *notes(loaded)]}
+    about = {
+        "proven": proven,
+        "incomplete": short,
+        "notes": [*loaded.notes, *notes(loaded)],
+        "pictures": pictures,
+    }
     origin = {"name": name, "path": None if source is None else str(source)} | asked.recorded()
     return write(faces, data_dir, set_name, source=origin, skipped=loaded.skipped, about=about)
 

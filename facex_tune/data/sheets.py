@@ -93,7 +93,8 @@ def _suspects(found: Found, document: Mapping[str, Any]) -> tuple[list[NDArray[n
     row_of = {(found.names[at], source): row for row, (at, source) in enumerate(faces)}
     images, titles = [], []
     for name, about in document["sets"].items():
-        for key, why in (("blank", "blank"), ("not_a_face", "no face, by votes"), ("unlike_faces", "unlike others")):
+        for key, why in (("blank", "blank"), ("not_a_face", "no face, by votes"), ("unlike_faces", "unlike others"),
+                         ("uncropped", "a whole photograph?")):  # fmt: skip
             for source in about[key][:PAIRS_SHOWN]:
                 images.append(found.images_NHW[row_of[name, source]])
                 titles.append(f"{why}\n{name} {source[-20:]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from facex_tune.data.faces import left_out
 from facex_tune.evidence.intervals import MIN_SEEDS
 from facex_tune.history import keeps
 
@@ -25,7 +26,7 @@ def findings(report: Mapping[str, Any]) -> list[Finding]:
     # what copies of training faces are worth stands right behind the scores that contain them
     scores = (_search, _tests, _copies, _adjusted)
     results = (more.retrained, more.comparisons, more.variants, more.factors, _weakest, more.insight)
-    parts = (*scores, *results, _selection, _gap, _missing, _seeds, _opened, _synthetic)
+    parts = (*scores, *results, _selection, _gap, _missing, _seeds, _opened, _left_out, _synthetic)
     return [finding for part in parts for finding in part(report)]
 
 
@@ -227,6 +228,19 @@ def _opened(report: Mapping[str, Any]) -> Iterator[Finding]:
     if often:
         said = ", ".join(f"{name} {n} times" for name, n in often.items())
         yield say(f"Opened more than once in this run: {said}. A test set that guides changes is none.", "evaluation")
+
+
+def _left_out(report: Mapping[str, Any]) -> Iterator[Finding]:
+    """What of the study's own set, and of the sets scored, is not trained on or not scored, or falls short."""
+    own = report["study"]["data"]
+    for name in dict.fromkeys([own, *(scored["data"] for scored in report["evaluation"].values())]):
+        manifest = report["data"].get(name)
+        if manifest is None:
+            continue
+        said = [*([f"incomplete: {manifest['incomplete']}"] if manifest.get("incomplete") else [])]
+        said += left_out(manifest["counts"], trained=name == own)
+        if said:
+            yield say(f"Of {name}: {'; '.join(said)}.", f"data.{name}.told")
 
 
 def _synthetic(report: Mapping[str, Any]) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """Emotions of single faces by a trained model.
 
-It expects what it was trained on: one cropped, roughly upright and centred face an image. It does not look for faces; a
-whole photograph gives an answer that means nothing.
+It expects what it was trained on: one cropped, roughly upright and centred face an image. It does not look for faces:
+of a whole photograph the answer would mean nothing, so that what looks like one is refused.
 """
 
 from __future__ import annotations
@@ -96,21 +96,31 @@ def _exported(path: Path) -> Trained:
     return Trained(path.stem, tensors, values)
 
 
-def read_faces(paths: Sequence[Path]) -> NDArray[np.uint8]:
+def read_faces(paths: Sequence[Path], *, uncropped: bool = False) -> NDArray[np.uint8]:
     """Images as the data room reads them (grey, cut centrally to a square, 48×48), N x H x W.
 
+    Args:
+        uncropped: take whole photographs too, of which the middle is read, whatever is there.
+
     Raises:
-        InputError: files that are no images, each in a line.
+        InputError: files that are no images, or look like whole photographs, each in a line.
     """
-    from facex_tune.data.pictures import decode
+    from facex_tune.data.pictures import decode, looks_uncropped
 
     faces, problems = [], []
     for path in paths:
         try:
-            faces.append(decode(path.read_bytes()).grey_HW)
+            picture = decode(path.read_bytes())
         except Exception as error:  # a decoder fed damaged bytes raises whatever it likes
             reason = reason_of(error)
             problems.append(f"IMAGE {path}: not an image that can be read ({reason}); give PNG or JPEG files")
+            continue
+        if looks_uncropped(picture.width, picture.height) and not uncropped:
+            problems.append(
+                f"IMAGE {path}: {picture.width} x {picture.height} pixels look like a whole photograph, and no face is "
+                "looked for: cut the face out, or take the middle with --uncropped"
+            )
+        faces.append(picture.grey_HW)
     if problems:
         raise InputError(problems)
     return np.stack(faces)
@@ -127,11 +137,13 @@ def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
-def predict(trained: Trained, paths: Sequence[Path], *, device_name: str | None, tta: str) -> dict[str, Any]:
+def predict(
+    trained: Trained, paths: Sequence[Path], *, device_name: str | None, tta: str, uncropped: bool = False
+) -> dict[str, Any]:
     """{version, model, emotions, tta, images: [{file, emotion, probabilities {emotion: p}}]}."""
     from facex_tune import classifier, devices
 
-    images_NHW = read_faces(paths)
+    images_NHW = read_faces(paths, uncropped=uncropped)
     device = devices.pick_device(device_name)
     model = classifier.load_model(trained.info["config"], trained.tensors, trained.info["n_classes"], device)
     found_NC = classifier.probabilities_NC(model, images_NHW, device, tta=tta)

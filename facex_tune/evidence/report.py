@@ -56,7 +56,7 @@ def _write_cards(run: Run, document: Mapping[str, Any], folder: Place) -> None:
 
 def manifests(run: Run, data_dir: Path | None) -> dict[str, Any]:
     """The manifests of the study's own set, of every set that its protocols name, and of others that were scored, where
-    one can be had.
+    one can be had; `told` says what a reader should know of each.
     """
     recorded: Mapping[str, Any] = run.header["data"]
     scored = records.scored_sets(run)
@@ -72,4 +72,4 @@ def manifests(run: Run, data_dir: Path | None) -> dict[str, Any]:
                 continue  # not prepared: the report says which protocols were not scored
             if scored.get(name) in (None, manifest["sha256"]):
                 found[name] = manifest
-    return found
+    return {name: {**manifest, "told": face_sets.told_of(manifest)} for name, manifest in found.items()}

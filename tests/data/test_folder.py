@@ -162,8 +162,8 @@ def test_unknown_classes_are_one_error_that_says_how_to_go_on(root: Path) -> Non
     with pytest.raises(InputError) as told:
         load(root)
     assert str(told.value) == (
-        f"{root} has classes that are no emotion: Boredom (2 images), other (2 images); map or drop each, as in "
-        f"`--map Boredom=neutral --drop other`; emotions: {', '.join(EMOTIONS)}"
+        f"{root} has classes that are no emotion: Boredom (2 images), other (2 images); map each with "
+        f"--map NAME=EMOTION or leave it out with --drop NAME; emotions: {', '.join(EMOTIONS)}"
     )
     read, _ = load(root, ("Boredom=neutral",), ("OTHER",))
     assert np.bincount(read.labels_N).tolist() == [2, 2, 2, 0, 0, 2, 4]
@@ -247,8 +247,8 @@ def test_prepared_under_the_users_name(root: Path, tmp_path: Path) -> None:
         ("folder", {}, "name the set, as in `facex-tune data prepare folder SOURCE --as my_faces`"),
         ("folder", {"set_name": "../x"}, "--as '../x': a set's name holds letters"),
         ("folder", {"set_name": "fer2013"}, "is the name of a data source: choose another, such as my_fer2013"),
-        ("fer2013", {"set_name": "x"}, "--as go with `data prepare folder` only: data source"),
-        ("fer2013", {"asked": Asked(classes=Classes({}, ("sad",)))}, "--map, --drop go with `data prepare folder` only"),
+        ("fer2013", {"set_name": "x"}, "--as go with `data prepare folder` only"),
+        ("fer2013", {"asked": Asked(classes=Classes({}, ("sad",)))}, "--map, --drop go with `data prepare folder`"),
     ],
 )
 def test_wrong_options(root: Path, tmp_path: Path, name: str, options: dict[str, object], said: str) -> None:

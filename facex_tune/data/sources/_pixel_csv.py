@@ -149,7 +149,15 @@ def _load(file: BinaryIO, size_bytes: int, where: str, progress: Progress, layou
         source_N=np.array([str(number) for number in rows.numbers], dtype=np.str_),
     )
     _refuse_another_order(faces, where, layout)
-    return Loaded(faces, rows.skipped)
+    return Loaded(faces, rows.skipped, notes=_unproven_order(faces, layout))
+
+
+def _unproven_order(faces: Faces, layout: Layout) -> tuple[str, ...]:
+    """A note where the counts do not prove what the numbers mean."""
+    if not layout.published or any(each.resembles(counts(faces), slack=0.01) for each in layout.published):
+        return ()
+    meant = " ".join(f"{number} {EMOTIONS[label]}" for number, label in enumerate(layout.emotions))
+    return (f"its numbers were taken for {meant}, which so few faces, or others, do not prove",)
 
 
 def _refuse_strange_numbers(rows: _Rows, where: str, layout: Layout) -> None:

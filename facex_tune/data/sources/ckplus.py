@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from facex_tune.data import known
 from facex_tune.data.emotions import EMOTIONS, canonical
 from facex_tune.data.faces import SIDE, Faces, Skipped
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Published, require_kept
@@ -111,7 +112,7 @@ def _find(tree: Tree) -> tuple[list[tuple[int, int, int, str]], list[Skipped]]:
     if not by_frame:
         raise InputError(
             f"{tree.path} is not CK+: it has neither <class>/S<subject>_<sequence>_<frame>.png nor a CSV "
-            "emotion,pixels,Usage"
+            f"emotion,pixels,Usage{known.advice(known.by_names(tree.names), 'ckplus')}"
         )
     found = []
     for frame_of, same in by_frame.items():  # the published zip is known to hold the folder twice

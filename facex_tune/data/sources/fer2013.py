@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from facex_tune.data import known
 from facex_tune.data.emotions import EMOTIONS, N_FER2013, canonical
 from facex_tune.data.faces import SIDE, SPLITS, Faces, Skipped, exact_groups
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, Published, require_kept
@@ -63,7 +64,18 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
                 return _load_images(tree, progress)
     if found := load_rows(path, progress):
         return found
-    raise InputError(f"{path} is not FER2013: neither train/<class>/Training_<id>.jpg nor a CSV emotion,pixels,Usage")
+    raise InputError(
+        f"{path} is not FER2013: neither train/<class>/Training_<id>.jpg nor a CSV emotion,pixels,Usage"
+        f"{_recognised(path)}"
+    )
+
+
+def _recognised(path: Path) -> str:
+    """What it looks like instead, in words; "" where nobody knows."""
+    if path.is_file() and not is_zip(path):
+        return ""
+    with open_tree(path) as tree:
+        return known.advice(known.by_names([name for name in tree.names if is_picture(tree, name)]), "fer2013")
 
 
 def load_rows(path: Path, progress: Progress) -> Loaded | None:
@@ -139,6 +151,11 @@ def _sources(found: list[_Image]) -> list[str]:
 
 
 def _class(file: PurePosixPath) -> int:
+    if file.parent.name.isdigit():
+        raise InputError(
+            f"{file} lies in class {file.parent.name!r}, a number, which copies of FER2013 give in more than "
+            "one order: name folders by emotion, or run `facex-tune data prepare folder SOURCE --as NAME --numbers SET`"
+        )
     label = canonical(file.parent.name)
     if label >= N_FER2013:
         raise InputError(f"{file} lies in class {file.parent.name!r}, which FER2013 does not have")

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data import known
-from facex_tune.data.emotions import N_FER2013, canonical
+from facex_tune.data.emotions import EMOTIONS, N_FER2013, canonical
 from facex_tune.data.faces import VOTE_ANSWERS, Faces, counts, majority_labels
 from facex_tune.data.importing import NOTHING, Asked, Loaded
 from facex_tune.data.sources import fer2013, folder
@@ -74,7 +74,18 @@ def load(path: Path | None, progress: Callable[[int, int], None], asked: Asked =
         row, split = row_N[strange[0]], faces.split_N[strange[0]]
         raise InputError(f"{where}: row {row} is of {usage_R[row]}, in FER2013's CSV of {split}: not the same order")
     faces = replace(faces, votes_NC=votes_RC[row_N])
-    return replace(loaded, faces=faces, unproven=_unpublished_votes(faces))
+    return replace(loaded, faces=faces, unproven=_unpublished_votes(faces), notes=(*loaded.notes, _left_out(faces)))
+
+
+def _left_out(faces: Faces) -> str:
+    """What is not trained on or scored where the labels are the annotators'."""
+    assert faces.votes_NC is not None
+    majority_N = majority_labels(faces.votes_NC)
+    contempt, none = int((majority_N == EMOTIONS.index("contempt")).sum()), int((majority_N < 0).sum())
+    return (
+        f"by the annotators' majority {contempt:,} faces are contempt, which is none of the seven emotions, and "
+        f"{none:,} have no majority for an emotion: with their labels neither is trained on"
+    )
 
 
 def _unpublished_votes(faces: Faces) -> str:
@@ -135,7 +146,8 @@ def _is_class_folders(path: Path) -> bool:
 def _load_folders(path: Path, progress: Callable[[int, int], None]) -> Loaded:
     loaded = folder.load(path, progress)
     require_classes(set(loaded.faces.labels_N.tolist()), tuple(range(N_FER2013)), str(path))
-    return replace(loaded, unproven=f"class folders without {VOTES_FILE} hold the labels that their maker chose")
+    unproven = f"class folders without {VOTES_FILE} hold the labels that their maker chose"
+    return replace(loaded, notes=(), unproven=unproven)
 
 
 def _read(file: BinaryIO, where: str) -> tuple[NDArray[np.str_], NDArray[np.int16]]:
