@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from facex_tune.data.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError
@@ -32,12 +33,14 @@ _CONTAINERS = _FILLERS | {
 _SUBJECT = re.compile(r"(s|p|f|m|sub|subj|subject|person|actor|participant|user|id)[ _-]?\d+", re.IGNORECASE)
 
 
+@cache  # folders are few, and images many
 def split_of(folder: str) -> str | None:
     """The split that a folder's name says, such as `Train_Aligned_Faces` or `FER2013Valid`; None where it says none."""
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_]+", folder)]
     return _SPLITS.get("".join(word for word in words if word not in _FILLERS))
 
 
+@cache
 def emotion_of(folder: str) -> int | None:
     """The emotion that a folder's name says, also with a number before it or `faces` after it; None: it says none.
 

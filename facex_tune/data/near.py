@@ -10,6 +10,7 @@ all shifts of up to two pixels, reaches `SAME`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ _MARGIN = REACH + 1  # pixels: the asking shift of one comes on top
 _BLUR = 2.0  # pixels
 _ASKING_SHIFTS = ((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 _BLOCK = 2048  # faces: a block of products takes 16 MB
-_PAIRS_AT_ONCE = 256
+_PAIRS_AT_ONCE = 128
 _ROUNDING = 1e-4  # NCC this near to SAME is computed again in double precision: groups are alike on every machine
 _FLAT = 1.0  # standard deviation: below it there is nothing to compare
 
@@ -156,8 +157,8 @@ def _verified(
     codes_P: NDArray[np.int64],
 ) -> Pairs:
     """The proposed pairs whose pixels agree."""
-    kept: list[tuple[Any, ...]] = []
-    for block in _blocks(len(codes_P), _PAIRS_AT_ONCE):
+
+    def agree(block: slice) -> tuple[NDArray[Any], ...]:
         pair_B, mirrored_B = codes_P[block] // 2, (codes_P[block] % 2).astype(np.bool_)
         first_B, second_B = asking_rows_N[pair_B // len(asked_rows_M)], asked_rows_M[pair_B % len(asked_rows_M)]
         moving_BHW, still_BHW = asking_NHW[first_B], asked_NHW[second_B]
@@ -166,7 +167,10 @@ def _verified(
         close_B = np.abs(ncc_B - SAME) < _ROUNDING
         ncc_B[close_B] = _best_ncc(moving_BHW[close_B], still_BHW[close_B], np.float64)
         same_B = ncc_B >= SAME
-        kept.append((first_B[same_B], second_B[same_B], mirrored_B[same_B], ncc_B[same_B]))
+        return first_B[same_B], second_B[same_B], mirrored_B[same_B], ncc_B[same_B]
+
+    with ThreadPoolExecutor(2) as pool:  # numpy leaves the interpreter to others while it works
+        kept = list(pool.map(agree, _blocks(len(codes_P), _PAIRS_AT_ONCE)))
     empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_), np.empty(0, np.float32))
     first_P, second_P, mirrored_P, ncc_P = (np.concatenate(parts) for parts in zip(empty, *kept, strict=True))
     return Pairs(first_P, second_P, mirrored_P, ncc_P)
@@ -178,13 +182,33 @@ def _best_ncc(
     """The highest NCC of the middle of `still` with any window of `moving` within `REACH` pixels, lightly smoothed."""
     moving_BHW, still_BHW = _smoothed(moving_images_BHW).astype(dtype), _smoothed(still_images_BHW).astype(dtype)
     side = SIDE - 2 * REACH - 2  # smoothing took one pixel from each side
-    middle_BP = _standardised(still_BHW[:, REACH:-REACH, REACH:-REACH])
+    middle_BHW = _standardised(still_BHW[:, REACH:-REACH, REACH:-REACH]).reshape(-1, side, side)
+    moving_BHW -= moving_BHW.mean(axis=(1, 2), keepdims=True)  # or the squares would lose what they differ by
+    norm_BSS = _norms(moving_BHW, side)
     best_B = np.full(len(still_BHW), -1, dtype)
     for down in range(2 * REACH + 1):
         for right in range(2 * REACH + 1):
-            window_BP = _standardised(moving_BHW[:, down : down + side, right : right + side])
-            np.maximum(best_B, np.einsum("bp,bp->b", middle_BP, window_BP), out=best_B)
+            window_BHW = moving_BHW[:, down : down + side, right : right + side]
+            # the middle has zero mean, so that the window's own falls out of the product
+            product_B = np.einsum("bhw,bhw->b", middle_BHW, window_BHW) / norm_BSS[:, down, right]
+            np.maximum(best_B, product_B.astype(dtype), out=best_B)
     return best_B
+
+
+def _norms(images_BHW: NDArray[Any], side: int) -> NDArray[np.float64]:
+    """norm_BSS of each window of side x side less its own mean, by where it begins."""
+    sums_BSS, squares_BSS = (_window_sums(each, side) for each in (images_BHW, np.square(images_BHW)))
+    spread_BSS = squares_BSS - np.square(sums_BSS) / side**2
+    norms_BSS: NDArray[np.float64] = np.sqrt(np.maximum(spread_BSS, 0)) + 1e-6
+    return norms_BSS
+
+
+def _window_sums(images_BHW: NDArray[Any], side: int) -> NDArray[np.float64]:
+    """Sums over each window, by where it begins: down its columns first, then across them."""
+    steps = images_BHW.shape[1] - side + 1
+    columns_BSW = np.stack([images_BHW[:, at : at + side].sum(axis=1, dtype=np.float64) for at in range(steps)], axis=1)
+    rows = [columns_BSW[:, :, at : at + side].sum(axis=2) for at in range(steps)]
+    return np.stack(rows, axis=2)
 
 
 def _smoothed(images_BHW: Images) -> Floats:

@@ -8,6 +8,7 @@ fit two scales is refused: a wrong one would come out black or white without a w
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,7 @@ def decode(data: bytes, side: int | None = SIDE) -> Picture:
     with Image.open(io.BytesIO(data), formats=_formats()) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many for a picture of one face")
+        image.draft("L", image.size)  # a JPEG keeps its luminance apart from its colours, which then need no decoding
         animated = bool(getattr(image, "is_animated", False))
         grey = _upright(_grey(image), image)
     width, height = grey.size
@@ -123,10 +125,12 @@ def decode(data: bytes, side: int | None = SIDE) -> Picture:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that the installed Pillow can read."""
-    from PIL import Image
+    """Those of `FORMATS` that the installed Pillow can read, their decoders loaded and no others."""
+    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  # importing them makes them known
 
-    Image.init()
+    Image.preinit()
+    with suppress(ImportError):  # of an older Pillow
+        from PIL import AvifImagePlugin  # noqa: F401
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 

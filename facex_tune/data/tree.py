@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import BinaryIO, NoReturn
@@ -35,7 +36,7 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 """What pictures are named as. A file of another name that is a picture is one all the same."""
 _LITTER = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "icon\ufffd")
-_BATCH = 256  # pictures handed to the threads at a time
+_BATCH, _TASK = 256, 16  # pictures handed to the threads at a time, and to each of them
 
 _ARCHIVES = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7-zip", b"Rar!": "RAR"}
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError)
@@ -223,7 +224,9 @@ def read_images(tree: Tree, names: Sequence[str], progress: Progress, side: int 
     with ThreadPoolExecutor(_at_once(len(names))) as pool:
         for start in range(0, len(names), _BATCH):
             batch = names[start : start + _BATCH]
-            for position, found in enumerate(pool.map(partial(_picture, tree, side), batch), start):
+            several = [batch[at : at + _TASK] for at in range(0, len(batch), _TASK)]
+            decoded = chain.from_iterable(pool.map(partial(_pictures, tree, side), several))
+            for position, found in enumerate(decoded, start):
                 if isinstance(found, Skipped):
                     skipped.append(found)
                     continue
@@ -242,6 +245,10 @@ def _at_once(n: int) -> int:
     """How many threads decode n pictures; Pillow leaves the interpreter to others while it works."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 1 if n < _BATCH else min(cpus, 8)
+
+
+def _pictures(tree: Tree, side: int | None, names: Sequence[str]) -> list[Picture | Skipped]:
+    return [_picture(tree, side, name) for name in names]
 
 
 def _picture(tree: Tree, side: int | None, name: str) -> Picture | Skipped:
@@ -273,7 +280,7 @@ def head_of(tree: Tree, name: str) -> bytes:
 
 def is_picture(tree: Tree, name: str) -> bool:
     """Whether a file is a picture, by its content; one that is named so counts, so that it is missed."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES or kind_of(head_of(tree, name)) is not None
+    return name.lower().endswith(IMAGE_SUFFIXES) or kind_of(head_of(tree, name)) is not None
 
 
 def is_litter(name: str) -> bool:

@@ -383,8 +383,8 @@ def test_published_counts_add_up() -> None:
     "words",
     ["wut ekel angst freude trauer überraschung neutral", "colère dégoût peur joie tristesse surprise neutre",
      "enojado asco miedo feliz triste sorpresa neutral", "raiva nojo medo feliz triste surpreso neutro",
-     "kızgın iğrenme korku mutlu üzgün şaşkın nötr",
-     "KIZGIN İĞRENME KORKU MUTLU ÜZGÜN ŞAŞKIN NÖTR",  # noqa: RUF001
+     "kızgın iğrenme korku mutlu üzgün şaşkın nötr",  # noqa: RUF001
+     "KIZGIN İĞRENME KORKU MUTLU ÜZGÜN ŞAŞKIN NÖTR",
      "marah jijik takut senang sedih terkejut netral", "生气 厌恶 害怕 高兴 悲伤 惊讶 中性",
      "злость отвращение страх радость грусть удивление нейтральный", "an di fe ha sa su ne",
      "anger disgusted afraid joy sadness suprised normal", "anger disgust af happiness sadness surprize calm",

@@ -108,7 +108,7 @@ def _sorted_out(tree: Tree) -> tuple[list[str], list[Skipped]]:
     for name in tree.names:
         if is_picture(tree, name):
             images.append(name)
-        elif not is_litter(name) and any(_is_emotion(folder) for folder in PurePosixPath(name).parts[:-1]):
+        elif not is_litter(name) and any(map(_is_emotion, _folders(name))):
             others.append(Skipped(name, None, said_of(head_of(tree, name))))
     return images, others
 
@@ -145,7 +145,8 @@ def _find(
 
 def _require_there(path: Path, images: Collection[str], asked: Asked) -> None:
     """InputError where a folder that the user named is not there."""
-    there = {key(folder): folder for name in images for folder in PurePosixPath(name).parts[:-1]}
+    asked_for = (*asked.classes.rename, *asked.classes.drop, *asked.splits)
+    there = {key(folder): folder for name in images if asked_for for folder in _folders(name)}
     for word in (*asked.classes.rename, *asked.classes.drop):
         if word not in there:
             raise InputError(f"{path} has no class {word!r} to map or drop: {nearest(word, sorted(there.values()))}")
@@ -155,11 +156,11 @@ def _require_there(path: Path, images: Collection[str], asked: Asked) -> None:
 
 
 def _is_dropped(name: str, asked: Asked) -> bool:
-    return any(key(folder) in asked.classes.drop for folder in PurePosixPath(name).parts[:-1])
+    return any(key(folder) in asked.classes.drop for folder in _folders(name))
 
 
 def _place(name: str, asked: Asked, people: Sequence[re.Pattern[str]]) -> _Place:
-    folders = PurePosixPath(name).parts[:-1]
+    folders = _folders(name)
     label_of = {at: label for at, folder in enumerate(folders) if (label := _label(folder, asked)) is not None}
     splits = {at: split for at, folder in enumerate(folders) if (split := _split(folder, asked)) is not None}
     if len(set(label_of.values())) > 1:
@@ -275,7 +276,7 @@ def _numbers_told(words: Sequence[str], asked: Asked = NOTHING) -> str:
 
 def _refuse_unknown_splits(path: Path, places: Mapping[str, _Place]) -> None:
     """InputError that names the folders above the classes of images that are in no split, unless all lie in them."""
-    wrappers = _shared(PurePosixPath(name).parts[:-1] for name in places)
+    wrappers = _shared(map(_folders, places))
     unsplit = [place for place in places.values() if place.split is None]
     above = Counter(folder for place in unsplit for depth, folder in place.above if depth >= wrappers)
     if not above:
@@ -290,6 +291,11 @@ def _refuse_unknown_splits(path: Path, places: Mapping[str, _Place]) -> None:
     )
 
 
+def _folders(name: str) -> tuple[str, ...]:
+    """The folders of an image's path; many times quicker than pathlib."""
+    return tuple(name.split("/")[:-1])
+
+
 def _shared(paths: Iterable[tuple[str, ...]]) -> int:
     """How many folders all paths begin with."""
     depths = zip(*paths, strict=False)
@@ -301,7 +307,7 @@ def _twice(found: Sequence[_Image], images_NHW: NDArray[np.uint8]) -> tuple[NDAr
     first: dict[tuple[int, int, str, int], str] = {}
     one_of, copies = [], []
     for at, (image, group) in enumerate(zip(found, exact_groups(images_NHW).tolist(), strict=True)):
-        same = first.setdefault((image.split_rank, image.label, PurePosixPath(image.name).name, group), image.name)
+        same = first.setdefault((image.split_rank, image.label, image.name.rpartition("/")[2], group), image.name)
         if same == image.name:
             one_of.append(at)
         else:
@@ -375,7 +381,8 @@ def _crossing(faces: Faces) -> list[str]:
 
 def _refuse_empty_classes(tree: Tree, images: Sequence[str]) -> None:
     """A folder with an emotion's name and no image in it is a download that broke off."""
-    filled = {folder.as_posix() for name in images for folder in PurePosixPath(name).parents}
+    holding = {name.rpartition("/")[0] for name in images}
+    filled = holding | {folder.as_posix() for place in holding for folder in PurePosixPath(place).parents}
     for folder in tree.folders:
         if folder not in filled and _is_emotion(PurePosixPath(folder).name):
             raise InputError(f"{tree.path / folder} is an empty class: download the set again, or delete the folder")
