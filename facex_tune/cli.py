@@ -159,7 +159,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a run's final models on the sealed test sets, and report; every opening of one is logged and counted."""
-    from facex_tune.protocols import find
+    from facex_tune.study.protocols import find
 
     asked = tuple(find(name).id for name in protocols or ())
     options = replace(_options(storage, data, device, parts, None), protocols=asked)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from facex_tune import parts, recipe
+from facex_tune import parts, train_knobs
 from facex_tune.classifier import build_model, placed
 from facex_tune.devices import pick_device, pick_precision
 from facex_tune.errors import InputError
@@ -26,7 +26,7 @@ BATCH, SECONDS = 32, 0.3
 def configuration(model: str, **knobs: Value) -> Config:
     """The model at its knobs' defaults but for `knobs`, as a configuration to train."""
     usual = {name: knob.default for name, knob in parts.model(model).SPACE.items()} | knobs
-    training = {f"train.{name}": value for name, value in recipe.defaults().items()}
+    training = {f"train.{name}": value for name, value in train_knobs.defaults().items()}
     return {"model": model, **{f"model.{model}.{name}": value for name, value in usual.items()}, **training}
 
 

@@ -16,15 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facex_tune import parts, protocols, remote, surroundings
+from facex_tune import parts, remote, surroundings
 from facex_tune.data import faces, prepare
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError, Interrupted, StorageOutage, nearest
 from facex_tune.files import Place
 from facex_tune.remote import RemotePath
 from facex_tune.signals import raising_interrupted
 from facex_tune.store import Event, Log, Run, RunTaken
-from facex_tune.study import Study
+from facex_tune.study import Study, protocols
 
 if TYPE_CHECKING:
     from facex_tune.history import History

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from facex_tune import doctor
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.doctor import Finding
+from facex_tune.emotions import EMOTIONS
 from facex_tune.space import FAMILIES
 
 GAP, INDENT = 2, 4  # characters between cells, and before the values of a row that stands below its name

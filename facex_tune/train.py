@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facex_tune import metrics, parts, posthoc, recipe
+from facex_tune import metrics, parts, posthoc, train_knobs
 from facex_tune.augment._mixing import Mixing
 from facex_tune.balance import Loss
 from facex_tune.batches import Batches, Split
@@ -101,7 +101,7 @@ class Training:
         self.slices = self.evaluation_slices = 1
         self.on_batch: Callable[[], object] = lambda: None
         self.watched: list[float] = []  # validation macro-F1 of each epoch done, which "plateau" reads
-        self.knobs = recipe.defaults() | knobs_of("train", config)
+        self.knobs = train_knobs.defaults() | knobs_of("train", config)
         torch.manual_seed(self._epoch_seed(0))
         self.precision = pick_precision(config, device)
         model, self.pretrained = start_model(config, n_classes, pixel_scale(train.images_NHW))

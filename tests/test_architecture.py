@@ -20,14 +20,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "facex_tune"
 
-EMOTIONS = "data.emotions"  # a vocabulary, below the room that it stands in
 # Imports go downwards, or sideways within a layer.
 LAYERS = (
     (
         *("__init__", "errors", "remote", "remote_access", "remote_errors", "files", "space", "metrics", "posthoc"),
-        *("seeds", EMOTIONS),
+        *("seeds", "emotions"),
     ),
-    ("parts", "protocols", "recipe", "narrowing", "contradictions", "reading", "study", "history"),
+    ("parts", "train_knobs", "study", "history"),
     ("data", "models", "augment", "balance"),
     (
         *("lease", "segments", "retention", "batches", "classifier", "devices", "graphs", "optimization", "train"),

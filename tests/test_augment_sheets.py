@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from facex_tune import parts, recipe
+from facex_tune import parts, train_knobs
 from facex_tune.augment import _sheet
 from facex_tune.data import faces as face_sets
 from facex_tune.data.sources import synthetic
@@ -18,10 +18,10 @@ from facex_tune.errors import InputError
 
 
 def test_every_policy_and_every_mixing_knob_has_a_sheet() -> None:
-    mixing = [name for name in ("mixup", "cutmix", "erasing", "noise") if name in recipe.SPACE]
+    mixing = [name for name in ("mixup", "cutmix", "erasing", "noise") if name in train_knobs.SPACE]
     assert _sheet.shown() == [*parts.names("augment"), *mixing]
     for name in mixing:
-        assert recipe.SPACE[name].holds(_sheet.MIXINGS[name])
+        assert train_knobs.SPACE[name].holds(_sheet.MIXINGS[name])
 
 
 @pytest.mark.parametrize("name", _sheet.shown())

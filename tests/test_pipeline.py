@@ -11,7 +11,7 @@ import torch
 
 from facex_tune import pipeline
 from facex_tune.data import faces
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 from facex_tune.pipeline import Options
 from facex_tune.store import Run, RunTaken

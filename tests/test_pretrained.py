@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision import models as torchvision_models
 from torchvision.models import vgg as torchvision_vgg
 
-from facex_tune import cli, costs, files, parts, pipeline, recipe, study, train
+from facex_tune import cli, costs, files, parts, pipeline, study, train, train_knobs
 from facex_tune.batches import Split
 from facex_tune.classifier import Classifier, load_model, probabilities_NC
 from facex_tune.errors import InputError
@@ -465,7 +465,7 @@ def test_a_trained_model_no_longer_needs_the_file(tmp_path: Path) -> None:
 
 def test_weight_decay_spares_what_has_one_number_a_channel() -> None:
     network = parts.model("convnext").build(knobs("convnext"), 7)
-    groups = build_optimizer(network, recipe.defaults()).param_groups
+    groups = build_optimizer(network, train_knobs.defaults()).param_groups
     decayed = {id(each) for each in groups[0]["params"]}
     for name, parameter in network.named_parameters():
         assert (id(parameter) in decayed) == (name.endswith(".weight") and parameter.ndim > 1), name

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from facex_tune import classifier, devices, files, graphs, optimization, parts, recipe, train
+from facex_tune import classifier, devices, files, graphs, optimization, parts, train, train_knobs
 from facex_tune.batches import Batches, Split
 from facex_tune.data.sources import synthetic
 from facex_tune.space import Config, Space, constant
@@ -38,7 +38,7 @@ def config(**changes: object) -> Config:
             "augment": {"flip_shift": {"pixels": constant(2)}},
             "balance": {"none": {}},
         },
-        {name: constant(knob.default) for name, knob in recipe.SPACE.items()},
+        {name: constant(knob.default) for name, knob in train_knobs.SPACE.items()},
     )
     return {
         **space.defaults(),

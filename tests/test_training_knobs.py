@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from facex_tune import classifier, metrics, parts, posthoc, recipe, train
+from facex_tune import classifier, metrics, parts, posthoc, train, train_knobs
 from facex_tune.batches import Split
 from facex_tune.data.sources import synthetic
 from facex_tune.optimization import Average, build_optimizer
@@ -36,7 +36,7 @@ def config(**changes: object) -> Config:
             "augment": {"none": {}},
             "balance": {"none": {}},
         },
-        {name: constant(knob.default) for name, knob in recipe.SPACE.items()},
+        {name: constant(knob.default) for name, knob in train_knobs.SPACE.items()},
     )
     return {**space.defaults(), **{name.replace("__", "."): value for name, value in changes.items()}}  # type: ignore[dict-item]
 
@@ -81,7 +81,7 @@ def test_weight_decay_acts_on_filters_and_matrices_alone(name: str) -> None:
     knobs = {knob: each.default for knob, each in parts.model(name).SPACE.items()}
     with torch.device("meta"):
         network = parts.model(name).build(knobs, 7)
-    decayed, spared = build_optimizer(network, recipe.defaults()).param_groups
+    decayed, spared = build_optimizer(network, train_knobs.defaults()).param_groups
     kinds = torch.nn.Linear | torch.nn.modules.conv._ConvNd
     filters = {id(layer.weight) for layer in network.modules() if isinstance(layer, kinds)}
     assert {id(parameter) for parameter in decayed["params"]} == filters

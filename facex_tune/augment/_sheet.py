@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from facex_tune import parts, recipe
+from facex_tune import parts, train_knobs
 from facex_tune.augment._mixing import Mixing
 from facex_tune.data import faces as face_sets
-from facex_tune.data.emotions import EMOTIONS, N_FER2013
 from facex_tune.data.sources import synthetic
+from facex_tune.emotions import EMOTIONS, N_FER2013
 from facex_tune.errors import InputError, nearest
 from facex_tune.space import Choice, Config, Float
 
@@ -59,7 +59,7 @@ def write(names: Sequence[str], data_dir: Path, set_name: str | None, folder: Pa
 def variants(name: str) -> dict[str, Policy]:
     """Caption -> policy: at the defaults, and with every range at its upper end, where that is something else."""
     if name in MIXINGS:
-        knob = recipe.SPACE[name]
+        knob = train_knobs.SPACE[name]
         assert isinstance(knob, Float)
         return {f"train.{name} {value:g}": _mixed(name, value) for value in (MIXINGS[name], knob.high)}
     part = parts.augment(name)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data.atomic import write_folder
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError, nearest
 
 SIDE = 48

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from facex_tune import files
 from facex_tune.data.audit import Found, face
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import SIDE, Faces
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 
 if TYPE_CHECKING:

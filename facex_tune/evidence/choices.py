@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from facex_tune import files, metrics, seeds
 from facex_tune.data import training_set
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces
 from facex_tune.data.groups import copies_between
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence import compare
 from facex_tune.evidence.calibration import best_temperature, tempered
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune import posthoc, protocols
+from facex_tune import posthoc
 from facex_tune.data import faces as face_sets
 from facex_tune.data import training_set
 from facex_tune.data.faces import Faces
@@ -22,7 +22,8 @@ from facex_tune.data.groups import copies_between
 from facex_tune.errors import InputError
 from facex_tune.evidence import choices, records
 from facex_tune.posthoc import Adjustment
-from facex_tune.protocols import Protocol
+from facex_tune.study import protocols
+from facex_tune.study.protocols import Protocol
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence.intervals import LEVEL
 from facex_tune.search.asked import Progress
 from facex_tune.search.factorial import Cell

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune import seeds
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence import intervals
 from facex_tune.files import Place
 from facex_tune.history import FINISHED
@@ -224,7 +224,7 @@ def _own_labels(data: str, validation: Answers | None, answers: Mapping[str, Ans
     """The validation faces and those of each protocol that judges by the set's own labels, each face once: none of them
     was trained on.
     """
-    from facex_tune import protocols
+    from facex_tune.study import protocols
 
     tables = [] if validation is None else [(data, validation)]
     for name, each in answers.items():

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune import metrics, posthoc
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence import compare, figures
 from facex_tune.evidence.findings import interval, knob_text, metric_words, number, plural
 from facex_tune.evidence.plots import winner_label

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence import figures, more_figures
 from facex_tune.evidence.calibration import reliability
 from facex_tune.evidence.insight import Answers

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune import files
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError, nearest
 from facex_tune.files import Place
 from facex_tune.store import Run

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facex_tune import files, frames, protocols
+from facex_tune import files, frames
 from facex_tune.data import faces as face_sets
 from facex_tune.errors import InputError
 from facex_tune.evidence import cards, figures, page, plots, records, sheets_out, summary
 from facex_tune.files import Place
+from facex_tune.study import protocols
 
 if TYPE_CHECKING:
     from facex_tune.store import Run

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facex_tune import metrics, parts, posthoc, recipe, train
+from facex_tune import metrics, parts, posthoc, train, train_knobs
 from facex_tune.batches import Split
 from facex_tune.classifier import probabilities_NC
 from facex_tune.data.sources import synthetic
@@ -150,7 +150,7 @@ def config(label: str) -> Config:
             "augment": {"flip_shift": {"pixels": constant(2)}},
             "balance": {name: {knob: constant(each.default) for knob, each in parts.balance(name).SPACE.items()}},
         },
-        {name: constant(knob.default) for name, knob in recipe.SPACE.items()},
+        {name: constant(knob.default) for name, knob in train_knobs.SPACE.items()},
     )
     own: Config = {f"balance.{name}.{knob}": value for knob, value in STRATEGIES[label].items()}
     return {**space.defaults(), **own, "model.resnet.width": 16, "train.batch_size": BATCH}

@@ -20,7 +20,8 @@ from facex_tune.search.ledger import Entry, Ledger, View
 from facex_tune.search.samplers import distribution
 from facex_tune.search.searcher import AHEAD_FROM_SLOTS, Searcher
 from facex_tune.space import Config
-from facex_tune.study import Fidelity, Search, Study
+from facex_tune.study import Study
+from facex_tune.study.schema import Fidelity, Search
 from tests.benchmarks.search_tasks import EPOCHS, Task
 
 METRIC = "accuracy"

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from facex_tune import costs, parts, recipe, train
+from facex_tune import costs, parts, train, train_knobs
 from facex_tune.batches import Split
 from facex_tune.devices import has_fast_bf16, pick_device
 from facex_tune.errors import InputError
@@ -115,7 +115,7 @@ def _training(
 ) -> train.Training:
     space = Space(
         {"model": {model: dict(parts.model(model).SPACE)}, "augment": {"none": {}}, "balance": {"none": {}}},
-        {name: constant(knob.default) for name, knob in recipe.SPACE.items()},
+        {name: constant(knob.default) for name, knob in train_knobs.SPACE.items()},
     )
     config: Config = {**space.defaults(), "train.batch_size": batch, "train.precision": precision}
     images_NHW = torch.randint(0, 256, (batch * steps, pixels, pixels), dtype=torch.uint8, device=device)

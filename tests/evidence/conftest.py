@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from facex_tune import classifier, protocols, study
+from facex_tune import classifier, study
 from facex_tune.data import faces
 from facex_tune.data.faces import SIDE, VOTE_ANSWERS, Faces
 from facex_tune.store import Log, Run
+from facex_tune.study import protocols
 
 SAID: dict[str, Any] = {
     "version": 1,

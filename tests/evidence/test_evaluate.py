@@ -15,7 +15,7 @@ import pytest
 
 from facex_tune import classifier, devices, metrics, pipeline
 from facex_tune.data import faces
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 from facex_tune.evidence import scoring
 from facex_tune.evidence.evaluate import evaluate

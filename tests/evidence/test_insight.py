@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence import insight
 from facex_tune.evidence.insight import Answers
 from facex_tune.history import Trial

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facex_tune import parts, protocols, recipe, study
+from facex_tune import parts, study, train_knobs
 from facex_tune.space import FAMILIES
+from facex_tune.study import protocols
 
-FOLDER = Path(__file__).resolve().parents[1] / "search_spaces"
+FOLDER = Path(__file__).resolve().parents[2] / "search_spaces"
 STUDIES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 ONE_FACTOR = {"augment": ("augment", ("mixup", "cutmix", "erasing", "noise")), "balance": ("balance", ())}
 """Study -> the family that it varies, and the training knobs beside it."""
@@ -65,7 +66,7 @@ def test_a_one_factor_study_tries_every_part_once_and_changes_nothing_else(name:
         for start in starts
     ]
     assert all(each == fixed[0] for each in fixed)
-    usual = recipe.defaults()
+    usual = train_knobs.defaults()
     for start in starts:
         assert sum(start[f"train.{knob}"] != usual[knob] for knob in beside) <= 1
 

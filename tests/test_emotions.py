@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from facex_tune.data.emotions import EMOTIONS, N_FER2013, SYNONYMS, canonical
+from facex_tune.emotions import EMOTIONS, N_FER2013, SYNONYMS, canonical
 from facex_tune.errors import InputError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from facex_tune.data.emotions import EMOTIONS, N_FER2013
+from facex_tune.emotions import EMOTIONS, N_FER2013
 from facex_tune.errors import InputError, nearest
 
 SEVEN = tuple(range(N_FER2013))

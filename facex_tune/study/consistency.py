@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from facex_tune import metrics, protocols
-from facex_tune.data.emotions import EMOTIONS, N_FER2013
+from facex_tune import metrics
+from facex_tune.emotions import EMOTIONS, N_FER2013
 from facex_tune.errors import InputError, nearest
 from facex_tune.space import Choice, Space
+from facex_tune.study import protocols
 
 if TYPE_CHECKING:
-    from facex_tune.study import Body
+    from facex_tune.study.schema import Body
 
 SAMPLERS = ("tpe", "random", "qmc", "gp", "nsga2")
 SCHEDULERS = ("asha", "median", "none")

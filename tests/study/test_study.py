@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from facex_tune import parts, recipe, study
+from facex_tune import parts, study, train_knobs
 from facex_tune.errors import InputError
 from facex_tune.space import Choice, Float, Int
 from facex_tune.study import Study
+from facex_tune.study.schema import Body
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 LEAST: dict[str, Any] = {"version": 1, "name": "x", "data": "synthetic"}
 
@@ -45,7 +46,7 @@ def test_the_least_study_gets_every_default() -> None:
     assert least.evaluate.protocols == ("synthetic.private", "synthetic.majority7", "synthetic.lab.6")
     assert least.final_epochs == least.fidelity.max_epochs == 12
     assert least.maximize
-    assert set(least.space.train) == set(recipe.SPACE)
+    assert set(least.space.train) == set(train_knobs.SPACE)
     assert all(isinstance(knob, Choice) and len(knob.options) == 1 for knob in least.space.train.values())
 
 
@@ -131,7 +132,7 @@ def test_narrowed_knobs() -> None:
     assert space.parts["model"]["resnet"]["dropout"] == Float(0.1, 0.3, 0.2)
     assert space.train["lr"] == Float(0.01, 0.1, 0.05, log=True)
     assert space.train["batch_size"] == Choice((64, 128), 128)
-    assert isinstance(recipe.SPACE["batch_size"], Int), "the part's own range is untouched"
+    assert isinstance(train_knobs.SPACE["batch_size"], Int), "the part's own range is untouched"
 
 
 @pytest.mark.parametrize(
@@ -393,12 +394,12 @@ def test_one_run_to_learn_from_needs_no_list() -> None:
 
 def test_the_schema_knows_every_key() -> None:
     schema = json.loads(json.dumps(study.json_schema()))
-    assert set(schema["properties"]) == {*study.Body.model_fields, "space"}
+    assert set(schema["properties"]) == {*Body.model_fields, "space"}
     assert schema["additionalProperties"] is False
     assert set(schema["required"]) == {"version", "name", "data"}
     space = schema["properties"]["space"]["properties"]
     assert set(space) == {"model", "augment", "balance", "train"}
-    assert set(space["train"]["properties"]) == set(recipe.SPACE)
+    assert set(space["train"]["properties"]) == set(train_knobs.SPACE)
     assert all(name in space["model"]["description"] for name in parts.names("model"))
 
 

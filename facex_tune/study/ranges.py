@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from facex_tune import parts, recipe
+from facex_tune import parts, train_knobs
 from facex_tune.errors import InputError, nearest
 from facex_tune.space import FAMILIES, Knobs, Space, constant, narrow, unasked
 
@@ -69,5 +69,5 @@ def _train(said: Any, problems: list[str]) -> Knobs:
     if not isinstance(said, Mapping):
         problems.append(f"space.train: expected {{knob: range}}, not {said!r}")
         return {}
-    knobs = _narrowed("train", dict(recipe.SPACE), said, problems)
+    knobs = _narrowed("train", dict(train_knobs.SPACE), said, problems)
     return {name: knob if name in said else constant(knob.default) for name, knob in knobs.items()}
