@@ -40,9 +40,9 @@ from facex_tune.outcome import WRONG_INPUT, Outcome
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from facex_tune.files import Place
     from facex_tune.pipeline import Options
-    from facex_tune.store import Run
+    from facex_tune.runs.store import Run
+    from facex_tune.storage.files import Place
     from facex_tune.study import Study
 
 ALL_STAGES = ("search", "retrain", "evaluate", "report")
@@ -292,9 +292,10 @@ def resume(
 )
 def list_runs(storage: Storage = STORAGE, states: RunStates = None, as_json: Json = False) -> None:
     """List the runs of the storage folder, the newest first: state, age, trials, best value and what it rests on."""
-    from facex_tune import run_tables, runs
+    from facex_tune import run_tables
+    from facex_tune.runs import overview
 
-    document = runs.of_runs(storage, states or ())
+    document = overview.of_runs(storage, states or ())
     if as_json:
         _print_json(document)
     elif document["runs"]:
@@ -328,7 +329,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """A run's state, leaderboard, final models and test scores; one trial of it; or the run as it goes on."""
-    from facex_tune import following, run_tables, runs
+    from facex_tune import following, run_tables
+    from facex_tune.runs import overview
 
     opened = _open(storage, run)
     if follow and (as_json or trial):
@@ -336,9 +338,9 @@ def show(
     if follow:
         following.watch(opened)
     if trial is not None:
-        document = runs.of_trial(opened, trial)
+        document = overview.of_trial(opened, trial)
     else:
-        document = runs.of_run(opened, states=states or (), top=top if as_json else top or SHOWN)
+        document = overview.of_run(opened, states=states or (), top=top if as_json else top or SHOWN)
     if as_json:
         _print_json(document)
     elif trial is not None:
@@ -395,7 +397,7 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """Delete what runs no longer need: old checkpoints, broken-off writes. Never a final model, log or report."""
-    from facex_tune import retention
+    from facex_tune.runs import retention
 
     found = retention.look_at_all(storage) if run is None else [retention.look(_open(storage, run))]
     for each in found if yes else ():
@@ -690,16 +692,17 @@ def _begin(study: Study, name: str | None, options: Options) -> Run:
 
 
 def _open(storage: Place, name: str) -> Run:
-    from facex_tune.store import Run
+    from facex_tune.runs.store import Run
 
     return Run.open(storage, name)
 
 
 def _work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> None:
     """The stages, watched; then where things stand and where the report is."""
-    from facex_tune import pipeline, run_tables, runs
+    from facex_tune import pipeline, run_tables
     from facex_tune.board import Board
     from facex_tune.progress import Past, View
+    from facex_tune.runs import overview
     from facex_tune.search.asked import Progress
 
     _outcome.run_folder, _outcome.resume = run.folder, pipeline.resume_words(run, options)
@@ -708,9 +711,9 @@ def _work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> N
     with View(board, Past(history.search_seconds)) as view:
         pipeline.execute(run, stages, options, [view])
     if as_json:
-        _print_json(runs.of_run(run))
+        _print_json(overview.of_run(run))
         return
-    _print(*run_tables.run(runs.of_run(run, top=SHOWN_AT_END), _console().width))
+    _print(*run_tables.run(overview.of_run(run, top=SHOWN_AT_END), _console().width))
     typer.echo(f"run {run.name}: {run.folder}")
     if following := pipeline.next_command(run, options):
         typer.echo(f"next: {following}")

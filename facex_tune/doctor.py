@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from facex_tune import remote
 from facex_tune.data import faces, prepare
 from facex_tune.errors import InputError
-from facex_tune.files import Place
+from facex_tune.storage import remote_path
+from facex_tune.storage.files import Place
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 MEMORY_GB_WANTED = 4.0  # Ray's own processes and one training process with faces in memory
@@ -157,7 +157,7 @@ def _memory_gb() -> tuple[float, float]:
 def _storage(storage: Place) -> Finding:
     if isinstance(storage, Path):
         return _folder("storage", storage, "--storage or FACEX_STORAGE")
-    found = remote.problem(storage)
+    found = remote_path.problem(storage)
     return Finding("storage", PROBLEM if found else OK, found or f"{storage.url}: can be written")
 
 

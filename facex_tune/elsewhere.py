@@ -155,9 +155,9 @@ def pull(
 ) -> None:
     """Bring a run's report, models, scores and trials here, checked; what is here already is not fetched again."""
     from facex_tune.progress import counting
+    from facex_tune.runs.store import Run
     from facex_tune.service import access
     from facex_tune.service import pull as pulling
-    from facex_tune.store import Run
 
     source: pulling.Source
     if service is not None:

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
-from facex_tune import lease
 from facex_tune.board import Board
-from facex_tune.history import fold
 from facex_tune.plan import Plan
 from facex_tune.progress import Past, View
-from facex_tune.store import Event, Run
+from facex_tune.runs.history import fold
+from facex_tune.runs.store import Event, Run
+from facex_tune.runs.tail import batches
 from facex_tune.study import Study
-
-POLL_S = 1.0
-PAUSE_SHARE = 10  # a pause is that many times what the last reading took: at most a tenth of a core
-
-
-def batches(run: Run, pause: Callable[[float], None] = time.sleep) -> Iterator[list[Event]]:
-    """The events so far, then the new ones, until nobody writes the run any more."""
-    seen = 0
-    is_written = True
-    while is_written:
-        is_written = lease.holder(run.folder) is not None  # asked before reading: the last words are not missed
-        began_s = time.monotonic()
-        new = [event for event in run.events() if event["seq"] > seen]
-        seen = max([seen, *(event["seq"] for event in new)])
-        yield new
-        if is_written:
-            pause(max(POLL_S, PAUSE_SHARE * (time.monotonic() - began_s)))
 
 
 def watch(run: Run, stream: TextIO | None = None, pause: Callable[[float], None] = time.sleep) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from facex_tune.board import Board
-from facex_tune.history import FAILED
+from facex_tune.runs.history import FAILED
 from facex_tune.screen import ends
 from facex_tune.tables import clock, metric
 

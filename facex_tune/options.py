@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facex_tune import files
 from facex_tune.errors import InputError
+from facex_tune.storage import files
 
 # typer takes no union of types; what its parser returns is a `Place`
 if TYPE_CHECKING:
-    from facex_tune.files import Place as _Place
+    from facex_tune.storage.files import Place as _Place
 else:
     _Place = Any
 

@@ -17,7 +17,7 @@ from typing import Any
 import typer
 
 from facex_tune.errors import InputError, Interrupted, StorageOutage
-from facex_tune.files import Place
+from facex_tune.storage.files import Place
 
 DONE, INTERNAL, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 75
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -78,8 +78,8 @@ class Outcome:
             return _told(WRONG_INPUT, f"error: {error.filename or 'a place'}: {error.strerror}; name another place")
         if isinstance(error, OSError) and error.errno in _NO_ACCESS:
             return _told(WRONG_INPUT, f"error: {error.filename or 'a file'}: {error.strerror}; mend its permissions")
-        from facex_tune.files import DamagedRun  # here, so that a command that goes well need not load them
-        from facex_tune.lease import LeaseLost
+        from facex_tune.runs.lease import LeaseLost
+        from facex_tune.storage.files import DamagedRun  # here, so that a command that goes well need not load them
 
         if isinstance(error, DamagedRun | LeaseLost):
             return _told(INTERNAL, f"error: {error}")

@@ -16,18 +16,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facex_tune import parts, remote, surroundings
+from facex_tune import parts, surroundings
 from facex_tune.data import faces, prepare
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError, Interrupted, StorageOutage, nearest
-from facex_tune.files import Place
-from facex_tune.remote import RemotePath
+from facex_tune.runs.store import Event, Log, Run, RunTaken
 from facex_tune.signals import raising_interrupted
-from facex_tune.store import Event, Log, Run, RunTaken
+from facex_tune.storage import remote_path
+from facex_tune.storage.files import Place
+from facex_tune.storage.remote_path import RemotePath
 from facex_tune.study import Study, protocols
 
 if TYPE_CHECKING:
-    from facex_tune.history import History
+    from facex_tune.runs.history import History
     from facex_tune.search.asked import Asked
     from facex_tune.search.worker import Context
 
@@ -221,7 +222,7 @@ def next_command(run: Run, options: Options) -> str:
 
 
 def _log_interrupted(log: Log, interrupted: Interrupted) -> None:
-    with contextlib.suppress(StorageOutage, InputError), remote.hurry(LAST_WORD_S):  # the end must not wait
+    with contextlib.suppress(StorageOutage, InputError), remote_path.hurry(LAST_WORD_S):  # the end must not wait
         log.append("run_interrupted", signal=interrupted.signal_name)
 
 
@@ -370,7 +371,7 @@ def prepare_command(name: str, data_dir: Path) -> str:
 
 def _storage_problems(storage: Place) -> list[str]:
     if isinstance(storage, RemotePath):
-        found = remote.problem(storage)
+        found = remote_path.problem(storage)
         return [found] if found else []
     existing = next(folder for folder in (storage, *storage.absolute().parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):

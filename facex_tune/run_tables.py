@@ -20,7 +20,7 @@ _RUN_STYLES = {"running": "green", "interrupted": "yellow", "damaged": "red"}
 
 
 def run(document: Mapping[str, Any], width: int) -> list[RenderableType]:
-    """`runs.of_run`: heading, trials, then final models and test scores where there are any.
+    """`overview.of_run`: heading, trials, then final models and test scores where there are any.
 
     Args:
         width: the terminal's, in columns.
@@ -77,7 +77,7 @@ def best(document: Mapping[str, Any]) -> str:
 
 
 def leaderboard(document: Mapping[str, Any], width: int) -> list[RenderableType]:
-    """The trials of `runs.of_run`, and the knobs that tell them apart.
+    """The trials of `overview.of_run`, and the knobs that tell them apart.
 
     The knobs stand beside the scores in a terminal that is wide enough, else in a table of their own.
     """
@@ -159,7 +159,7 @@ def _with_interval(score: Mapping[str, Any] | None) -> str:
 
 
 def trial(document: Mapping[str, Any], *, ascii_only: bool = False) -> list[RenderableType]:
-    """`runs.of_trial`: how it ended, its configuration, its every epoch."""
+    """`overview.of_trial`: how it ended, its configuration, its every epoch."""
     objective = document["objective"]
     ended = f": {document['reason']}" if document["reason"] else ""
     title = f"{document['trial']} | rank {document['rank']} | {document['state']}{ended}"
@@ -191,7 +191,7 @@ def _curve(document: Mapping[str, Any]) -> Table:
 
 
 def runs(document: Mapping[str, Any], width: int) -> Table:
-    """`runs.of_runs`: one line a run; a terminal that is wide enough shows when and of what study, too.
+    """`overview.of_runs`: one line a run; a terminal that is wide enough shows when and of what study, too.
 
     Args:
         width: the terminal's, in columns.

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from facex_tune.board import Board, Row
-from facex_tune.history import FAILED, FINISHED, STOPPED
+from facex_tune.runs.history import FAILED, FINISHED, STOPPED
 from facex_tune.tables import clock, compact, metric, plain, sparkline
 
 TALL = 40  # rows of a terminal that has room for more trials

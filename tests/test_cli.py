@@ -18,10 +18,11 @@ import pytest
 import typer.main
 from rich.console import Console
 
-from facex_tune import cli, outcome, run_tables, runs, study
+from facex_tune import cli, outcome, run_tables, study
 from facex_tune.errors import InputError, Interrupted
-from facex_tune.files import DamagedRun
-from facex_tune.store import Run
+from facex_tune.runs import overview
+from facex_tune.runs.store import Run
+from facex_tune.storage.files import DamagedRun
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ROOT / "search_spaces" / "quick.yaml"
@@ -451,8 +452,8 @@ def test_a_factor_study_leaves_a_run_as_finished_as_it_was(call: Call, demo: Run
 @pytest.mark.parametrize("width", [80, 140])
 def test_lists_of_runs_fit_a_terminal(demo: Run, width: int) -> None:
     console = Console(file=io.StringIO(), width=width)
-    console.print(run_tables.runs(runs.of_runs(demo.storage), width))
-    console.print(*run_tables.run(runs.of_run(demo), width), sep="\n")
+    console.print(run_tables.runs(overview.of_runs(demo.storage), width))
+    console.print(*run_tables.run(overview.of_run(demo), width), sep="\n")
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width

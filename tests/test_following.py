@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from facex_tune import following, study
-from facex_tune.store import Run
+from facex_tune.runs import tail
+from facex_tune.runs.store import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ROOT / "search_spaces" / "quick.yaml"
@@ -16,7 +17,7 @@ QUICK = ROOT / "search_spaces" / "quick.yaml"
 WRITER = """
 import sys
 from pathlib import Path
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
 with Run(Path(sys.argv[1]), "demo").log() as log:
     log.append("run_started")
     log.append("stage_started", stage="search")
@@ -79,7 +80,7 @@ def test_each_event_is_told_once_and_the_last_words_are_not_missed(tmp_path: Pat
             log.append("stage_finished", stage="search")
             log_of_writer.__exit__(None, None, None)
 
-    told = [[event["type"] for event in batch] for batch in following.batches(run, pause)]
+    told = [[event["type"] for event in batch] for batch in tail.batches(run, pause)]
     assert told == [["run_started"], ["stage_started"], [], ["stage_finished"]]
 
 

@@ -14,7 +14,7 @@ from facex_tune.data import faces
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 from facex_tune.pipeline import Options
-from facex_tune.store import Run, RunTaken
+from facex_tune.runs.store import Run, RunTaken
 from facex_tune.study import Study
 from facex_tune.surroundings import ray_cpus, torch_gpus
 from tests.search.conftest import tiny_data, tiny_study

@@ -18,9 +18,9 @@ from rich.console import Console
 from facex_tune import progress, study
 from facex_tune import screen as screens
 from facex_tune.board import Board, Rung
-from facex_tune.history import STOPPED, History, Trial
 from facex_tune.plan import Plan
 from facex_tune.progress import HEARTBEAT_S, ONE_LINE_S, Past, View
+from facex_tune.runs.history import STOPPED, History, Trial
 from facex_tune.screen import screen
 from facex_tune.search.scheduler import Asha
 from facex_tune.tables import ago, clock, metric, sparkline

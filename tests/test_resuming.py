@@ -13,9 +13,9 @@ import pytest
 
 from facex_tune import cli, outcome, pipeline, study
 from facex_tune.errors import Interrupted, StorageOutage
-from facex_tune.files import place
 from facex_tune.pipeline import STAGES, Options
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
+from facex_tune.storage.files import place
 from tests.search.conftest import tiny_data
 from tests.search.test_resume import DEADLINE_S, DRIVER, STUDY
 

@@ -167,7 +167,7 @@ def test_patches_answer_as_the_zoos_network_in_colour_does_to_a_face_of_twice_th
 
 @needs_timm
 def test_a_trained_model_goes_on_and_other_weights_are_refused(tmp_path: Path) -> None:
-    from facex_tune import files
+    from facex_tune.storage import files
 
     trained = Classifier(part.build(knobs(name="resnet10t"), 7), 0.5, 0.25).eval()
     path = tmp_path / "model.safetensors"

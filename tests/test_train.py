@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from facex_tune import classifier, devices, files, graphs, optimization, parts, train, train_knobs
+from facex_tune import classifier, devices, graphs, optimization, parts, train, train_knobs
 from facex_tune.batches import Batches, Split
 from facex_tune.data.sources import synthetic
 from facex_tune.space import Config, Space, constant
+from facex_tune.storage import files
 
 CPU = torch.device("cpu")
 

@@ -28,7 +28,7 @@ from facex_tune.study.protocols import Protocol
 if TYPE_CHECKING:
     from torch import nn
 
-    from facex_tune.store import Log, Run
+    from facex_tune.runs.store import Log, Run
 
 
 def evaluate(

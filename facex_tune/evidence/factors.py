@@ -25,7 +25,7 @@ from facex_tune.search.factorial import Cell
 from facex_tune.space import Config
 
 if TYPE_CHECKING:
-    from facex_tune.store import Run
+    from facex_tune.runs.store import Run
 
 NOISIER = 0.1  # p value below which a cell's own spread is not taken for chance
 Finished = Mapping[tuple[str, int], Mapping[str, float]]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from facex_tune.evidence.intervals import MIN_SEEDS
-from facex_tune.history import keeps
+from facex_tune.runs.history import keeps
 
 Finding = dict[str, Any]
 COPIES_TOLD = 0.01  # of a set's faces

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune import files
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError, nearest
-from facex_tune.files import Place
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
+from facex_tune.storage import files
+from facex_tune.storage.files import Place
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,7 +21,7 @@ from pathlib import Path
 from facex_tune import pipeline
 from facex_tune.errors import InputError
 from facex_tune.pipeline import Options
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
 from facex_tune.study import Study
 
 CONSOLE = "console.log"

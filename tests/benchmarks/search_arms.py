@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from facex_tune.history import FAILED, FINISHED, STOPPED, Trial
+from facex_tune.runs.history import FAILED, FINISHED, STOPPED, Trial
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.ledger import Entry, Ledger, View
 from facex_tune.search.samplers import distribution

@@ -14,7 +14,7 @@ import torch
 from facex_tune import classifier, study
 from facex_tune.data import faces
 from facex_tune.data.faces import SIDE, VOTE_ANSWERS, Faces
-from facex_tune.store import Log, Run
+from facex_tune.runs.store import Log, Run
 from facex_tune.study import protocols
 
 SAID: dict[str, Any] = {

@@ -20,7 +20,7 @@ from facex_tune.errors import InputError
 from facex_tune.evidence import scoring
 from facex_tune.evidence.evaluate import evaluate
 from facex_tune.evidence.report import manifests, report
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
 
 from .conftest import RunMaker, made_faces
 

@@ -15,7 +15,7 @@ from facex_tune.cli import app
 from facex_tune.errors import InputError
 from facex_tune.evidence import export, predict
 from facex_tune.outcome import Outcome
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
 
 from .conftest import RunMaker
 

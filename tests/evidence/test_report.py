@@ -19,8 +19,8 @@ from facex_tune.errors import InputError
 from facex_tune.evidence import figures, findings, page, several, sheets_out, summary
 from facex_tune.evidence.evaluate import evaluate
 from facex_tune.evidence.report import report
+from facex_tune.runs.store import Run
 from facex_tune.search import factorial
-from facex_tune.store import Run
 
 from .conftest import RunMaker, new_run, write_data
 

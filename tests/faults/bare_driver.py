@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from facex_tune import parts, study
+from facex_tune.runs.store import Run
 from facex_tune.search.referee import Referee
 from facex_tune.search.worker import Context, Worker
-from facex_tune.store import Run
 
 
 def main() -> None:

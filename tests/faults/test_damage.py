@@ -15,8 +15,8 @@ import pytest
 
 from facex_tune import pipeline, study
 from facex_tune.errors import InputError
-from facex_tune.files import DamagedRun
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
+from facex_tune.storage.files import DamagedRun
 from tests.faults.conftest import PARTS
 from tests.faults.drivers import Place, told_once
 from tests.faults.drivers import study as study_data

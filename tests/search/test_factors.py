@@ -12,12 +12,12 @@ import pytest
 from facex_tune import parts, pipeline
 from facex_tune.errors import InputError
 from facex_tune.evidence import factors as analysis
-from facex_tune.history import History, Trial
 from facex_tune.pipeline import Options
+from facex_tune.runs.history import History, Trial
+from facex_tune.runs.store import Run
 from facex_tune.search import cluster, factors
 from facex_tune.search.asked import Asked, Progress, winner_of
 from facex_tune.search.factorial import Cell
-from facex_tune.store import Run
 
 from .conftest import tiny_study
 

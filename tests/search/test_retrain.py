@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 import yaml
 
-from facex_tune import files, parts, pipeline
+from facex_tune import parts, pipeline
 from facex_tune.errors import InputError, Interrupted
-from facex_tune.history import STOPPED, History, Trial
 from facex_tune.pipeline import Options
+from facex_tune.runs.history import STOPPED, History, Trial
+from facex_tune.runs.store import Run
 from facex_tune.search import cluster, factors, fleet, retrain
 from facex_tune.search.asked import Asked, Progress, winner_of
 from facex_tune.search.worker import Context, Job, Report
-from facex_tune.store import Run
+from facex_tune.storage import files
 from tests.faults import drivers
 
 from .conftest import tiny_study

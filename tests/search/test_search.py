@@ -11,8 +11,8 @@ import ray
 
 from facex_tune import parts, pipeline
 from facex_tune.errors import InputError
-from facex_tune.history import FAILED, STOPPED
 from facex_tune.pipeline import Options
+from facex_tune.runs.history import FAILED, STOPPED
 from facex_tune.search import cluster, node, search
 from facex_tune.search.referee import WORKER_LOSSES, Referee
 from tests.search.conftest import tiny_study

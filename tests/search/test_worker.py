@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facex_tune import files, parts, posthoc, train
+from facex_tune import parts, posthoc, train
 from facex_tune.errors import InputError
-from facex_tune.lease import LeaseLost
+from facex_tune.runs.lease import LeaseLost
+from facex_tune.runs.store import Run
 from facex_tune.search import worker as worker_room
 from facex_tune.search.worker import Context, Job, Worker
-from facex_tune.store import Run
+from facex_tune.storage import files
 from facex_tune.study import Study
 from tests.search.conftest import tiny_study
 

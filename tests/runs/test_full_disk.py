@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from facex_tune import files, study
-from facex_tune.files import DamagedRun
-from facex_tune.store import Run
+from facex_tune import study
+from facex_tune.runs.store import Run
+from facex_tune.storage import files
+from facex_tune.storage.files import DamagedRun
 from tests import small_disk
 
 STUDY = study.parse({"version": 1, "name": "small", "data": "synthetic"})
@@ -19,9 +20,10 @@ FILLS_UP = """
 import json, sys
 from pathlib import Path
 import torch
-from facex_tune import files, study
+from facex_tune.storage import files
+from facex_tune import study
 from facex_tune.errors import InputError
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
 
 storage = Path(sys.argv[1])
 small = study.parse({"version": 1, "name": "small", "data": "synthetic"})

@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 
 import facex_tune
-from facex_tune import frames, study
+from facex_tune import study
 from facex_tune.errors import InputError
-from facex_tune.store import Run
+from facex_tune.runs import frames
+from facex_tune.runs.store import Run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

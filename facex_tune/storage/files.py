@@ -1,7 +1,7 @@
 """Files that are whole or not there: bytes, JSON and tensors, durable before a call returns, and never a pickle.
 
-A place is a folder or file of this machine's (`pathlib.Path`) or one behind a URL (`remote.RemotePath`); both read and
-list themselves in the same words, and are written here.
+A place is a folder or file of this machine (`pathlib.Path`) or one behind a URL (`remote_path.RemotePath`); both read
+and list themselves in the same words, and are written here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from facex_tune import remote
 from facex_tune.errors import InputError
-from facex_tune.remote import RemotePath
+from facex_tune.storage import remote_path
+from facex_tune.storage.remote_path import RemotePath
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ def place(text: str | Place) -> Place:
         return Path(unquote(urlsplit(said).path))
     if slip := re.match(r"([a-z][a-z0-9+]+):/(?!/)", said):  # a drive has one letter
         raise InputError(f"{said}: a URL has two slashes: {slip[1]}://{said[slip.end() :]}")
-    return remote.of(said) if "://" in said else Path(said)
+    return remote_path.of(said) if "://" in said else Path(said)
 
 
 def save_tensors(path: Place, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -165,7 +165,7 @@ def below(path: Place, folder: Place) -> str:
 def remove(paths: Iterable[Place]) -> None:
     """Deletes files, together where their store can; one that is not there is no fault."""
     every = list(paths)
-    remote.remove_many([path for path in every if isinstance(path, RemotePath)])
+    remote_path.remove_many([path for path in every if isinstance(path, RemotePath)])
     for path in every:
         if isinstance(path, Path):
             path.unlink(missing_ok=True)

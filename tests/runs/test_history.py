@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facex_tune import history, study
-from facex_tune.history import best_of_each, fold, keeps
+from facex_tune import study
+from facex_tune.runs import history
+from facex_tune.runs.history import best_of_each, fold, keeps
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Event = dict[str, Any]

@@ -12,12 +12,14 @@ import pytest
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from facex_tune import files, lease, remote, segments, store, study
+from facex_tune import study
 from facex_tune.errors import InputError
-from facex_tune.files import DamagedRun
-from facex_tune.lease import LeaseLost
-from facex_tune.remote import RemotePath
-from facex_tune.store import Run, RunTaken
+from facex_tune.runs import lease, segments, store
+from facex_tune.runs.lease import LeaseLost
+from facex_tune.runs.store import Run, RunTaken
+from facex_tune.storage import files, remote_path
+from facex_tune.storage.files import DamagedRun
+from facex_tune.storage.remote_path import RemotePath
 
 STUDY = study.parse({"version": 1, "name": "small", "data": "synthetic"})
 
@@ -39,10 +41,10 @@ fsspec.register_implementation("shelf", Shelf, clobber=True)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RemotePath]:
     if request.param == "shelf":
         (tmp_path / "runs").mkdir()
-        yield remote.of(f"shelf://{tmp_path}/runs")
+        yield remote_path.of(f"shelf://{tmp_path}/runs")
         return
     root = f"memory://{secrets.token_hex(8)}"
-    yield remote.of(f"{root}/runs")
+    yield remote_path.of(f"{root}/runs")
     fsspec.filesystem("memory").store.clear()
 
 
@@ -127,7 +129,7 @@ def test_records_are_packed_and_nothing_changes_for_readers(run: Run, monkeypatc
 def test_a_pack_beside_its_records_counts_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a writer that was killed between the two steps of packing."""
     monkeypatch.setattr(segments, "PACKED", 4)
-    monkeypatch.setattr(remote, "remove_many", lambda paths: None)
+    monkeypatch.setattr(remote_path, "remove_many", lambda paths: None)
     told = written(run, 9)
     assert "000000002-000000005.jsonl" in objects(run)
     assert "000000003.jsonl" in objects(run)
@@ -287,7 +289,7 @@ def test_a_model_is_found_again(run: Run) -> None:
 
 
 def test_nothing_is_left_of_a_write_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = remote.of(f"shelf://{tmp_path}/runs") / "x.bin"
+    place = remote_path.of(f"shelf://{tmp_path}/runs") / "x.bin"
     place.write_bytes(b"old")
     with monkeypatch.context() as patched:
         patched.setattr(Shelf, "mv", lambda *_: (_ for _ in ()).throw(PermissionError("no")))
@@ -336,5 +338,5 @@ def test_a_url_that_cannot_hold_runs_is_one_line(url: str, said: str) -> None:
 )
 def test_a_file_system_that_is_not_there_is_one_line(url: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as told:
-        Run.names(remote.of(url))
+        Run.names(remote_path.of(url))
     assert "\n" not in str(told.value)

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facex_tune import remote
 from facex_tune.errors import StorageOutage
-from facex_tune.files import NO_SPACE, DamagedRun, Place, no_space, sync_folder
-from facex_tune.lease import LeaseLost
-from facex_tune.remote import RemotePath
+from facex_tune.runs.lease import LeaseLost
+from facex_tune.storage import remote_path
+from facex_tune.storage.files import NO_SPACE, DamagedRun, Place, no_space, sync_folder
+from facex_tune.storage.remote_path import RemotePath
 
 SCHEMA = 1
 PACKED = 256  # records
@@ -208,7 +208,8 @@ class ObjectReader:
                 wanted.append((first, last, path))
                 coming |= numbers
         wanted += [(n, n, path) for n, path in singles.items() if n not in self.lines and n not in coming]
-        for (first, last, path), content in zip(wanted, remote.read_many([path for *_, path in wanted]), strict=True):
+        contents = remote_path.read_many([path for *_, path in wanted])
+        for (first, last, path), content in zip(wanted, contents, strict=True):
             if content is not None:
                 self._take(first, last, path, content)
 
@@ -308,9 +309,9 @@ class ObjectSegments:
         first, last = min(self._unpacked), max(self._unpacked)
         pack = self.folder / f"{first:09d}-{last:09d}.jsonl"
         gone = [self._path(n) for n, line in self._unpacked.items() if not _is_claim(line)]
-        with suppress(StorageOutage, FileExistsError), remote.hurry(PACKING_S):
+        with suppress(StorageOutage, FileExistsError), remote_path.hurry(PACKING_S):
             pack.create(b"".join(line for _, line in sorted(self._unpacked.items())))
-            remote.remove_many(gone)
+            remote_path.remove_many(gone)
             self._unpacked = {}
 
     def _path(self, slot: int) -> RemotePath:

@@ -18,15 +18,17 @@ from typing import Any
 import pytest
 import torch
 
-from facex_tune import cli, doctor, files, lease, pipeline, remote, remote_access, segments, study
+from facex_tune import cli, doctor, pipeline, study
 from facex_tune.errors import StorageOutage
 from facex_tune.evidence.evaluate import evaluate
 from facex_tune.evidence.report import report
-from facex_tune.lease import LeaseLost
-from facex_tune.remote import RemotePath
+from facex_tune.runs import lease, segments
+from facex_tune.runs.lease import LeaseLost
+from facex_tune.runs.store import Run, RunTaken
 from facex_tune.search.referee import Referee
 from facex_tune.search.worker import Job, Worker
-from facex_tune.store import Run, RunTaken
+from facex_tune.storage import files, remote_access, remote_path
+from facex_tune.storage.remote_path import RemotePath
 from tests import object_store
 from tests.object_store import CREDENTIALS, FaultyProxy
 from tests.search.conftest import tiny_data, tiny_study
@@ -54,7 +56,7 @@ def proxy(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
 
 @pytest.fixture
 def storage(proxy: FaultyProxy, request: pytest.FixtureRequest) -> RemotePath:
-    return remote.of(proxy.url(f"bucket/{request.node.name.partition('[')[0]}"))
+    return remote_path.of(proxy.url(f"bucket/{request.node.name.partition('[')[0]}"))
 
 
 def new_run(storage: RemotePath, name: str = "r") -> Run:
@@ -171,7 +173,7 @@ def test_who_is_in_a_hurry_is_not_kept_by_a_store_that_says_nothing(storage: Rem
         log.append("run_started")
         proxy.is_silent = True
         began = time.monotonic()
-        with pytest.raises(StorageOutage), remote.hurry(1.0):
+        with pytest.raises(StorageOutage), remote_path.hurry(1.0):
             log.append("run_interrupted", signal="SIGTERM")
     assert time.monotonic() - began < 8.0, "writing, the last heartbeat and giving the lease back, together"
 
@@ -213,7 +215,7 @@ def test_a_store_that_ignores_conditions_is_found_out(
 
 CONTENDER = """
 import sys
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
 for name in iter(sys.stdin.readline, ""):
     try:
         with Run(sys.argv[1], name.strip()).log() as log:
@@ -390,7 +392,7 @@ def test_what_stands_in_the_way_is_one_line(
         monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     if wrong == "port":
         url = url.replace(str(proxy.port), str(object_store._free_port()))
-        monkeypatch.setattr(remote, "ANSWERS_WITHIN_S", 0.3)
+        monkeypatch.setattr(remote_path, "ANSWERS_WITHIN_S", 0.3)
     code, _, err = call("run", "search_spaces/quick.yaml", "--storage", url, "--data", str(tmp_path))
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert code == 2

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from facex_tune import remote_errors
 from facex_tune.errors import InputError, StorageOutage
+from facex_tune.storage import remote_errors
 
 Result = TypeVar("Result")
 

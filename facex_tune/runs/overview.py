@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from facex_tune import files
 from facex_tune.errors import InputError, nearest
-from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial, fold
+from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial, fold
+from facex_tune.storage import files
 
 if TYPE_CHECKING:
-    from facex_tune.files import Place
-    from facex_tune.store import Event, Run
+    from facex_tune.runs.store import Event, Run
+    from facex_tune.storage.files import Place
     from facex_tune.study import Study
 
 VERSION = 1
@@ -102,7 +102,7 @@ def of_runs(storage: Place, states: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         InputError: no such state.
     """
-    from facex_tune.store import Run
+    from facex_tune.runs.store import Run
 
     _known("--state", states, RUN_STATES)
     runs = [_one_of_runs(storage, name) for name in Run.names(storage)]
@@ -147,7 +147,7 @@ def _heading(run: Run, history: History, events: Sequence[Event]) -> dict[str, A
 
 def _standing(run: Run, history: History, events: Sequence[Event]) -> dict[str, Any]:
     """The run's state, the stage that it is in or came to, who writes it, and the signal that ended it."""
-    from facex_tune import lease
+    from facex_tune.runs import lease
 
     writer = lease.holder(run.folder)
     broken_off = [stage for stage, state in history.stages.items() if state == "started"]
@@ -209,8 +209,8 @@ def _evaluation(folder: Place) -> dict[str, Any]:
 
 
 def _one_of_runs(storage: Place, name: str) -> dict[str, Any]:
-    from facex_tune.files import DamagedRun
-    from facex_tune.store import Run
+    from facex_tune.runs.store import Run
+    from facex_tune.storage.files import DamagedRun
 
     try:
         run = Run.open(storage, name)

@@ -22,11 +22,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from facex_tune import files, lease, study
+from facex_tune import study
 from facex_tune.errors import InputError
-from facex_tune.files import DamagedRun
-from facex_tune.lease import LeaseLost
-from facex_tune.store import Run, RunTaken
+from facex_tune.runs import lease
+from facex_tune.runs.lease import LeaseLost
+from facex_tune.runs.store import Run, RunTaken
+from facex_tune.storage import files
+from facex_tune.storage.files import DamagedRun
 
 STUDY = study.parse({"version": 1, "name": "small", "data": "synthetic"})
 
@@ -282,7 +284,7 @@ def test_threads_of_one_process_may_write_together(run: Run) -> None:
 WRITER = """
 import sys, time
 from pathlib import Path
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
 with Run(Path(sys.argv[1]), sys.argv[2]).log() as log:
     log.append("run_started")
     print("writing", flush=True)
@@ -332,7 +334,7 @@ CONTENDER = """
 import sys
 from pathlib import Path
 from facex_tune.errors import InputError
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
 for name in iter(sys.stdin.readline, ""):
     try:
         with Run(Path(sys.argv[1]), name.strip()).log() as log:
@@ -461,7 +463,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 def test_a_really_full_disk(tmp_path: Path) -> None:
     """A process whose files may not grow beyond 64 KB stands for it: writes fail in the middle."""
     code = (
-        "import resource, signal, sys; from pathlib import Path; from facex_tune import files;"
+        "import resource, signal, sys; from pathlib import Path; from facex_tune.storage import files;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536));"
         "files.write_bytes(Path(sys.argv[1]), b'x' * 1_000_000)"

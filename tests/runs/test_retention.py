@@ -10,10 +10,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from facex_tune import cli, files, retention, study
+from facex_tune import cli, study
 from facex_tune.errors import InputError
-from facex_tune.files import Place
-from facex_tune.store import Log, Run
+from facex_tune.runs import retention
+from facex_tune.runs.store import Log, Run
+from facex_tune.storage import files
+from facex_tune.storage.files import Place
 
 STUDY = study.parse({"version": 1, "name": "small", "data": "synthetic", "retrain": {"top": 1, "seeds": 2}})
 Call = Callable[..., tuple[int, str, str]]

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facex_tune import files, lease
 from facex_tune.errors import InputError
-from facex_tune.files import DamagedRun, Place
-from facex_tune.history import FINISHED, RUNNING, History, Trial, keeps
-from facex_tune.lease import Lease
-from facex_tune.store import Run
+from facex_tune.runs import lease
+from facex_tune.runs.history import FINISHED, RUNNING, History, Trial, keeps
+from facex_tune.runs.lease import Lease
+from facex_tune.runs.store import Run
+from facex_tune.storage import files
+from facex_tune.storage.files import DamagedRun, Place
 from facex_tune.study import Study
 
 STAGES = ("search", "retrain", "evaluate", "report")

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facex_tune import files, metrics
+from facex_tune import metrics
 from facex_tune.errors import InputError, nearest
-from facex_tune.history import RUNNING, History, Trial, fold, keeps
-from facex_tune.store import Event, Run
+from facex_tune.runs.history import RUNNING, History, Trial, fold, keeps
+from facex_tune.runs.store import Event, Run
+from facex_tune.storage import files
 
 if TYPE_CHECKING:
     import pandas as pd

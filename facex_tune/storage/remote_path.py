@@ -14,10 +14,10 @@ from datetime import datetime
 from fnmatch import fnmatch
 from typing import Any, TypeVar
 
-from facex_tune import remote_access
 from facex_tune.errors import InputError, StorageOutage
-from facex_tune.remote_access import ATOMIC, EXCLUSIVE, hurry, limit
-from facex_tune.remote_errors import Unsupported
+from facex_tune.storage import remote_access
+from facex_tune.storage.remote_access import ATOMIC, EXCLUSIVE, hurry, limit
+from facex_tune.storage.remote_errors import Unsupported
 
 __all__ = ["RemotePath", "hurry", "of", "problem", "read_many", "remove_many"]
 

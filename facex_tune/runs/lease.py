@@ -22,10 +22,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from facex_tune import remote
 from facex_tune.errors import InputError, StorageOutage
-from facex_tune.files import DamagedRun, Place, modified, read_json, write_bytes, write_json
-from facex_tune.remote import RemotePath
+from facex_tune.storage import remote_path
+from facex_tune.storage.files import DamagedRun, Place, modified, read_json, write_bytes, write_json
+from facex_tune.storage.remote_path import RemotePath
 
 HEARTBEAT_S = 5.0
 LEASE_STALE_S = 60.0
@@ -82,7 +82,7 @@ class Lease:
 
     def _beats(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
-            with suppress(OSError, InputError), remote.hurry(BEAT_WAITS_S):  # on a full disk the next beat may do
+            with suppress(OSError, InputError), remote_path.hurry(BEAT_WAITS_S):  # on a full disk the next beat may do
                 if self._is_anothers(_read(self.path)):
                     self.lost = True
                     return
@@ -112,7 +112,7 @@ class Lease:
         _given_back.add(self.token)
         if self._beat.ident is not None:
             self._beat.join()
-        with suppress(StorageOutage), remote.hurry(RELEASE_WAITS_S):
+        with suppress(StorageOutage), remote_path.hurry(RELEASE_WAITS_S):
             if _read(self.path).get("token") == self.token:
                 self.path.unlink()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from facex_tune.errors import InputError
-from facex_tune.files import sync_folder
+from facex_tune.storage.files import sync_folder
 
 
 def write_folder(final: Path, writers: Mapping[str, Callable[[BinaryIO], object]], needed_bytes: int) -> None:

@@ -16,9 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facex_tune import files, lease, segments
 from facex_tune.errors import InputError, StorageOutage, nearest
-from facex_tune.files import (
+from facex_tune.runs import lease, segments
+from facex_tune.runs.history import History, fold
+from facex_tune.runs.lease import Lease
+from facex_tune.runs.segments import SCHEMA, FileSegment, ObjectReader, ObjectSegments
+from facex_tune.runs.segments import Event as Event
+from facex_tune.storage import files
+from facex_tune.storage.files import (
     DamagedRun,
     Place,
     load_tensors,
@@ -28,11 +33,7 @@ from facex_tune.files import (
     write_bytes,
     write_json,
 )
-from facex_tune.history import History, fold
-from facex_tune.lease import Lease
-from facex_tune.remote import RemotePath
-from facex_tune.segments import SCHEMA, FileSegment, ObjectReader, ObjectSegments
-from facex_tune.segments import Event as Event
+from facex_tune.storage.remote_path import RemotePath
 from facex_tune.study import Study
 
 if TYPE_CHECKING:
