@@ -13,11 +13,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from facex_tune import parts, train_knobs
-from facex_tune.classifier import build_model, placed
-from facex_tune.devices import pick_device, pick_precision
 from facex_tune.errors import InputError
-from facex_tune.graphs import Captured
 from facex_tune.space import Config, Value
+from facex_tune.training.classifier import build_model, placed
+from facex_tune.training.cuda_graph import Captured
+from facex_tune.training.devices import pick_device, pick_precision
 
 PIXELS, N_CLASSES = 48, 7
 BATCH, SECONDS = 32, 0.3

@@ -88,7 +88,7 @@ def _torchvision(torch_version: str) -> Finding:
 
 
 def _device(torch: Any) -> Finding:
-    from facex_tune.devices import has_fast_bf16
+    from facex_tune.training.devices import has_fast_bf16
 
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

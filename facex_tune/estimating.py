@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from facex_tune import train
-from facex_tune.batches import Split
-from facex_tune.devices import pick_device
-from facex_tune.optimization import PROGRESSIVE_PIXELS
 from facex_tune.space import Config
 from facex_tune.study import Study
 from facex_tune.surroundings import ray_cpus
+from facex_tune.training import train
+from facex_tune.training.batches import Split
+from facex_tune.training.devices import pick_device
+from facex_tune.training.optimization import PROGRESSIVE_PIXELS
 
 STEPS, GPU_STEPS = 3, 30  # measured; three of a GPU's end before the clock has seen them
 PROCESS_GB = 0.9  # torch, Ray's worker and the faces, measured on Linux

@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from facex_tune import posthoc
 from facex_tune.tables import ago, clock, compact, gpu_time, metric, plain, sparkline, value_text, varying
+from facex_tune.training import posthoc
 
 WIDE = 130  # columns: from here on a trial's knobs fit beside its scores
 WIDE_RUNS = 125

@@ -32,7 +32,7 @@ def describe(device: str | None) -> dict[str, Any]:
     """``{packages, hardware, git_commit}`` of this process; `device` is the one that trials train on."""
     import torch
 
-    from facex_tune.devices import has_fast_bf16, pick_device
+    from facex_tune.training.devices import has_fast_bf16, pick_device
 
     chosen = pick_device(device)
     hardware = {

@@ -1,4 +1,4 @@
-"""The training knobs: what `train.py` takes besides the parts. Apart from it, so that a study is checked without
+"""The training knobs: what `training.train` takes besides the parts. Apart from it, so that a study is checked without
 torch.
 """
 

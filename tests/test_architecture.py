@@ -23,12 +23,12 @@ PACKAGE = ROOT / "facex_tune"
 # Imports go downwards, or sideways within a layer.
 LAYERS = (
     (
-        *("__init__", "errors", "storage", "space", "metrics", "posthoc"),
+        *("__init__", "errors", "storage", "space", "metrics", "training.posthoc"),
         *("seeds", "emotions"),
     ),
     ("parts", "train_knobs", "study", "runs"),
     ("data", "models", "augment", "balance"),
-    ("batches", "classifier", "devices", "graphs", "optimization", "train"),
+    ("training",),
     ("search",),
     ("evidence",),
     ("surroundings", "signals", "estimating", "costs"),
@@ -138,9 +138,9 @@ def test_every_import_goes_downwards() -> None:
 @pytest.mark.parametrize(
     ("module", "planted", "said"),
     [
-        ("train", "import ray", "only search and service know Ray"),
-        ("train", "def f():\n    from ray import tune", "only search and service know Ray"),
-        ("errors", "from facex_tune.train import run", "upwards"),
+        ("training.train", "import ray", "only search and service know Ray"),
+        ("training.train", "def f():\n    from ray import tune", "only search and service know Ray"),
+        ("errors", "from facex_tune.training.train import run", "upwards"),
         ("runs.store", "from facex_tune import pipeline", "upwards"),
         ("__init__", "from facex_tune.runs import frames", "upwards"),
         ("__init__", "def f():\n    from facex_tune import pipeline", "upwards"),
@@ -191,14 +191,14 @@ def not_of_torch(loaded: set[str]) -> set[str]:
 
 
 def test_training_needs_torch_and_numpy_only() -> None:
-    assert not_of_torch(loaded_by("import facex_tune.train")) == set()
+    assert not_of_torch(loaded_by("import facex_tune.training.train")) == set()
 
 
 def test_a_planted_import_in_train_is_loaded_and_found(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "facex_tune", ignore=shutil.ignore_patterns("__pycache__"))
-    train = tmp_path / "facex_tune" / "train.py"
+    train = tmp_path / "facex_tune" / "training" / "train.py"
     train.write_text(train.read_text(encoding="utf-8").replace("import torch\n", "import torch\nimport ray\n", 1))
-    assert "ray" in not_of_torch(loaded_by("import facex_tune.train", tmp_path))
+    assert "ray" in not_of_torch(loaded_by("import facex_tune.training.train", tmp_path))
 
 
 def test_importing_the_package_is_cheap() -> None:

@@ -60,7 +60,7 @@ def choose(
     Args:
         names: labels of the models, the winner's first.
     """
-    from facex_tune import classifier, devices
+    from facex_tune.training import classifier, devices
 
     loaded = training_set.load(run.study, data_dir)
     faces = loaded.validation

@@ -89,7 +89,7 @@ def with_preprocessing(trained: Trained) -> nn.Module:
     import torch
     from torch import Tensor, nn
 
-    from facex_tune import classifier
+    from facex_tune.training import classifier
 
     class Whole(nn.Module):
         """uint8 faces_NHW -> probabilities_NC."""

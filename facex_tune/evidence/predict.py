@@ -127,7 +127,7 @@ def reason_of(error: Exception) -> str:
 
 def predict(trained: Trained, paths: Sequence[Path], *, device_name: str | None, tta: str) -> dict[str, Any]:
     """{version, model, emotions, tta, images: [{file, emotion, probabilities {emotion: p}}]}."""
-    from facex_tune import classifier, devices
+    from facex_tune.training import classifier, devices
 
     images_NHW = read_faces(paths)
     device = devices.pick_device(device_name)

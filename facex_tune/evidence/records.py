@@ -18,9 +18,9 @@ from facex_tune.data.faces import Faces
 from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence import agreement, intervals, scoring, sequences, variants
 from facex_tune.evidence.choices import Choices
-from facex_tune.posthoc import Adjustment
 from facex_tune.storage import files
 from facex_tune.study.protocols import Protocol
+from facex_tune.training.posthoc import Adjustment
 
 if TYPE_CHECKING:
     from facex_tune.runs.store import Run

@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facex_tune import devices, parts, train
-from facex_tune.batches import Split
+from facex_tune import parts
 from facex_tune.data import training_set
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.runs.lease import LeaseLost
@@ -29,6 +28,8 @@ from facex_tune.space import Config
 from facex_tune.storage import files, remote_path
 from facex_tune.storage.files import Place
 from facex_tune.study import Study
+from facex_tune.training import devices, train
+from facex_tune.training.batches import Split
 
 Report = dict[str, Any]
 LAST_WORD_S = 5.0  # of a process that ends itself, to a store that may not answer

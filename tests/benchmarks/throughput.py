@@ -21,11 +21,12 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from facex_tune import costs, parts, train, train_knobs
-from facex_tune.batches import Split
-from facex_tune.devices import has_fast_bf16, pick_device
+from facex_tune import costs, parts, train_knobs
 from facex_tune.errors import InputError
 from facex_tune.space import Choice, Config, Space, Value, constant
+from facex_tune.training import train
+from facex_tune.training.batches import Split
+from facex_tune.training.devices import has_fast_bf16, pick_device
 
 SIZES = ("size", "depth", "name")  # the knobs that choose another network; `width` too, where there is no other
 VARIANTS = (("fp32", 48), ("bf16", 48), ("fp32", 40), ("fp32", 32))

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facex_tune import classifier, devices, metrics, pipeline
+from facex_tune import metrics, pipeline
 from facex_tune.data import faces
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
@@ -21,6 +21,7 @@ from facex_tune.evidence import scoring
 from facex_tune.evidence.evaluate import evaluate
 from facex_tune.evidence.report import manifests, report
 from facex_tune.runs.store import Run
+from facex_tune.training import classifier, devices
 
 from .conftest import RunMaker, made_faces
 

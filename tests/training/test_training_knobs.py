@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from facex_tune import classifier, metrics, parts, posthoc, train, train_knobs
-from facex_tune.batches import Split
+from facex_tune import metrics, parts, train_knobs
 from facex_tune.data.sources import synthetic
-from facex_tune.optimization import Average, build_optimizer
 from facex_tune.space import Config, Space, constant
+from facex_tune.training import classifier, posthoc, train
+from facex_tune.training.batches import Split
+from facex_tune.training.optimization import Average, build_optimizer
 
 CPU = torch.device("cpu")
 

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from facex_tune import classifier, devices, graphs, optimization, parts, train, train_knobs
-from facex_tune.batches import Batches, Split
+from facex_tune import parts, train_knobs
 from facex_tune.data.sources import synthetic
 from facex_tune.space import Config, Space, constant
 from facex_tune.storage import files
+from facex_tune.training import classifier, cuda_graph, devices, optimization, train
+from facex_tune.training.batches import Batches, Split
 
 CPU = torch.device("cpu")
 
@@ -142,7 +143,7 @@ def test_mixed_labels_reach_the_loss(faces: tuple[Split, Split]) -> None:
 
 
 def test_batches_are_replayed_on_cuda_alone(faces: tuple[Split, Split]) -> None:
-    """On a GPU tests/test_cuda.py says how."""
+    """On a GPU test_cuda.py says how."""
     run = training(faces)
     run.epoch()
     assert (run.replays, run._captured) == (False, None)
@@ -194,7 +195,7 @@ def test_a_capture_serves_one_size_of_faces_and_one_loss(
     [("2.4.0", True), ("2.11.0+cu130", True), ("2.14.1+cu130", False), ("2.15.0", False), ("3.0", False)],
 )
 def test_generators_are_registered_where_graphs_do_not_find_them(version: str, must: bool) -> None:
-    assert graphs.must_register(version) == must
+    assert cuda_graph.must_register(version) == must
 
 
 def test_a_run_that_diverges_says_so(faces: tuple[Split, Split]) -> None:
@@ -210,7 +211,7 @@ def faulty(fault: str, **knobs: object) -> dict[str, object]:
 
 @pytest.fixture
 def faulty_parts() -> Iterator[None]:
-    parts.use_folder(Path(__file__).parent / "faults" / "parts")
+    parts.use_folder(Path(__file__).parents[1] / "faults" / "parts")
     yield
     parts._own_folders.clear()
 

@@ -20,16 +20,17 @@ from torch import Tensor, nn
 from torchvision import models as torchvision_models
 from torchvision.models import vgg as torchvision_vgg
 
-from facex_tune import cli, costs, parts, pipeline, study, train, train_knobs
-from facex_tune.batches import Split
-from facex_tune.classifier import Classifier, load_model, probabilities_NC
+from facex_tune import cli, costs, parts, pipeline, study, train_knobs
 from facex_tune.errors import InputError
 from facex_tune.models import _pretrained, _weights
-from facex_tune.optimization import build_optimizer
 from facex_tune.runs.store import Run
 from facex_tune.search.worker import Context, Job, Worker
 from facex_tune.space import Config
 from facex_tune.storage import files
+from facex_tune.training import train
+from facex_tune.training.batches import Split
+from facex_tune.training.classifier import Classifier, load_model, probabilities_NC
+from facex_tune.training.optimization import build_optimizer
 
 CPU = torch.device("cpu")
 MEAN_3, STD_3 = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

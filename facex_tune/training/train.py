@@ -11,7 +11,7 @@ own, but for what BatchNorm sees, which is half a batch. Validation's batches ar
 by that. A half that does not fit either ends the training.
 
 On a CUDA device a batch, from its faces' indices to its gradients, is one graph that is captured once and replayed
-(`graphs.py`). What cannot be captured, since it waits for the host or wants too much memory, is launched as on
+(`cuda_graph.py`). What cannot be captured, since it waits for the host or wants too much memory, is launched as on
 a CPU.
 """
 
@@ -29,15 +29,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facex_tune import metrics, parts, posthoc, train_knobs
+from facex_tune import metrics, parts, train_knobs
 from facex_tune.augment._mixing import Mixing
 from facex_tune.balance import Loss
-from facex_tune.batches import Batches, Split
-from facex_tune.classifier import EVALUATION_BATCH, as_floats, pixel_scale, placed, predict_logits, resized, start_model
-from facex_tune.devices import is_out_of_memory, pick_precision, release_memory
-from facex_tune.graphs import Captured
-from facex_tune.optimization import Average, build_optimizer, plateau_factor, progressive_pixels, rate_factor
 from facex_tune.space import Config, knobs_of
+from facex_tune.training import posthoc
+from facex_tune.training.batches import Batches, Split
+from facex_tune.training.classifier import (
+    EVALUATION_BATCH,
+    as_floats,
+    pixel_scale,
+    placed,
+    predict_logits,
+    resized,
+    start_model,
+)
+from facex_tune.training.cuda_graph import Captured
+from facex_tune.training.devices import is_out_of_memory, pick_precision, release_memory
+from facex_tune.training.optimization import Average, build_optimizer, plateau_factor, progressive_pixels, rate_factor
 
 EXPLODED = 10.0  # times the loss of guessing; no loss of ours starts near it, and one that ends there has lost its way
 RECOVERED = 2.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facex_tune import metrics, posthoc
+from facex_tune import metrics
+from facex_tune.training import posthoc
 
 COUNTS_C = np.array([6, 2, 1])
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from facex_tune import costs, overview, parts, study
-from facex_tune.classifier import Classifier
 from facex_tune.errors import InputError
 from facex_tune.models import timm as part
 from facex_tune.space import Config
+from facex_tune.training.classifier import Classifier
 
 HAS_TIMM = importlib.util.find_spec("timm") is not None
 needs_timm = pytest.mark.skipif(not HAS_TIMM, reason="timm is not installed (an extra)")

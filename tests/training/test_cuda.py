@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from facex_tune import costs, devices, parts, train
-from facex_tune.batches import Split
+from facex_tune import costs, parts
 from facex_tune.data.sources import synthetic
 from facex_tune.space import Config
+from facex_tune.training import devices, train
+from facex_tune.training.batches import Split
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here"),
