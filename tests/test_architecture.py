@@ -31,13 +31,12 @@ LAYERS = (
     ("training",),
     ("search",),
     ("evidence",),
-    ("surroundings", "signals", "estimating", "costs"),
+    ("surroundings", "signals", "estimating"),
     ("pipeline",),
-    ("overview",),
+    ("inspection",),
     ("service",),
-    ("outcome", "options", "doctor", "tables", "run_tables"),
-    ("plan", "board", "screen", "lines", "progress", "following", "mirrors"),
-    ("elsewhere", "cli", "__main__"),
+    ("display", "mirrors"),
+    ("cli", "__main__"),
 )
 KNOW_RAY = ("search", "service")
 PARTS = ("models", "augment", "balance")

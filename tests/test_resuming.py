@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from facex_tune import cli, outcome, pipeline, study
+from facex_tune import cli, pipeline, study
+from facex_tune.cli import outcome
 from facex_tune.errors import Interrupted, StorageOutage
 from facex_tune.pipeline import STAGES, Options
 from facex_tune.runs.store import Run

@@ -16,8 +16,8 @@ from facex_tune.augment import _operations
 from facex_tune.augment._affine import Ranges, random_maps, resample
 from facex_tune.augment._mixing import Mixing
 from facex_tune.augment._operations import OPERATIONS
-from facex_tune.augment._sheet import sheet
 from facex_tune.data.sources import synthetic
+from facex_tune.inspection.augment_sheets import sheet
 
 CPU = torch.device("cpu")
 N = 4000

@@ -21,8 +21,9 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from facex_tune import costs, parts, train_knobs
+from facex_tune import parts, train_knobs
 from facex_tune.errors import InputError
+from facex_tune.inspection import costs
 from facex_tune.space import Choice, Config, Space, Value, constant
 from facex_tune.training import train
 from facex_tune.training.batches import Split

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torchvision import models as torchvision_models
 from torchvision.models import vgg as torchvision_vgg
 
-from facex_tune import cli, costs, parts, pipeline, study, train_knobs
+from facex_tune import cli, parts, pipeline, study, train_knobs
 from facex_tune.errors import InputError
+from facex_tune.inspection import costs
 from facex_tune.models import _pretrained, _weights
 from facex_tune.runs.store import Run
 from facex_tune.search.worker import Context, Job, Worker

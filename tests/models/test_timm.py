@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facex_tune import costs, overview, parts, study
+from facex_tune import parts, study
 from facex_tune.errors import InputError
+from facex_tune.inspection import catalog, costs
 from facex_tune.models import timm as part
 from facex_tune.space import Config
 from facex_tune.training.classifier import Classifier
@@ -67,7 +68,7 @@ def test_without_timm_its_part_says_how_to_get_it_and_nothing_else_suffers(monke
     line = "timm is not installed: pip install 'facex-tune[timm]'"
     refused(lambda: part.build(knobs(), 7), line)
     assert problems() == [f"model.timm.name: {line}"]
-    assert "timm" in overview.of_parts(["model"])["families"]["model"]
+    assert "timm" in catalog.of_parts(["model"])["families"]["model"]
     told = costs.of_models(["timm", "facex_cnn"], "cpu", measure=False)["models"]
     assert told["timm"] == {"problem": f"name: {line}"}
     assert told["facex_cnn"]["parameters"] > 0

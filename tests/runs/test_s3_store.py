@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 import torch
 
-from facex_tune import cli, doctor, pipeline, study
+from facex_tune import cli, pipeline, study
 from facex_tune.errors import StorageOutage
 from facex_tune.evidence.evaluate import evaluate
 from facex_tune.evidence.report import report
+from facex_tune.inspection import doctor
 from facex_tune.runs import lease, segments
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run, RunTaken

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from facex_tune.board import Board
+from facex_tune.display.board import Board
 from facex_tune.errors import InputError
 from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial
 from facex_tune.runs.store import Log, Run

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from facex_tune import costs, parts
+from facex_tune import parts
 from facex_tune.data.sources import synthetic
+from facex_tune.inspection import costs
 from facex_tune.space import Config
 from facex_tune.training import devices, train
 from facex_tune.training.batches import Split

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from facex_tune import doctor
 from facex_tune.data import prepare
-from facex_tune.doctor import OK, PROBLEM, Finding
+from facex_tune.inspection import doctor
+from facex_tune.inspection.doctor import OK, PROBLEM, Finding
 
 
 def by_name(findings: list[Finding]) -> dict[str, Finding]:
@@ -56,7 +56,7 @@ def test_a_torchvision_of_another_release_is_told(tmp_path: Path) -> None:
     ill.mkdir()
     (ill / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
     examine = "print(*doctor.examine(Path('d'), Path('r')), sep='\\n')"
-    code = f"from pathlib import Path; from facex_tune import doctor; {examine}"
+    code = f"from pathlib import Path; from facex_tune.inspection import doctor; {examine}"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=True

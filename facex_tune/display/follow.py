@@ -8,9 +8,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
-from facex_tune.board import Board
-from facex_tune.plan import Plan
-from facex_tune.progress import Past, View
+from facex_tune.display.board import Board
+from facex_tune.display.outline import Plan
+from facex_tune.display.view import Past, View
 from facex_tune.runs.history import fold
 from facex_tune.runs.store import Event, Run
 from facex_tune.runs.tail import batches

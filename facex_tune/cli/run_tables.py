@@ -9,7 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from facex_tune.tables import ago, clock, compact, gpu_time, metric, plain, sparkline, value_text, varying
+from facex_tune.display.table import plain
+from facex_tune.display.text import ago, clock, compact, gpu_time, metric, sparkline, value_text, varying
 from facex_tune.training import posthoc
 
 WIDE = 130  # columns: from here on a trial's knobs fit beside its scores

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from facex_tune import cli, costs, parts, tables
+from facex_tune import cli, parts
+from facex_tune.cli import tables
+from facex_tune.inspection import costs
 from facex_tune.space import Config
 
 CPU = torch.device("cpu")

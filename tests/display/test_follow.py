@@ -7,11 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from facex_tune import following, study
+from facex_tune import study
+from facex_tune.display import follow
 from facex_tune.runs import tail
 from facex_tune.runs.store import Run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 QUICK = ROOT / "search_spaces" / "quick.yaml"
 # Another process that writes a run, a line on its standard input for each step.
 WRITER = """
@@ -58,7 +59,7 @@ def test_a_watcher_sees_what_another_process_writes_and_ends_with_it(tmp_path: P
             else:
                 writer.wait()
 
-        following.watch(run, stream, pause)
+        follow.watch(run, stream, pause)
     lines = stream.getvalue().splitlines()
     assert lines[0].startswith("search | 0/8 trials | elapsed ")
     assert lines[0].endswith("running: t0000 epoch 0/6")
@@ -92,7 +93,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(tmp_path: Path) -> None:
 
     with run.log() as log:
         log.append("run_started")
-        following.watch(run, io.StringIO(), pause)
+        follow.watch(run, io.StringIO(), pause)
         log.append("stage_started", stage="search")
     assert run.history().stages == {"search": "started"}
 
@@ -106,7 +107,7 @@ def test_the_pace_counts_from_the_stage_s_beginning_in_this_session() -> None:
     begins = [at(0, type="run_started"), at(1, type="stage_started", stage="search")]
     resumes = [at(30, type="run_resumed"), at(31, type="stage_started", stage="search")]
     events = [*begins, *starts, *ends, *resumes]
-    board, past = following.caught_up(study.load(QUICK), events)  # type: ignore[arg-type]
+    board, past = follow.caught_up(study.load(QUICK), events)  # type: ignore[arg-type]
     assert board.ended == 2
     assert past.searched_s == 180.0  # the hole between the sessions does not count
     assert past.share == max(2 / 8, 180.0 / 180.0)  # its budget is 8 trials or three minutes

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from facex_tune.board import Board
+from facex_tune.display.board import Board
+from facex_tune.display.screen import ends
+from facex_tune.display.text import clock, metric
 from facex_tune.runs.history import FAILED
-from facex_tune.screen import ends
-from facex_tune.tables import clock, metric
 
 DETAIL_SHOWN = 120  # characters of what went wrong; the log has it whole
 

@@ -18,13 +18,14 @@ import pytest
 import typer.main
 from rich.console import Console
 
-from facex_tune import cli, outcome, run_tables, study
+from facex_tune import cli, study
+from facex_tune.cli import outcome, run_tables
 from facex_tune.errors import InputError, Interrupted
 from facex_tune.runs import overview
 from facex_tune.runs.store import Run
 from facex_tune.storage.files import DamagedRun
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 QUICK = ROOT / "search_spaces" / "quick.yaml"
 FER2013 = ROOT / "search_spaces" / "fer2013.yaml"
 ON_CLUSTER = ["--storage", "/shared/runs", "--data", "/shared/data"]

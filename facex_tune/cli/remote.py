@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from facex_tune.errors import InputError
-from facex_tune.options import (
+from facex_tune.cli.options import (
     DATA,
     STORAGE,
     Address,
@@ -24,6 +23,7 @@ from facex_tune.options import (
     StudyFile,
     a_name,
 )
+from facex_tune.errors import InputError
 
 Dashboard = Annotated[
     str | None,
@@ -154,7 +154,7 @@ def pull(
     as_json: Json = False,
 ) -> None:
     """Bring a run's report, models, scores and trials here, checked; what is here already is not fetched again."""
-    from facex_tune.progress import counting
+    from facex_tune.display.view import counting
     from facex_tune.runs.store import Run
     from facex_tune.service import access
     from facex_tune.service import pull as pulling

@@ -97,7 +97,7 @@ def family(name: str) -> str:
 
 def _part(family: str, name: str) -> dict[str, Any]:
     module: Any = parts.find(family, name)
-    own = Path(module.__file__).parent.parent != Path(__file__).parent
+    own = Path(module.__file__).parent.parent != Path(parts.__file__).parent
     return {
         "summary": parts.summary(family, name),
         "file": str(module.__file__) if own else f"{parts.FOLDERS[family]}/{name}.py",

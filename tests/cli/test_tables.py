@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from facex_tune import run_tables, tables
-from facex_tune.doctor import PROBLEM, Finding
+from facex_tune.cli import run_tables, tables
+from facex_tune.display.table import plain
+from facex_tune.display.text import gpu_time, value_text
+from facex_tune.inspection.doctor import PROBLEM, Finding
 
 ODD = ["img[copy].png", "[/y]", "[bold]face[/bold].png", ":smile:.png"]
 
@@ -34,12 +36,12 @@ def test_other_tables_show_what_a_user_named_as_it_is(said: str, tmp_path: Path)
     assert said in shown(tables.findings([Finding(PROBLEM, "storage", f"{said} cannot be written")]))
     assert said in shown(tables.data_sets({"prepared": {"x": {"problem": f"{said} is damaged"}}, "sources": {}}))
     assert said in shown(run_tables.runs({"runs": [damaged]}, 200))
-    assert said in shown(tables.plain(said))
+    assert said in shown(plain(said))
 
 
 def narrow(width: int, *rows: tuple[str, ...], stacks: bool = True) -> list[str]:
     """The lines of a table in a terminal of that width."""
-    table = tables.plain("protocol", ">faces", ">accuracy", "", stacks=stacks)
+    table = plain("protocol", ">faces", ">accuracy", "", stacks=stacks)
     for row in rows:
         table.add_row(*row)
     return [line.rstrip() for line in shown(table, width=width).splitlines()]
@@ -67,7 +69,7 @@ def test_a_narrow_terminal_shows_every_digit_and_every_name(width: int) -> None:
 
 
 def test_a_name_that_is_no_number_heads_its_row_with_what_stands_before_it() -> None:
-    table = tables.plain(">#", "trial", ">macro_f1", ">accuracy")
+    table = plain(">#", "trial", ">macro_f1", ">accuracy")
     table.add_row("1", "t0007", "0.504", "0.555")
     lines = ["#  trial", "1  t0007", "    macro_f1 0.504", "    accuracy 0.555"]
     assert shown(table, width=20).splitlines() == lines
@@ -82,7 +84,7 @@ def test_the_live_view_keeps_its_height() -> None:
     [(1260.4, "1,260"), (187.3, "187"), (0.00012345, "0.000123"), (3, "3"), (2e9, "2e+09"), ("x", "x")],
 )
 def test_a_large_number_is_written_out(value: object, text: str) -> None:
-    assert tables.value_text(value) == text
+    assert value_text(value) == text
 
 
 def test_a_final_model_that_could_not_be_trained_stands_with_the_others() -> None:
@@ -95,5 +97,5 @@ def test_a_final_model_that_could_not_be_trained_stands_with_the_others() -> Non
 
 
 def test_gpus_held_for_a_moment_are_not_told_as_nothing() -> None:
-    assert tables.gpu_time(2.345) == "2.35 GPU-hours"
-    assert tables.gpu_time(4 / 3600) == "4s of GPU time"
+    assert gpu_time(2.345) == "2.35 GPU-hours"
+    assert gpu_time(4 / 3600) == "4s of GPU time"

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facex_tune import __version__, elsewhere
-from facex_tune.errors import InputError
-from facex_tune.options import (
+from facex_tune import __version__
+from facex_tune.cli import remote
+from facex_tune.cli.options import (
     DATA,
     STORAGE,
     Address,
@@ -35,7 +35,8 @@ from facex_tune.options import (
     TrialStates,
     a_name,
 )
-from facex_tune.outcome import WRONG_INPUT, Outcome
+from facex_tune.cli.outcome import WRONG_INPUT, Outcome
+from facex_tune.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -203,8 +204,8 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a run's report again; of a run that still goes on, too, and where its data are not. Of several: compare."""
+    from facex_tune.cli.options import a_name
     from facex_tune.evidence import report, several
-    from facex_tune.options import a_name
 
     opened = [_open(storage, str(a_name(run))) for run in runs]
     page = report.report(opened[0], data) if len(opened) == 1 else several.report(opened, data)
@@ -230,7 +231,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Probabilities of each emotion for faces. Expects a cropped face an image, and does not look for one."""
-    from facex_tune import tables
+    from facex_tune.cli import tables
     from facex_tune.evidence import predict
 
     _use_parts(parts)
@@ -292,7 +293,7 @@ def resume(
 )
 def list_runs(storage: Storage = STORAGE, states: RunStates = None, as_json: Json = False) -> None:
     """List the runs of the storage folder, the newest first: state, age, trials, best value and what it rests on."""
-    from facex_tune import run_tables
+    from facex_tune.cli import run_tables
     from facex_tune.runs import overview
 
     document = overview.of_runs(storage, states or ())
@@ -329,14 +330,15 @@ def show(
     as_json: Json = False,
 ) -> None:
     """A run's state, leaderboard, final models and test scores; one trial of it; or the run as it goes on."""
-    from facex_tune import following, run_tables
+    from facex_tune.cli import run_tables
+    from facex_tune.display.follow import watch
     from facex_tune.runs import overview
 
     opened = _open(storage, run)
     if follow and (as_json or trial):
         raise InputError("--follow draws a run as it goes on; leave --json and --trial out, or --follow")
     if follow:
-        following.watch(opened)
+        watch(opened)
     if trial is not None:
         document = overview.of_trial(opened, trial)
     else:
@@ -445,17 +447,18 @@ def parts(
     """List the parts that a study can name, with their knobs and ranges; of models alone also what each costs. Or look
     at what augmentations do to faces.
     """
-    from facex_tune import overview, tables
+    from facex_tune.cli import tables
+    from facex_tune.inspection import catalog
     from facex_tune.space import FAMILIES
 
     _use_parts(parts)
     if show:
-        _show_sheets(None if family is None else overview.family(family), names or (), faces, data, out, as_json)
+        _show_sheets(None if family is None else catalog.family(family), names or (), faces, data, out, as_json)
         return
     if faces is not None:
         raise InputError(f"--faces {faces} goes with --show: `facex-tune parts augment --show --faces {faces}`")
-    families = list(FAMILIES) if family is None else [overview.family(family)]
-    document = overview.of_parts(families, names or ())
+    families = list(FAMILIES) if family is None else [catalog.family(family)]
+    document = catalog.of_parts(families, names or ())
     if families == ["model"]:
         document["costs"] = _costs(list(document["families"]["model"]), device, measure)
     if as_json:
@@ -472,7 +475,8 @@ def examine(
     as_json: Json = False,
 ) -> None:
     """What of this machine works, what does not, and what to do. Exit code 1 where something would stop a run."""
-    from facex_tune import doctor, tables
+    from facex_tune.cli import tables
+    from facex_tune.inspection import doctor
 
     findings = doctor.examine(data, storage, full=full)
     if as_json:
@@ -508,7 +512,7 @@ def prepare(
     """Read a data set from where you downloaded it into the folder of prepared data sets."""
     from facex_tune.data import faces, prepare
     from facex_tune.data.sources.folder import Classes
-    from facex_tune.progress import counting
+    from facex_tune.display.view import counting
 
     classes = Classes.parse(renames or (), drop or ()) if renames or drop else None
     before = faces.fingerprints(data)
@@ -525,7 +529,7 @@ def get_data(
 ) -> None:
     """Download a data set and prepare it (needs the extra: pip install 'facex-tune\\[kaggle]')."""
     from facex_tune.data import faces, get
-    from facex_tune.progress import counting
+    from facex_tune.display.view import counting
 
     before = faces.fingerprints(data)
     with counting(f"preparing {name}") as progress:
@@ -552,9 +556,10 @@ def _tell_prepared(manifests: dict[str, dict[str, Any]], before: Mapping[str, st
 @data_app.command("list", epilog=_examples("facex-tune data list", "facex-tune data list --json"))
 def list_data(data: DataDir = DATA, as_json: Json = False) -> None:
     """Data sets that are prepared, and those that could be."""
-    from facex_tune import overview, tables
+    from facex_tune.cli import tables
+    from facex_tune.inspection import catalog
 
-    document = overview.of_data(data)
+    document = catalog.of_data(data)
     if as_json:
         _print_json(document)
     else:
@@ -578,9 +583,10 @@ def show_data(
     as_json: Json = False,
 ) -> None:
     """A prepared set's classes, split by split; with --out as pictures, with sample faces of each emotion."""
-    from facex_tune import overview, tables
+    from facex_tune.cli import tables
+    from facex_tune.inspection import catalog
 
-    document = overview.of_set(data, name)
+    document = catalog.of_set(data, name)
     if as_json:
         _print_json(document)
     else:
@@ -610,9 +616,9 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Find copies within and across splits and sets, contradicting labels, blank images and what is no face."""
-    from facex_tune import tables
+    from facex_tune.cli import tables
     from facex_tune.data import audit
-    from facex_tune.progress import counting
+    from facex_tune.display.view import counting
 
     with counting("comparing every face with every other") as progress:
         found = audit.search(names, data, progress)
@@ -633,9 +639,9 @@ def _show_sheets(
 ) -> None:
     if family != "augment":
         raise InputError(f"--show: {family or 'no family'} has no sheets; write `facex-tune parts augment --show`")
-    from facex_tune.augment import _sheet
+    from facex_tune.inspection import augment_sheets
 
-    written = _sheet.write(names, data, faces, out)
+    written = augment_sheets.write(names, data, faces, out)
     if as_json:
         _print_json({"version": 1, "sheets": {name: str(path) for name, path in written.items()}})
     else:
@@ -644,14 +650,14 @@ def _show_sheets(
 
 
 def _costs(models: list[str], device: str | None, measure: bool) -> dict[str, Any]:
-    from facex_tune import costs
-    from facex_tune.progress import counting
+    from facex_tune.display.view import counting
+    from facex_tune.inspection import costs
 
     with counting("measuring models") as progress:
         return costs.of_models(models, device, measure=measure, progress=progress)
 
 
-elsewhere.add_to(app)
+remote.add_to(app)
 
 
 def _options(
@@ -699,9 +705,10 @@ def _open(storage: Place, name: str) -> Run:
 
 def _work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> None:
     """The stages, watched; then where things stand and where the report is."""
-    from facex_tune import pipeline, run_tables
-    from facex_tune.board import Board
-    from facex_tune.progress import Past, View
+    from facex_tune import pipeline
+    from facex_tune.cli import run_tables
+    from facex_tune.display.board import Board
+    from facex_tune.display.view import Past, View
     from facex_tune.runs import overview
     from facex_tune.search.asked import Progress
 
@@ -723,7 +730,8 @@ def _work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> N
 
 
 def _dry_run(study: Study, run: str | None, options: Options, as_json: bool) -> None:
-    from facex_tune import pipeline, tables
+    from facex_tune import pipeline
+    from facex_tune.cli import tables
 
     # Before the problems, because it draws the synthetic faces that are still missing.
     figures = pipeline.estimate(study, options) if pipeline.can_estimate(study, options) else None

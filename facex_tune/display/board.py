@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from facex_tune.display.outline import Plan
 from facex_tune.metrics import gives_one_answer
-from facex_tune.plan import Plan
 from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, badness, keeps, pareto_front
 from facex_tune.search.asked import Progress
 from facex_tune.search.scheduler import cut

@@ -23,10 +23,10 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.text import Text
 
-from facex_tune.board import Board
-from facex_tune.lines import line
-from facex_tune.screen import headline, screen, under_way
-from facex_tune.tables import metric
+from facex_tune.display.board import Board
+from facex_tune.display.event_lines import line
+from facex_tune.display.screen import headline, screen, under_way
+from facex_tune.display.text import metric
 
 HEARTBEAT_S = 30.0  # the longest silence without a terminal, at first
 HEARTBEAT_SHARE, HEARTBEAT_MAX_S = 0.05, 600.0  # later a share of the time that has passed, so that logs stay short

@@ -9,9 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from facex_tune.board import Board, Row
+from facex_tune.display.board import Board, Row
+from facex_tune.display.table import plain
+from facex_tune.display.text import clock, compact, metric, sparkline
 from facex_tune.runs.history import FAILED, FINISHED, STOPPED
-from facex_tune.tables import clock, compact, metric, plain, sparkline
 
 TALL = 40  # rows of a terminal that has room for more trials
 TOP, RUNNING_SHOWN = {False: 5, True: 10}, {False: 6, True: 16}

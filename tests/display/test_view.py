@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from facex_tune import progress, study
-from facex_tune import screen as screens
-from facex_tune.board import Board, Rung
-from facex_tune.plan import Plan
-from facex_tune.progress import HEARTBEAT_S, ONE_LINE_S, Past, View
+from facex_tune import study
+from facex_tune.display import screen as screens
+from facex_tune.display import view as view_room
+from facex_tune.display.board import Board, Rung
+from facex_tune.display.outline import Plan
+from facex_tune.display.screen import screen
+from facex_tune.display.text import ago, clock, metric, sparkline
+from facex_tune.display.view import HEARTBEAT_S, ONE_LINE_S, Past, View
 from facex_tune.runs.history import STOPPED, History, Trial
-from facex_tune.screen import screen
 from facex_tune.search.scheduler import Asha
-from facex_tune.tables import ago, clock, metric, sparkline
 
 PLAN = Plan(objective="macro_f1", trials=4, max_epochs=4, rungs=(1, 2), reduction=2, models=2, model_epochs=8)
 
@@ -177,7 +178,7 @@ class Heard(io.StringIO):
 
 def heard_without_an_event(monkeypatch: pytest.MonkeyPatch, silence_s: float) -> str:
     """What a view writes of itself, a trial running, `silence_s` after the last event."""
-    monkeypatch.setattr(progress, "PULSE_S", 0.01)
+    monkeypatch.setattr(view_room, "PULSE_S", 0.01)
     stream, now = Heard(), Clock()
     with View(board_after([SEARCH, started(0)]), stream=stream, now=now):
         now.now_s += silence_s
