@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from facex_tune.cli.common import examples
 from facex_tune.cli.options import (
     DATA,
     STORAGE,
@@ -34,22 +35,18 @@ Service = Annotated[str | None, typer.Option("--service", envvar="FACEX_SERVICE"
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
-    app.command(epilog=_examples(_SUBMIT))(submit)
-    app.command(epilog=_examples("facex-tune status demo", "facex-tune status"))(status)
-    app.command(epilog=_examples("facex-tune logs demo --follow"))(logs)
-    app.command(epilog=_examples("facex-tune stop demo"))(stop)
-    app.command(epilog=_examples(_PULL_STORAGE, _PULL_SERVICE))(pull)
-    app.command(epilog=_examples("facex-tune serve", _SERVE))(serve)
+    app.command(epilog=examples(_SUBMIT))(submit)
+    app.command(epilog=examples("facex-tune status demo", "facex-tune status"))(status)
+    app.command(epilog=examples("facex-tune logs demo --follow"))(logs)
+    app.command(epilog=examples("facex-tune stop demo"))(stop)
+    app.command(epilog=examples(_PULL_STORAGE, _PULL_SERVICE))(pull)
+    app.command(epilog=examples("facex-tune serve", _SERVE))(serve)
 
 
 _SUBMIT = "facex-tune submit search_spaces/fer2013.yaml --run night --storage /shared/runs --data /shared/data"
 _PULL_STORAGE = "facex-tune pull night --storage /shared/runs --to results"
 _PULL_SERVICE = "facex-tune pull night --service http://127.0.0.1:8270 --to results"
 _SERVE = "FACEX_TOKEN=$(openssl rand -hex 24) facex-tune serve --host 0.0.0.0"
-
-
-def _examples(*lines: str) -> str:
-    return "\n\n".join(["[bold]Examples[/bold]", *(line.replace("[", r"\[") for line in lines)])
 
 
 def submit(
