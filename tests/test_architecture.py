@@ -31,7 +31,6 @@ LAYERS = (
     ("training",),
     ("search",),
     ("evidence",),
-    ("surroundings", "signals", "estimating"),
     ("pipeline",),
     ("inspection",),
     ("service",),

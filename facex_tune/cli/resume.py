@@ -28,11 +28,11 @@ def resume(
     """Go on with a run that was interrupted or killed: with the stages that were asked for and no others; what is
     unfinished goes on from its last checkpoint.
     """
-    from facex_tune import pipeline
+    from facex_tune.pipeline.stages import unfinished
     from facex_tune.search.asked import Asked
 
     found = open_run(storage, run)
     events = list(found.events())
-    stages, protocols = pipeline.unfinished(events)
+    stages, protocols = unfinished(events)
     options = run_options(storage, data, device, parts, address)
     work(found, stages, replace(options, factors=Asked.interrupted(events), protocols=protocols), as_json)

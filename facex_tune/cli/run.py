@@ -38,7 +38,7 @@ from facex_tune.cli.outcome import WRONG_INPUT
 from facex_tune.errors import InputError
 
 if TYPE_CHECKING:
-    from facex_tune.pipeline import Options
+    from facex_tune.pipeline.stages import Options
     from facex_tune.runs.store import Run
     from facex_tune.study import Study
 
@@ -191,31 +191,31 @@ def report(
 
 
 def _begin(study: Study, name: str | None, options: Options) -> Run:
-    from facex_tune import pipeline
+    from facex_tune.pipeline import stages
 
-    return pipeline.begin(study, name, options)
+    return stages.begin(study, name, options)
 
 
 def work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> None:
     """The stages, watched; then where things stand and where the report is."""
-    from facex_tune import pipeline
     from facex_tune.cli import run_tables
     from facex_tune.display.board import Board
     from facex_tune.display.view import Past, View
+    from facex_tune.pipeline.stages import execute, next_command, resume_words
     from facex_tune.runs import overview
     from facex_tune.search.asked import Progress
 
-    process_outcome.run_folder, process_outcome.resume = run.folder, pipeline.resume_words(run, options)
+    process_outcome.run_folder, process_outcome.resume = run.folder, resume_words(run, options)
     history = run.history()
     board = Board.of(run.study, history, Progress.of(run.events()) if "factors" in stages else None)
     with View(board, Past(history.search_seconds)) as view:
-        pipeline.execute(run, stages, options, [view])
+        execute(run, stages, options, [view])
     if as_json:
         print_json(overview.of_run(run))
         return
     print_out(*run_tables.run(overview.of_run(run, top=SHOWN_AT_END), stdout_console().width))
     typer.echo(f"run {run.name}: {run.folder}")
-    if following := pipeline.next_command(run, options):
+    if following := next_command(run, options):
         typer.echo(f"next: {following}")
     page = run.folder / "report" / "index.html"
     if page.exists():
@@ -223,12 +223,12 @@ def work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> No
 
 
 def _dry_run(study: Study, run: str | None, options: Options, as_json: bool) -> None:
-    from facex_tune import pipeline
     from facex_tune.cli import tables
+    from facex_tune.pipeline import stages
 
     # Before the problems, because it draws the synthetic faces that are still missing.
-    figures = pipeline.estimate(study, options) if pipeline.can_estimate(study, options) else None
-    problems = pipeline.run_problems(run, study, options) + pipeline.problems(study, options)
+    figures = stages.estimate(study, options) if stages.can_estimate(study, options) else None
+    problems = stages.run_problems(run, study, options) + stages.problems(study, options)
     if as_json:
         print_json({"version": 1, "study": study.name, "problems": problems, "estimate": figures})
     elif figures is not None:

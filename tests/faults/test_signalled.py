@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from facex_tune.pipeline.signals import DOUBLED_S
 from facex_tune.runs.history import RUNNING
-from facex_tune.signals import DOUBLED_S
 from tests.faults.conftest import only_full
 from tests.faults.drivers import Place, study, told_once
 

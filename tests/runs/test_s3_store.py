@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 import torch
 
-from facex_tune import cli, pipeline, study
+from facex_tune import cli, study
 from facex_tune.errors import StorageOutage
 from facex_tune.evidence.evaluate import evaluate
 from facex_tune.evidence.report import report
 from facex_tune.inspection import doctor
+from facex_tune.pipeline import stages
 from facex_tune.runs import lease, segments
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run, RunTaken
@@ -267,8 +268,8 @@ def drive(run: Run, data: Path) -> None:
         log.append("run_started")
         log.append("stage_started", stage="search")
         referee = Referee(run, log)
-        options = pipeline.Options(storage=run.storage, data_dir=data, device="cpu")
-        worker = Worker(pipeline._context(run, options, log.fence))
+        options = stages.Options(storage=run.storage, data_dir=data, device="cpu")
+        worker = Worker(stages._context(run, options, log.fence))
         while (trial := referee.next_trial()) is not None:
             worker.begin(referee.job(trial))
             while referee.take(trial.number, worker.step()):

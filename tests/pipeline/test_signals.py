@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from facex_tune.signals import raising_interrupted
+from facex_tune.pipeline.signals import raising_interrupted
 
 START = """
 import ctypes, os, signal, sys, threading
-from facex_tune import signals
+from facex_tune.pipeline import signals
 from facex_tune.errors import Interrupted
 
 def stand_still():

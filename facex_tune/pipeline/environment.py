@@ -121,7 +121,7 @@ def _memory_gb() -> float | None:
 
 def _git_commit() -> str | None:
     """The commit of this package's own checkout; None where it was installed from elsewhere."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:

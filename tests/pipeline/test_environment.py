@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ray._private.utils import _get_docker_cpus, get_num_cpus
 
-from facex_tune import surroundings
+from facex_tune.pipeline import environment
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves cpu.max open
 FILES = {
@@ -20,9 +20,9 @@ FILES = {
 
 
 def test_this_machine_has_as_many_cpus_as_ray_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert surroundings.ray_cpus() == get_num_cpus(override_docker_cpu_warning=True)
+    assert environment.ray_cpus() == get_num_cpus(override_docker_cpu_warning=True)
     monkeypatch.setenv("RAY_USE_MULTIPROCESSING_CPU_COUNT", "1")
-    assert surroundings.ray_cpus() == get_num_cpus() == os.cpu_count()
+    assert environment.ray_cpus() == get_num_cpus() == os.cpu_count()
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,6 @@ def test_a_containers_limits_are_rays(limits: dict[str, str], cpus: int | None, 
         path = tmp_path / FILES[name]
         path.parent.mkdir(exist_ok=True)
         path.write_text(content)
-    assert surroundings.ray_cpus(tmp_path) == (os.cpu_count() if cpus is None else cpus)
+    assert environment.ray_cpus(tmp_path) == (os.cpu_count() if cpus is None else cpus)
     theirs = _get_docker_cpus(*(str(tmp_path / FILES[name]) for name in ("quota", "period", "set", "max")))
     assert cpus is None or theirs is None or int(theirs) == cpus

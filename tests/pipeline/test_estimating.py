@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from facex_tune import estimating, study
+from facex_tune import study
+from facex_tune.pipeline import estimating
+from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.study import Study
-from facex_tune.surroundings import ray_cpus
 
 
 @pytest.fixture(autouse=True)

@@ -16,12 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facex_tune import parts, surroundings
+from facex_tune import parts
 from facex_tune.data import faces, prepare
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError, Interrupted, StorageOutage, nearest
+from facex_tune.pipeline.environment import describe, ray_cpus, torch_gpus
+from facex_tune.pipeline.signals import raising_interrupted
 from facex_tune.runs.store import Event, Log, Run, RunTaken
-from facex_tune.signals import raising_interrupted
 from facex_tune.storage import remote_path
 from facex_tune.storage.files import Place
 from facex_tune.storage.remote_path import RemotePath
@@ -80,7 +81,7 @@ def begin(study: Study, name: str | None, options: Options) -> Run:
     if found := problems(study, options):
         raise InputError(found)
     data = {name: faces.read_manifest(options.data_dir, name) for name in _data_sets(study)}
-    environment = {**surroundings.describe(_trial_device(study, options)), "faces": _face_counts(study, options)}
+    environment = {**describe(_trial_device(study, options)), "faces": _face_counts(study, options)}
     create = partial(Run.create, options.storage, study=study, data=data, environment=environment)
     if name is not None:
         return create(name)
@@ -304,13 +305,13 @@ def _resource_problems(study: Study, options: Options) -> list[str]:
     if _joins(options):
         return []
     found: list[str] = []
-    wanted, cpus = study.resources, surroundings.ray_cpus()
+    wanted, cpus = study.resources, ray_cpus()
     if wanted.cpus > cpus:
         found.append(
             f"resources.cpus: a trial holds {wanted.cpus}, and Ray counts {cpus} on this machine; "
             "lower it with --set resources.cpus=N, or join a larger cluster with --address"
         )
-    if wanted.gpus and wanted.gpus > (gpus := surroundings.torch_gpus()):
+    if wanted.gpus and wanted.gpus > (gpus := torch_gpus()):
         found.append(
             f"resources.gpus: a trial holds {wanted.gpus:g}, and torch finds {gpus} on this machine; "
             "lower it with --set resources.gpus=N (0: on CPUs), or join a cluster with GPUs with --address"
@@ -503,7 +504,7 @@ def estimate(study: Study, options: Options) -> dict[str, Any]:
         trials, epochs_expected, epochs_are (how far to believe them), hours (searching and retraining), memory_gb,
         disk_gb, seconds_per_epoch by model, device, at_once, measured_on (this machine, also where a cluster is meant).
     """
-    from facex_tune import estimating
+    from facex_tune.pipeline import estimating
 
     with contextlib.suppress(InputError):
         _prepare_synthetic(study, options)

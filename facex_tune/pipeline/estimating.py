@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.space import Config
 from facex_tune.study import Study
-from facex_tune.surroundings import ray_cpus
 from facex_tune.training import train
 from facex_tune.training.batches import Split
 from facex_tune.training.devices import pick_device

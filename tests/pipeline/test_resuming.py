@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from facex_tune import cli, pipeline, study
+from facex_tune import cli, study
 from facex_tune.cli import outcome
 from facex_tune.errors import Interrupted, StorageOutage
-from facex_tune.pipeline import STAGES, Options
+from facex_tune.pipeline import stages
+from facex_tune.pipeline.stages import STAGES, Options, next_command
 from facex_tune.runs.store import Run
 from facex_tune.storage.files import place
 from tests.search.conftest import tiny_data
@@ -22,7 +23,7 @@ from tests.search.test_resume import DEADLINE_S, DRIVER, STUDY
 
 __all__ = ["tiny_data"]
 
-QUICK = Path(__file__).resolve().parents[1] / "search_spaces" / "quick.yaml"
+QUICK = Path(__file__).resolve().parents[2] / "search_spaces" / "quick.yaml"
 
 
 def session(*stages: str, protocols: tuple[str, ...] = (), kind: str = "run_resumed") -> dict[str, Any]:
@@ -65,12 +66,12 @@ OLD = {"type": "run_started"}  # of a version that did not log the stages
     ],
 )
 def test_what_was_asked_for_and_has_not_ended_is_left(events: list[dict[str, Any]], left: list[str]) -> None:
-    assert pipeline.unfinished(events)[0] == left
+    assert stages.unfinished(events)[0] == left
 
 
 def test_an_evaluation_is_gone_on_with_under_the_protocols_that_it_was_asked_for_last() -> None:
-    assert pipeline.unfinished([WHOLE, *done(*STAGES), EVALUATE, FACTORS])[1] == ("synthetic.lab.6",)
-    assert pipeline.unfinished([EVALUATE, WHOLE])[1] == ()
+    assert stages.unfinished([WHOLE, *done(*STAGES), EVALUATE, FACTORS])[1] == ("synthetic.lab.6",)
+    assert stages.unfinished([EVALUATE, WHOLE])[1] == ()
 
 
 # What a stage needs
@@ -117,9 +118,9 @@ def test_a_search_that_its_budget_ended_may_be_retrained_from(tmp_path: Path) ->
         log.append("stage_started", stage="search")
         log.append("stage_finished", stage="search", reason="time")
     options = Options(tmp_path, tmp_path)
-    pipeline._in_order(["retrain"], run, run.history(), options)
+    stages._in_order(["retrain"], run, run.history(), options)
     new = new_run(tmp_path / "new")
-    pipeline._in_order(["search", "retrain", "evaluate"], new, new.history(), options)
+    stages._in_order(["search", "retrain", "evaluate"], new, new.history(), options)
 
 
 # The command that goes on
@@ -140,7 +141,7 @@ def test_a_search_that_its_budget_ended_may_be_retrained_from(tmp_path: Path) ->
 def test_the_command_that_goes_on_has_every_option_that_is_no_default(
     tmp_path: Path, options: Options, words: str
 ) -> None:
-    assert pipeline.resume_words(new_run(tmp_path), options) == words
+    assert stages.resume_words(new_run(tmp_path), options) == words
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_the_next_stage_is_told(tmp_path: Path, stages: list[str], command: str)
     with run.log() as log:
         for event in done(*stages):
             log.append(**event)
-    assert pipeline.next_command(run, Options(Path("runs"), Path("d"), address="a")) == command
+    assert next_command(run, Options(Path("runs"), Path("d"), address="a")) == command
 
 
 # The whole of it
