@@ -14,7 +14,7 @@ from facex_tune.cli.outcome import Outcome
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from facex_tune.pipeline.stages import Options
+    from facex_tune.pipeline.options import Options
     from facex_tune.runs.store import Run
     from facex_tune.storage.files import Place
     from facex_tune.study import Study
@@ -32,7 +32,7 @@ def run_options(
     storage: Place, data: Path, device: str | None, own_parts: Sequence[Path] | None, address: str | None
 ) -> Options:
     """What a pipeline is given; the user's own parts are known from here on."""
-    from facex_tune.pipeline.stages import Options
+    from facex_tune.pipeline.options import Options
 
     use_parts(own_parts)
     return Options(

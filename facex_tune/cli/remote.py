@@ -69,14 +69,14 @@ def submit(
     """Run a study as a job of a Ray cluster; a run submitted again is resumed."""
     from facex_tune import study as studies
     from facex_tune.parts import use_folder
-    from facex_tune.pipeline import stages
+    from facex_tune.pipeline import preflight
     from facex_tune.service import jobs
 
     for folder in parts or ():
         use_folder(folder)
     changes = [*(sets or ()), *([] if seed is None else [f"search.seed={seed}"])]
     checked = studies.load(study, changes)  # here, before a machine is claimed
-    if found := stages.device_problems(checked, device, joins=True):
+    if found := preflight.device_problems(checked, device, joins=True):
         raise InputError(found)
     name = run or checked.name
     if storage is None or data is None:
@@ -184,7 +184,7 @@ def serve(
     at_once: Annotated[int, typer.Option("--at-once", min=1, help="Runs beside each other; others wait.")] = 1,
 ) -> None:
     """A service and its page: submit studies, watch, stop and resume runs, fetch reports."""
-    from facex_tune.pipeline.stages import Options
+    from facex_tune.pipeline.options import Options
     from facex_tune.service import access
 
     token = access.token()

@@ -38,7 +38,7 @@ from facex_tune.cli.outcome import WRONG_INPUT
 from facex_tune.errors import InputError
 
 if TYPE_CHECKING:
-    from facex_tune.pipeline.stages import Options
+    from facex_tune.pipeline.options import Options
     from facex_tune.runs.store import Run
     from facex_tune.study import Study
 
@@ -191,9 +191,9 @@ def report(
 
 
 def _begin(study: Study, name: str | None, options: Options) -> Run:
-    from facex_tune.pipeline import stages
+    from facex_tune.pipeline.begin import begin
 
-    return stages.begin(study, name, options)
+    return begin(study, name, options)
 
 
 def work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> None:
@@ -201,7 +201,8 @@ def work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> No
     from facex_tune.cli import run_tables
     from facex_tune.display.board import Board
     from facex_tune.display.view import Past, View
-    from facex_tune.pipeline.stages import execute, next_command, resume_words
+    from facex_tune.pipeline.options import resume_words
+    from facex_tune.pipeline.stages import execute, next_command
     from facex_tune.runs import overview
     from facex_tune.search.asked import Progress
 
@@ -224,11 +225,11 @@ def work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> No
 
 def _dry_run(study: Study, run: str | None, options: Options, as_json: bool) -> None:
     from facex_tune.cli import tables
-    from facex_tune.pipeline import stages
+    from facex_tune.pipeline import dry_run, preflight
 
     # Before the problems, because it draws the synthetic faces that are still missing.
-    figures = stages.estimate(study, options) if stages.can_estimate(study, options) else None
-    problems = stages.run_problems(run, study, options) + stages.problems(study, options)
+    figures = dry_run.estimate(study, options) if dry_run.can_estimate(study, options) else None
+    problems = preflight.run_problems(run, study, options) + preflight.problems(study, options)
     if as_json:
         print_json({"version": 1, "study": study.name, "problems": problems, "estimate": figures})
     elif figures is not None:

@@ -151,7 +151,7 @@ def audit(document: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def estimate(figures: Mapping[str, Any]) -> Table:
-    """`pipeline.estimate`: what a run would take."""
+    """`dry_run.estimate`: what a run would take."""
     table = plain("", "")
     table.show_header = False
     for name, value in figures.items():

@@ -22,7 +22,7 @@ VALIDATION_SHARE = 0.05  # validation is a forward pass over a tenth of the face
 
 
 def estimate(study: Study, train_faces: int, device_name: str) -> dict[str, Any]:
-    """See `pipeline.estimate`; `train_faces` is the number of training images, `device_name` what trials train on."""
+    """See `dry_run.estimate`; `train_faces` is the number of training images, `device_name` what trials train on."""
     device = pick_device(device_name)
     at_once = _at_once(study, device)
     threads = torch.get_num_threads()

@@ -279,7 +279,7 @@ class Referee:
         """The first objective's.
 
         Raises:
-            InputError: it was not measured. `pipeline.problems` refuses such a study; a run may be older than that.
+            InputError: it was not measured. `preflight.problems` refuses such a study; a run may be older than that.
         """
         name = self.study.objective[0]
         if name not in metrics:

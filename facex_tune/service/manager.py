@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from facex_tune.errors import InputError
-from facex_tune.pipeline import stages
-from facex_tune.pipeline.stages import Options
+from facex_tune.pipeline.begin import begin
+from facex_tune.pipeline.options import Options
 from facex_tune.runs.store import Run
 from facex_tune.study import Study
 
@@ -55,7 +55,7 @@ class Manager:
         Raises:
             InputError: the study cannot run here, the name has another study, or too many wait.
         """
-        run = stages.begin(study, name, self.options)
+        run = begin(study, name, self.options)
         self.resume(run.name)
         return run
 

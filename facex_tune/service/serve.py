@@ -21,7 +21,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTex
 
 from facex_tune import __version__
 from facex_tune.errors import InputError, StorageOutage
-from facex_tune.pipeline.stages import Options
+from facex_tune.pipeline.options import Options
 from facex_tune.runs import overview as told
 from facex_tune.runs.store import Run
 from facex_tune.service import bundle, live, received

@@ -21,6 +21,7 @@ from facex_tune.evidence import scoring
 from facex_tune.evidence.evaluate import evaluate
 from facex_tune.evidence.report import manifests, report
 from facex_tune.pipeline import stages
+from facex_tune.pipeline.options import Options
 from facex_tune.runs.store import Run
 from facex_tune.training import classifier, devices
 
@@ -261,7 +262,7 @@ def test_what_cannot_be_scored_leaves_no_trace(
     """A finished run stays finished, and a resume has nothing to go on with."""
     run = make_run()
     before = list(run.events())
-    options = stages.Options(run.storage, tmp_path / data, device="cpu", protocols=protocols)
+    options = Options(run.storage, tmp_path / data, device="cpu", protocols=protocols)
     with pytest.raises(InputError, match="is not prepared"):
         stages.execute(run, ["evaluate", "report"], options, [])
     assert list(run.events()) == before

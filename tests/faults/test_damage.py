@@ -16,6 +16,7 @@ import pytest
 from facex_tune import study
 from facex_tune.errors import InputError
 from facex_tune.pipeline import stages
+from facex_tune.pipeline.options import Options
 from facex_tune.runs.store import Run
 from facex_tune.storage.files import DamagedRun
 from tests.faults.conftest import PARTS
@@ -25,9 +26,9 @@ from tests.faults.drivers import study as study_data
 LONG = 20  # epochs of a third of a second: a driver that shall be killed on its way is not over before
 
 
-def begun(folder: Path) -> tuple[Run, stages.Options]:
+def begun(folder: Path) -> tuple[Run, Options]:
     """A run whose log has begun, without any stage."""
-    options = stages.Options(storage=folder, data_dir=folder)
+    options = Options(storage=folder, data_dir=folder)
     run = Run.create(folder, "r", study.parse(study_data()), data={}, environment={"packages": {}})
     stages.execute(run, [], options, [])
     return run, options

@@ -24,7 +24,8 @@ from facex_tune import cli, parts, study, train_knobs
 from facex_tune.errors import InputError
 from facex_tune.inspection import costs
 from facex_tune.models import _pretrained, _weights
-from facex_tune.pipeline import stages
+from facex_tune.pipeline.begin import begin
+from facex_tune.pipeline.options import Options
 from facex_tune.runs.store import Run
 from facex_tune.search.worker import Context, Job, Worker
 from facex_tune.space import Config
@@ -400,7 +401,7 @@ def test_a_run_is_refused_and_a_dry_run_says_why(
 ) -> None:
     wanted = parsed(mobilenet={"pretrained": "imagenet", "width": 1.0, "size": "small"})
     with pytest.raises(InputError, match="no ImageNet weights of mobilenet_v3_small"):
-        stages.begin(wanted, "r", stages.Options(tmp_path / "runs", tmp_path / "data"))
+        begin(wanted, "r", Options(tmp_path / "runs", tmp_path / "data"))
     assert not (tmp_path / "runs").exists()
     monkeypatch.chdir(tmp_path)
     narrowed = "{pretrained: imagenet, width: 1.0, size: small}"

@@ -15,7 +15,8 @@ from facex_tune import cli, study
 from facex_tune.cli import outcome
 from facex_tune.errors import Interrupted, StorageOutage
 from facex_tune.pipeline import stages
-from facex_tune.pipeline.stages import STAGES, Options, next_command
+from facex_tune.pipeline.options import Options, resume_words
+from facex_tune.pipeline.stages import STAGES, next_command
 from facex_tune.runs.store import Run
 from facex_tune.storage.files import place
 from tests.search.conftest import tiny_data
@@ -141,7 +142,7 @@ def test_a_search_that_its_budget_ended_may_be_retrained_from(tmp_path: Path) ->
 def test_the_command_that_goes_on_has_every_option_that_is_no_default(
     tmp_path: Path, options: Options, words: str
 ) -> None:
-    assert stages.resume_words(new_run(tmp_path), options) == words
+    assert resume_words(new_run(tmp_path), options) == words
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from facex_tune.evidence.evaluate import evaluate
 from facex_tune.evidence.report import report
 from facex_tune.inspection import doctor
 from facex_tune.pipeline import stages
+from facex_tune.pipeline.options import Options
 from facex_tune.runs import lease, segments
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run, RunTaken
@@ -268,7 +269,7 @@ def drive(run: Run, data: Path) -> None:
         log.append("run_started")
         log.append("stage_started", stage="search")
         referee = Referee(run, log)
-        options = stages.Options(storage=run.storage, data_dir=data, device="cpu")
+        options = Options(storage=run.storage, data_dir=data, device="cpu")
         worker = Worker(stages._context(run, options, log.fence))
         while (trial := referee.next_trial()) is not None:
             worker.begin(referee.job(trial))

@@ -13,7 +13,8 @@ from facex_tune import parts
 from facex_tune.errors import InputError
 from facex_tune.evidence import factors as analysis
 from facex_tune.pipeline import stages
-from facex_tune.pipeline.stages import Options
+from facex_tune.pipeline.begin import begin
+from facex_tune.pipeline.options import Options
 from facex_tune.runs.history import History, Trial
 from facex_tune.runs.store import Run
 from facex_tune.search import cluster, factors
@@ -28,7 +29,7 @@ FIXED = {name: knob.default for name, knob in parts.model("facex_cnn").SPACE.ite
 def searched(storage: Path, data: Path, **said: Any) -> Run:
     """A run with a winner, as its log would tell; nothing was trained."""
     study = tiny_study(**said)
-    run = stages.begin(study, "f", Options(storage, data))
+    run = begin(study, "f", Options(storage, data))
     config = study.space.random(np.random.default_rng(0)) | {"augment": "none", "balance": "none", "train.lr": 0.05}
     with run.log() as log:
         log.append("run_started")
@@ -142,12 +143,12 @@ def test_a_study_cut_by_its_budget_goes_on_to_the_same_end(tiny_data: Path, tmp_
 
 
 def test_a_run_of_the_study_is_named_after_what_it_changes(tiny_data: Path, tmp_path: Path) -> None:
-    run = stages.begin(tiny_study(), "named", Options(tmp_path, tiny_data))
+    run = begin(tiny_study(), "named", Options(tmp_path, tiny_data))
     order = factors._order(run, {"epochs": 2}, 12, Cell("train.lr=0.1", {}, {"train.lr": 0.1}, {}), 1)
     assert order.name == "train.lr=0.1 seed 1"
 
 
 def test_without_a_winner_there_is_nothing_to_vary(tiny_data: Path, tmp_path: Path) -> None:
-    run = stages.begin(tiny_study(), "none", Options(tmp_path, tiny_data))
+    run = begin(tiny_study(), "none", Options(tmp_path, tiny_data))
     with pytest.raises(InputError, match="facex-tune retrain none"):
         winner_of(run.history(), run.name)

@@ -16,7 +16,8 @@ import yaml
 from facex_tune import parts
 from facex_tune.errors import InputError, Interrupted
 from facex_tune.pipeline import stages
-from facex_tune.pipeline.stages import Options
+from facex_tune.pipeline.begin import begin
+from facex_tune.pipeline.options import Options
 from facex_tune.runs.history import STOPPED, History, Trial
 from facex_tune.runs.store import Run
 from facex_tune.search import cluster, factors, fleet, retrain
@@ -107,7 +108,7 @@ def searched(storage: Path, data: Path, faults: list[str], **said: Any) -> Run:
         **{"space": space, "retrain": {"top": len(faults), "seeds": 1, "epochs": 2}, "evaluate": {"protocols": []}}
         | said
     )
-    run = stages.begin(study, "r", Options(storage, data))
+    run = begin(study, "r", Options(storage, data))
     with run.log() as log:
         log.append("run_started", stages=["search"])
         log.append("stage_started", stage="search")

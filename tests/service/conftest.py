@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from facex_tune.pipeline.stages import Options
+from facex_tune.pipeline.options import Options
 from facex_tune.runs.store import Run
 from facex_tune.service import listen
 from facex_tune.service.serve import application

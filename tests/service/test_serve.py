@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from facex_tune.pipeline.stages import Options
+from facex_tune.pipeline.options import Options
 from facex_tune.runs.store import Run
 from tests.search.conftest import tiny_study
 
