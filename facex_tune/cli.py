@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facex_tune import __version__, elsewhere
+from facex_tune import __version__, elsewhere, files
 from facex_tune.errors import InputError
 from facex_tune.options import (
     DATA,
@@ -209,9 +209,9 @@ def report(
     opened = [_open(storage, str(a_name(run))) for run in runs]
     page = report.report(opened[0], data) if len(opened) == 1 else several.report(opened, data)
     if as_json:
-        _print_json({"version": 1, "run": ", ".join(runs), "report": str(page.resolve())})
+        _print_json({"version": 1, "run": ", ".join(runs), "report": str(page)})
     else:
-        typer.echo(f"report: {page.resolve()}")
+        typer.echo(f"report: {page}")
 
 
 @app.command(
@@ -251,7 +251,10 @@ def predict(
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run (its winner), RUN/t0007-s0, or a model's folder.")],
     form: Annotated[str, typer.Option("--format", help="onnx or safetensors.")] = "onnx",
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Default: named after the model.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", parser=files.absolute, help="Default: named after the model."),
+    ] = None,
     storage: Storage = STORAGE,
     parts: OwnParts = None,
 ) -> None:
@@ -260,8 +263,8 @@ def export(
 
     _use_parts(parts)
     trained = predict.find(run, storage)
-    path = export.export(trained, form, out or Path(f"{trained.name.replace('/', '-')}.{form}"))
-    typer.echo(f"exported: {path.resolve()}")
+    path = export.export(trained, form, out or files.absolute(f"{trained.name.replace('/', '-')}.{form}"))
+    typer.echo(f"exported: {path}")
 
 
 @app.command(epilog=_examples("facex-tune resume demo"))
@@ -361,12 +364,18 @@ def mirror(
     run: RunName,
     storage: Storage = STORAGE,
     optuna: Annotated[
-        Path | None, typer.Option("--optuna", metavar="FILE", help="An Optuna study, as a journal file.")
+        Path | None,
+        typer.Option("--optuna", metavar="FILE", parser=files.absolute, help="An Optuna study, as a journal file."),
     ] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", metavar="DIR", help="TensorBoard logs: scalars and hparams.")
+        Path | None,
+        typer.Option(
+            "--tensorboard", metavar="DIR", parser=files.absolute, help="TensorBoard logs: scalars and hparams."
+        ),
     ] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="A table, one row a trial.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", parser=files.absolute, help="A table, one row a trial.")
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on for as long as another process writes the run.")
     ] = False,
@@ -431,7 +440,9 @@ def parts(
         str | None,
         typer.Option("--faces", metavar="SET", help="With --show: a prepared set's training faces; default: drawn."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="With --show: the sheets' folder.")] = SHEETS,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", parser=files.absolute, help="With --show: the sheets' folder.")
+    ] = SHEETS,
     data: DataDir = DATA,
     parts: OwnParts = None,
     measure: Annotated[
@@ -571,7 +582,13 @@ def show_data(
     name: Annotated[str, typer.Argument(metavar="SET", help="A prepared set; `facex-tune data list` names them.")],
     data: DataDir = DATA,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Also write a class histogram and a sheet of faces.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            parser=files.absolute,
+            help="Also write a class histogram and a sheet of faces.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -603,7 +620,12 @@ def audit(
     data: DataDir = DATA,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Also write audit.json, sheets of pairs and of suspects."),
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            parser=files.absolute,
+            help="Also write audit.json, sheets of pairs and of suspects.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -716,7 +738,7 @@ def _work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> N
         typer.echo(f"next: {following}")
     page = run.folder / "report" / "index.html"
     if page.exists():
-        typer.echo(f"report: {page.resolve()}")
+        typer.echo(f"report: {page}")
 
 
 def _dry_run(study: Study, run: str | None, options: Options, as_json: bool) -> None:

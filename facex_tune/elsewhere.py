@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from facex_tune import files
 from facex_tune.errors import InputError
 from facex_tune.options import (
     DATA,
@@ -148,7 +149,9 @@ def stop(run: RunName, address: Dashboard = None) -> None:
 
 def pull(
     run: RunName,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to put it: DIR/RUN.")],
+    to: Annotated[
+        Path, typer.Option("--to", metavar="DIR", parser=files.absolute, help="Where to put it: DIR/RUN.")
+    ],
     storage: Storage = STORAGE,
     service: Service = None,
     as_json: Json = False,

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facex_tune import parts, protocols, remote, surroundings
+from facex_tune import files, parts, protocols, remote, surroundings
 from facex_tune.data import faces, prepare
 from facex_tune.data.emotions import EMOTIONS
 from facex_tune.errors import InputError, Interrupted, StorageOutage, nearest
@@ -61,6 +61,15 @@ class Options:
     factors: Asked | None = None
     protocols: tuple[str, ...] = ()
     ends_process: bool = False
+
+    def __post_init__(self) -> None:
+        paths = {
+            "storage": files.place(self.storage),
+            "data_dir": files.absolute(self.data_dir),
+            "parts": tuple(map(files.absolute, self.parts)),
+        }
+        for name, path in paths.items():
+            object.__setattr__(self, name, path)
 
 
 def begin(study: Study, name: str | None, options: Options) -> Run:
@@ -202,8 +211,8 @@ def _in_order(stages: Sequence[str], run: Run, history: History, options: Option
 def resume_words(run: Run, options: Options) -> str:
     """What follows `facex-tune resume` to go on with a run as here: its name, and every option that is no default."""
     words = [run.name]
-    words += [] if options.storage == Path("runs") else ["--storage", str(options.storage)]
-    words += [] if options.data_dir == Path("data") else ["--data", str(options.data_dir)]
+    words += [] if options.storage == files.absolute("runs") else ["--storage", str(options.storage)]
+    words += [] if options.data_dir == files.absolute("data") else ["--data", str(options.data_dir)]
     words += [] if options.device is None else ["--device", options.device]
     words += [word for folder in options.parts for word in ("--parts", str(folder))]
     words += [] if options.address is None else ["--address", options.address]
@@ -364,7 +373,7 @@ def _data_problems(study: Study, options: Options) -> list[str]:
 
 def prepare_command(name: str, data_dir: Path) -> str:
     """The command that prepares a set."""
-    where = "" if data_dir == Path("data") else f" --data {data_dir}"
+    where = "" if data_dir == files.absolute("data") else f" --data {data_dir}"
     return f"facex-tune data prepare {name} SOURCE{where}"
 
 
@@ -372,7 +381,7 @@ def _storage_problems(storage: Place) -> list[str]:
     if isinstance(storage, RemotePath):
         found = remote.problem(storage)
         return [found] if found else []
-    existing = next(folder for folder in (storage, *storage.absolute().parents) if folder.exists())
+    existing = next(folder for folder in (storage, *storage.parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return [f"--storage {storage}: cannot write there; choose another folder"]
     free = shutil.disk_usage(existing).free
@@ -472,10 +481,10 @@ def _context(run: Run, options: Options, fence: int) -> Context:
 
     study = run.study
     return Context(
-        storage=str(options.storage.absolute()),
+        storage=str(options.storage),
         run=run.name,
         study=study.to_data(),
-        data_dir=str(options.data_dir.absolute()),
+        data_dir=str(options.data_dir),
         threads=study.resources.cpus,
         device=_trial_device(study, options),
         parts=tuple(parts.own_folders()),

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
 
-from facex_tune import metrics, narrowing, parts, protocols, reading, recipe
+from facex_tune import files, metrics, narrowing, parts, protocols, reading, recipe
 from facex_tune.contradictions import contradictions, start_problems
 from facex_tune.errors import InputError, nearest
 from facex_tune.space import FAMILIES, Config, Space
@@ -255,8 +255,14 @@ def _filled(body: Body, space: Space) -> dict[str, Any]:
     starts: list[Config] = [space.complete(said) for said in body.search.start_with]
     return {
         "evaluate": body.evaluate.model_copy(update={"protocols": tuple(chosen)}),
-        "search": body.search.model_copy(update={"start_with": tuple(starts)}),
+        "search": body.search.model_copy(update={"start_with": tuple(starts), "learn_from": _learned_from(body)}),
     }
+
+
+def _learned_from(body: Body) -> tuple[str, ...]:
+    """Runs to learn from, a path among them as it is meant from here: a resumed run may have another working folder."""
+    is_path = {name: "/" in name and "://" not in name for name in body.search.learn_from}
+    return tuple(str(files.absolute(name)) if is_path[name] else name for name in body.search.learn_from)
 
 
 def _line(detail: Any) -> str:
