@@ -10,6 +10,7 @@ import typer
 
 from facex_tune.cli.common import examples, print_json, print_out
 from facex_tune.cli.options import DATA, DataDir, Json
+from facex_tune.storage import files
 
 
 def add_to(app: typer.Typer) -> None:
@@ -101,7 +102,13 @@ def show_data(
     name: Annotated[str, typer.Argument(metavar="SET", help="A prepared set; `facex-tune data list` names them.")],
     data: DataDir = DATA,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Also write a class histogram and a sheet of faces.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            parser=files.absolute,
+            help="Also write a class histogram and a sheet of faces.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -127,7 +134,12 @@ def audit(
     data: DataDir = DATA,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Also write audit.json, sheets of pairs and of suspects."),
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            parser=files.absolute,
+            help="Also write audit.json, sheets of pairs and of suspects.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

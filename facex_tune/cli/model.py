@@ -9,6 +9,7 @@ import typer
 
 from facex_tune.cli.common import examples, print_json, print_out, use_parts
 from facex_tune.cli.options import STORAGE, Device, Json, OwnParts, Storage
+from facex_tune.storage import files
 
 
 def add_to(app: typer.Typer) -> None:
@@ -52,7 +53,10 @@ def predict(
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run (its winner), RUN/t0007-s0, or a model's folder.")],
     form: Annotated[str, typer.Option("--format", help="onnx or safetensors.")] = "onnx",
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Default: named after the model.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", parser=files.absolute, help="Default: named after the model."),
+    ] = None,
     storage: Storage = STORAGE,
     parts: OwnParts = None,
 ) -> None:
@@ -61,5 +65,5 @@ def export(
 
     use_parts(parts)
     trained = predict.find(run, storage)
-    path = export.export(trained, form, out or Path(f"{trained.name.replace('/', '-')}.{form}"))
-    typer.echo(f"exported: {path.resolve()}")
+    path = export.export(trained, form, out or files.absolute(f"{trained.name.replace('/', '-')}.{form}"))
+    typer.echo(f"exported: {path}")

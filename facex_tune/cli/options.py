@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     _Place = Any
 
-DATA = Path("data")
+DATA = Path("data")  # made absolute as a given one is
 STORAGE = Path("runs")
 
 
@@ -48,7 +48,12 @@ NewRun = Annotated[
         callback=a_name,
     ),
 ]
-DataDir = Annotated[Path, typer.Option("--data", envvar="FACEX_DATA", help="Folder of prepared data sets.")]
+DataDir = Annotated[
+    Path,
+    typer.Option(
+        "--data", metavar="DIR", envvar="FACEX_DATA", parser=files.absolute, help="Folder of prepared data sets."
+    ),
+]
 Storage = Annotated[
     _Place,
     typer.Option(
@@ -69,7 +74,12 @@ Device = Annotated[
 ]
 OwnParts = Annotated[
     list[Path] | None,
-    typer.Option("--parts", metavar="DIR", help="Folder with parts of your own (models/x.py and so on). Repeatable."),
+    typer.Option(
+        "--parts",
+        metavar="DIR",
+        parser=files.absolute,
+        help="Folder with parts of your own (models/x.py and so on). Repeatable.",
+    ),
 ]
 Address = Annotated[str | None, typer.Option("--address", help="A Ray cluster's address; default: Ray on this one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

@@ -25,6 +25,7 @@ from facex_tune.cli.options import (
     a_name,
 )
 from facex_tune.errors import InputError
+from facex_tune.storage import files
 
 Dashboard = Annotated[
     str | None,
@@ -145,7 +146,9 @@ def stop(run: RunName, address: Dashboard = None) -> None:
 
 def pull(
     run: RunName,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to put it: DIR/RUN.")],
+    to: Annotated[
+        Path, typer.Option("--to", metavar="DIR", parser=files.absolute, help="Where to put it: DIR/RUN.")
+    ],
     storage: Storage = STORAGE,
     service: Service = None,
     as_json: Json = False,

@@ -185,9 +185,9 @@ def report(
     opened = [open_run(storage, str(a_name(run))) for run in runs]
     page = report.report(opened[0], data) if len(opened) == 1 else several.report(opened, data)
     if as_json:
-        print_json({"version": 1, "run": ", ".join(runs), "report": str(page.resolve())})
+        print_json({"version": 1, "run": ", ".join(runs), "report": str(page)})
     else:
-        typer.echo(f"report: {page.resolve()}")
+        typer.echo(f"report: {page}")
 
 
 def _begin(study: Study, name: str | None, options: Options) -> Run:
@@ -220,7 +220,7 @@ def work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> No
         typer.echo(f"next: {following}")
     page = run.folder / "report" / "index.html"
     if page.exists():
-        typer.echo(f"report: {page.resolve()}")
+        typer.echo(f"report: {page}")
 
 
 def _dry_run(study: Study, run: str | None, options: Options, as_json: bool) -> None:

@@ -23,6 +23,7 @@ from facex_tune.cli.options import (
     a_name,
 )
 from facex_tune.errors import InputError
+from facex_tune.storage import files
 
 SHEETS = Path("sheets")
 SHOWN = 20  # trials
@@ -123,12 +124,18 @@ def mirror(
     run: RunName,
     storage: Storage = STORAGE,
     optuna: Annotated[
-        Path | None, typer.Option("--optuna", metavar="FILE", help="An Optuna study, as a journal file.")
+        Path | None,
+        typer.Option("--optuna", metavar="FILE", parser=files.absolute, help="An Optuna study, as a journal file."),
     ] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", metavar="DIR", help="TensorBoard logs: scalars and hparams.")
+        Path | None,
+        typer.Option(
+            "--tensorboard", metavar="DIR", parser=files.absolute, help="TensorBoard logs: scalars and hparams."
+        ),
     ] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="A table, one row a trial.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", parser=files.absolute, help="A table, one row a trial.")
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on for as long as another process writes the run.")
     ] = False,
@@ -182,7 +189,9 @@ def parts(
         str | None,
         typer.Option("--faces", metavar="SET", help="With --show: a prepared set's training faces; default: drawn."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="With --show: the sheets' folder.")] = SHEETS,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", parser=files.absolute, help="With --show: the sheets' folder.")
+    ] = SHEETS,
     data: DataDir = DATA,
     parts: OwnParts = None,
     measure: Annotated[

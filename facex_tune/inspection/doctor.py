@@ -163,7 +163,7 @@ def _storage(storage: Place) -> Finding:
 
 def _folder(name: str, folder: Path, option: str) -> Finding:
     """Whether a folder, or the nearest one above it that exists, can be written and has room."""
-    place = folder.resolve()
+    place = folder
     while not place.exists():
         place = place.parent
     advice = f"choose another folder with {option}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facex_tune.runs.store import Run
+from facex_tune.storage import files
 from facex_tune.storage.files import Place
 from facex_tune.study import Study
 
@@ -40,12 +41,21 @@ class Options:
     protocols: tuple[str, ...] = ()
     ends_process: bool = False
 
+    def __post_init__(self) -> None:
+        paths = {
+            "storage": files.place(self.storage),
+            "data_dir": files.absolute(self.data_dir),
+            "parts": tuple(map(files.absolute, self.parts)),
+        }
+        for name, path in paths.items():
+            object.__setattr__(self, name, path)
+
 
 def resume_words(run: Run, options: Options) -> str:
     """What follows `facex-tune resume` to go on with a run as here: its name, and every option that is no default."""
     words = [run.name]
-    words += [] if options.storage == Path("runs") else ["--storage", str(options.storage)]
-    words += [] if options.data_dir == Path("data") else ["--data", str(options.data_dir)]
+    words += [] if options.storage == files.absolute("runs") else ["--storage", str(options.storage)]
+    words += [] if options.data_dir == files.absolute("data") else ["--data", str(options.data_dir)]
     words += [] if options.device is None else ["--device", options.device]
     words += [word for folder in options.parts for word in ("--parts", str(folder))]
     words += [] if options.address is None else ["--address", options.address]

@@ -15,7 +15,7 @@ from facex_tune.errors import InputError, nearest
 from facex_tune.pipeline.environment import ray_cpus, torch_gpus
 from facex_tune.pipeline.options import Options, joins
 from facex_tune.runs.store import Run
-from facex_tune.storage import remote_path
+from facex_tune.storage import files, remote_path
 from facex_tune.storage.files import Place
 from facex_tune.storage.remote_path import RemotePath
 from facex_tune.study import Study, protocols
@@ -126,7 +126,7 @@ def _data_problems(study: Study, options: Options) -> list[str]:
 
 def prepare_command(name: str, data_dir: Path) -> str:
     """The command that prepares a set."""
-    where = "" if data_dir == Path("data") else f" --data {data_dir}"
+    where = "" if data_dir == files.absolute("data") else f" --data {data_dir}"
     return f"facex-tune data prepare {name} SOURCE{where}"
 
 
@@ -135,7 +135,7 @@ def storage_problems(storage: Place) -> list[str]:
     if isinstance(storage, RemotePath):
         found = remote_path.problem(storage)
         return [found] if found else []
-    existing = next(folder for folder in (storage, *storage.absolute().parents) if folder.exists())
+    existing = next(folder for folder in (storage, *storage.parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return [f"--storage {storage}: cannot write there; choose another folder"]
     free = shutil.disk_usage(existing).free

@@ -181,10 +181,10 @@ def _context(run: Run, options: Options, fence: int) -> Context:
 
     study = run.study
     return Context(
-        storage=str(options.storage.absolute()),
+        storage=str(options.storage),
         run=run.name,
         study=study.to_data(),
-        data_dir=str(options.data_dir.absolute()),
+        data_dir=str(options.data_dir),
         threads=study.resources.cpus,
         device=trial_device(study, options),
         parts=tuple(parts.own_folders()),

@@ -10,6 +10,8 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from facex_tune.errors import InputError
 from facex_tune.study import Resources
@@ -29,6 +31,7 @@ _SETTINGS = {
 }
 
 
+_session: dict[str, Any] = {}  # what `ray.init` told of it, while connected
 _ADDRESS = re.compile(r"auto|local|(ray://)?[^\s/]+:\d{1,5}")  # Ray says of another what only its own code can use
 
 
@@ -51,7 +54,7 @@ def connected(address: str | None) -> Iterator[None]:
     try:
         if address is None:
             # Object store small: faces travel as memory maps, checkpoints as files.
-            ray.init(
+            told = ray.init(
                 address="local",  # without it, Ray joins whatever cluster was last started on this machine
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -61,15 +64,23 @@ def connected(address: str | None) -> Iterator[None]:
                 _temp_dir=_short_temporary_folder(),
             )
         else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            told = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise InputError(f"{said}: no Ray cluster answers there; start one, or leave it out") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, sigterm_before)  # ray.init has put its own there
+    _session.update(getattr(told, "address_info", {}))  # of a cluster joined by ray:// nothing is told
     try:
         yield
     finally:
+        _session.clear()
         ray.shutdown()
+
+
+def session_folder() -> Path | None:
+    """Ray's own folder of this session on this host, for what no run keeps; None where this process cannot write it."""
+    folder = _session.get("session_dir")
+    return Path(folder) if folder is not None and os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def capacity(resources: Resources, may_grow_to: int | None = None) -> int:

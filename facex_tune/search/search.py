@@ -46,7 +46,7 @@ def search(run: Run, log: Log, context: Context) -> None:
 
     node.check_storage(run.folder)
     shared = node.share(context)
-    with tempfile.TemporaryDirectory(prefix="facex-tune-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="facex-tune-", dir=cluster.session_folder()) as scratch:
         _fit(referee, context, shared, free, scratch)
     if referee.fatal is not None:
         raise referee.fatal

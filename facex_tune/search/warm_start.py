@@ -26,8 +26,10 @@ def find(storage: Place, name: str) -> Run:
         InputError: there is none.
     """
     try:
+        if "/" not in name:
+            return Run.open(storage, name)
         path = place(name)
-        return Run.open(path.parent, path.name) if "/" in str(path) else Run.open(storage, name)
+        return Run.open(path.parent, path.name)
     except InputError as error:
         raise InputError([f"search.learn_from: {line}" for line in error.problems]) from error
 

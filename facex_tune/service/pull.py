@@ -215,5 +215,5 @@ def summary(items: list[Item], target: Path) -> dict[str, Any]:
         "folder": str(target),
         "files": len(items),
         "bytes": sum(item.bytes for item in items),
-        "report": str(page.resolve()) if page.exists() else None,
+        "report": str(page) if page.exists() else None,
     }

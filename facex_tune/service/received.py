@@ -5,7 +5,6 @@ and nothing small can grow large: no YAML aliases, no deep nesting, no run witho
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ import yaml
 from facex_tune import parts, train_knobs
 from facex_tune import study as studies
 from facex_tune.errors import InputError
-from facex_tune.space import Choice, Knobs, Open
+from facex_tune.space import Choice, Knobs, Open, path_from_here
 from facex_tune.study import Study, protocols
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -125,7 +124,7 @@ def _declared(found: Study) -> Knobs:
 
 def _as_written(path: str, said: Any) -> str:
     """The text of the study that became this absolute path, which would tell a stranger where the service lies."""
-    return next((text for text in _texts(said) if os.path.abspath(os.path.expanduser(text)) == path), "a path")
+    return next((text for text in _texts(said) if path_from_here(text) == path), "a path")
 
 
 def _texts(said: Any) -> Iterator[str]:

@@ -35,19 +35,44 @@ class DamagedRun(Exception):
 
 
 def place(text: str | Place) -> Place:
-    """The place that a path or a URL names; `file://` URLs are paths.
+    """The place that a path or a URL names, a path made absolute; `file://` URLs are paths.
 
     Raises:
         InputError: a URL that cannot hold runs.
     """
     said = str(text)
-    if isinstance(text, Path | RemotePath):
+    if isinstance(text, RemotePath):
         return text
+    if isinstance(text, Path):
+        return absolute(text)
     if said.startswith("file://"):
         return Path(unquote(urlsplit(said).path))
     if slip := re.match(r"([a-z][a-z0-9+]+):/(?!/)", said):  # a drive has one letter
         raise InputError(f"{said}: a URL has two slashes: {slip[1]}://{said[slip.end() :]}")
-    return remote_path.of(said) if "://" in said else Path(said)
+    return remote_path.of(said) if "://" in said else absolute(said)
+
+
+def absolute(path: str | Path) -> Path:
+    """A path from the root on, made so where it enters: workers, drivers and services have other working folders than
+    the user.
+
+    Links stay as they are written, also those of the working folder: another host may reach a mount by the link alone.
+
+    Raises:
+        InputError: it is relative to a folder that is gone.
+    """
+    path = Path(path)
+    return path if path.is_absolute() else _working_folder() / path
+
+
+def _working_folder() -> Path:
+    """The working folder, by the links that the shell came through where it says so."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError as error:
+        raise InputError("the working folder is gone: go to another with cd, or give absolute paths") from error
+    by_links = Path(os.environ.get("PWD", ""))
+    return by_links if by_links.is_absolute() and by_links.is_dir() and by_links.samefile(here) else here
 
 
 def save_tensors(path: Place, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:

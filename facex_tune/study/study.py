@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from facex_tune import metrics, parts, train_knobs
 from facex_tune.errors import InputError, nearest
 from facex_tune.space import FAMILIES, Config, Space
+from facex_tune.storage import files
 from facex_tune.study import protocols, ranges, yaml_file
 from facex_tune.study.consistency import contradictions, start_problems
 from facex_tune.study.schema import Body, Bounds
@@ -117,8 +118,14 @@ def _filled(body: Body, space: Space) -> dict[str, Any]:
     starts: list[Config] = [space.complete(said) for said in body.search.start_with]
     return {
         "evaluate": body.evaluate.model_copy(update={"protocols": tuple(chosen)}),
-        "search": body.search.model_copy(update={"start_with": tuple(starts)}),
+        "search": body.search.model_copy(update={"start_with": tuple(starts), "learn_from": _learned_from(body)}),
     }
+
+
+def _learned_from(body: Body) -> tuple[str, ...]:
+    """Runs to learn from, a path among them as it is meant from here: a resumed run may have another working folder."""
+    is_path = {name: "/" in name and "://" not in name for name in body.search.learn_from}
+    return tuple(str(files.absolute(name)) if is_path[name] else name for name in body.search.learn_from)
 
 
 def _line(detail: Any) -> str:

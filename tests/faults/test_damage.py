@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,6 @@ from facex_tune.pipeline import stages
 from facex_tune.pipeline.options import Options
 from facex_tune.runs.store import Run
 from facex_tune.storage.files import DamagedRun
-from tests.faults.conftest import PARTS
 from tests.faults.drivers import Place, told_once
 from tests.faults.drivers import study as study_data
 
@@ -102,13 +99,12 @@ def test_a_second_writer_is_refused_by_name_and_the_first_goes_on(tiny_data: Pat
     while first.poll() is None and not (place.run.exists() and place.written()):
         time.sleep(0.01)
     first.send_signal(signal.SIGSTOP)  # it is alive, and cannot end before the second has looked
-    command = [sys.executable, "-c", "from facex_tune.cli import main; main()", "resume", "r"]
-    command += ["--storage", str(place.folder), "--data", str(tiny_data), "--parts", str(PARTS)]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    second = place.start_cli("resume", "r")
+    _, refusal = second.communicate(timeout=300)
     first.send_signal(signal.SIGCONT)
     _, errors = first.communicate(timeout=300)
     assert first.returncode == 0, errors
-    assert second.returncode == 2, second.stderr
-    assert f"is being written by process {first.pid} on " in second.stderr
+    assert second.returncode == 2, refusal
+    assert f"is being written by process {first.pid} on " in refusal
     assert told_once(place.run)
     assert len(place.trials()) == 6

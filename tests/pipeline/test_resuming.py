@@ -134,8 +134,8 @@ def test_a_search_that_its_budget_ended_may_be_retrained_from(tmp_path: Path) ->
         (Options(Path("/my runs"), Path("data")), "demo --storage '/my runs'"),
         (Options(place("s3://b/runs?scheme=http"), Path("/d")), "demo --storage 's3://b/runs?scheme=http' --data /d"),
         (
-            Options(Path("runs"), Path("data"), "cuda", (Path("a"), Path("b c")), "10.0.0.5:6379"),
-            "demo --device cuda --parts a --parts 'b c' --address 10.0.0.5:6379",
+            Options(Path("runs"), Path("data"), "cuda", (Path("/a"), Path("/b c")), "10.0.0.5:6379"),
+            "demo --device cuda --parts /a --parts '/b c' --address 10.0.0.5:6379",
         ),
     ],
 )
@@ -170,8 +170,8 @@ def test_an_interruption_tells_the_whole_command(
     ("stages", "command"),
     [
         ([], ""),
-        (["search"], "facex-tune retrain demo --data d --address a"),
-        (["search", "retrain"], "facex-tune evaluate demo --data d"),
+        (["search"], "facex-tune retrain demo --data /d --address a"),
+        (["search", "retrain"], "facex-tune evaluate demo --data /d"),
         ([*STAGES], ""),
     ],
 )
@@ -180,7 +180,7 @@ def test_the_next_stage_is_told(tmp_path: Path, stages: list[str], command: str)
     with run.log() as log:
         for event in done(*stages):
             log.append(**event)
-    assert next_command(run, Options(Path("runs"), Path("d"), address="a")) == command
+    assert next_command(run, Options(Path("runs"), Path("/d"), address="a")) == command
 
 
 # The whole of it

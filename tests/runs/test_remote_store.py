@@ -302,7 +302,7 @@ def test_nothing_is_left_of_a_write_that_fails(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_place_is_what_it_says() -> None:
-    assert files.place("runs") == Path("runs")
+    assert files.place("runs") == Path.cwd() / "runs"
     assert files.place("file:///tmp/my%20runs") == Path("/tmp/my runs")
     place = files.place("s3://bucket/runs/?endpoint_override=127.0.0.1:9000&scheme=http")
     assert isinstance(place, RemotePath)
