@@ -39,7 +39,7 @@ def predict(
 ) -> None:
     """Probabilities of each emotion for faces. Expects a cropped face an image, and does not look for one."""
     from facex_tune.cli import tables
-    from facex_tune.evidence import predict
+    from facex_tune.inference import predict
 
     use_parts(parts)
     trained = predict.find(model, storage)
@@ -61,7 +61,7 @@ def export(
     parts: OwnParts = None,
 ) -> None:
     """Write a trained model for use elsewhere; the ONNX graph takes grey 48×48 faces as they are."""
-    from facex_tune.evidence import export, predict
+    from facex_tune.inference import export, predict
 
     use_parts(parts)
     trained = predict.find(run, storage)

@@ -29,7 +29,7 @@ def resume(
     unfinished goes on from its last checkpoint.
     """
     from facex_tune.pipeline.stages import unfinished
-    from facex_tune.search.asked import Asked
+    from facex_tune.search.factor_progress import Asked
 
     found = open_run(storage, run)
     events = list(found.events())

@@ -166,7 +166,7 @@ def factors(
     """Measure what matters: the winner with one part or knob changed at a time, and architecture × augmentation ×
     balancing, all trained alike.
     """
-    from facex_tune.search.asked import Asked
+    from facex_tune.search.factor_progress import Asked
 
     asked = Asked(seeds, epochs, Asked.seconds(time))
     options = replace(run_options(storage, data, device, parts, address), factors=asked)
@@ -180,10 +180,10 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a run's report again; of a run that still goes on, too, and where its data are not. Of several: compare."""
-    from facex_tune.evidence import report, several
+    from facex_tune.report import report, several_runs
 
     opened = [open_run(storage, str(a_name(run))) for run in runs]
-    page = report.report(opened[0], data) if len(opened) == 1 else several.report(opened, data)
+    page = report.report(opened[0], data) if len(opened) == 1 else several_runs.report(opened, data)
     if as_json:
         print_json({"version": 1, "run": ", ".join(runs), "report": str(page)})
     else:
@@ -204,7 +204,7 @@ def work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> No
     from facex_tune.pipeline.options import resume_words
     from facex_tune.pipeline.stages import execute, next_command
     from facex_tune.runs import overview
-    from facex_tune.search.asked import Progress
+    from facex_tune.search.factor_progress import Progress
 
     process_outcome.run_folder, process_outcome.resume = run.folder, resume_words(run, options)
     history = run.history()

@@ -18,7 +18,7 @@ from facex_tune.inspection.doctor import Finding
 
 
 def predictions(document: Mapping[str, Any]) -> Table:
-    """`evidence.predict.predict`: a line a face."""
+    """`predict.predict`: a line a face."""
     table = plain("image", "emotion", *(f">{emotion}" for emotion in document["emotions"]))
     for image in document["images"]:
         table.add_row(image["file"], image["emotion"], *(f"{p:.3f}" for p in image["probabilities"].values()))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from facex_tune.display.outline import Plan
 from facex_tune.metrics import gives_one_answer
 from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, badness, keeps, pareto_front
-from facex_tune.search.asked import Progress
+from facex_tune.search.factor_progress import Progress
 from facex_tune.search.scheduler import cut
 
 if TYPE_CHECKING:

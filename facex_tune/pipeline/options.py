@@ -14,7 +14,7 @@ from facex_tune.storage.files import Place
 from facex_tune.study import Study
 
 if TYPE_CHECKING:
-    from facex_tune.search.asked import Asked
+    from facex_tune.search.factor_progress import Asked
 
 
 @dataclass(frozen=True)

@@ -120,11 +120,11 @@ def _in_order(stages: Sequence[str], run: Run, history: History, options: Option
     if "retrain" in stages:
         return
     if "factors" in stages:
-        from facex_tune.search.asked import winner_of
+        from facex_tune.search.factor_progress import winner_of
 
         winner_of(history, run.name)
     if "evaluate" in stages:
-        from facex_tune.evidence import evaluate
+        from facex_tune.evaluation import evaluate
 
         evaluate.finished_models(run)
         asked = options.protocols or run.study.evaluate.protocols
@@ -150,22 +150,23 @@ def _with_ray(stages: Sequence[str], run: Run, log: Log, options: Options, ray: 
     if not stages:
         return
     log.tell("note", text="starting Ray" if options.address is None else f"joining Ray at {options.address}")
-    from facex_tune.search import cluster, factors, retrain, search, telemetry
-    from facex_tune.search.asked import Asked
+    from facex_tune.search import factor_study, ray_session, retrain, search, telemetry
+    from facex_tune.search.factor_progress import Asked
 
     work: dict[str, Callable[[Run, Log, Context], None]] = {
         "search": search.search,
         "retrain": retrain.retrain,
-        "factors": partial(factors.factors, asked=options.factors or Asked()),
+        "factors": partial(factor_study.factors, asked=options.factors or Asked()),
     }
-    ray.enter_context(cluster.connected(options.address))
+    ray.enter_context(ray_session.connected(options.address))
     log.listeners.append(telemetry.Telemetry(run.name, run.study, run.history()))
     for stage in stages:
         work[stage](run, log, _context(run, options, log.fence))
 
 
 def _without_ray(stages: Sequence[str], run: Run, log: Log, options: Options) -> None:
-    from facex_tune.evidence import evaluate, report
+    from facex_tune.evaluation import evaluate
+    from facex_tune.report import report
 
     for stage in stages:
         log.append("stage_started", stage=stage)

@@ -1,4 +1,4 @@
-"""The ways of scoring: which faces, which labels, over which classes. Data only; `evidence/evaluate.py` opens them."""
+"""The ways of scoring: which faces, which labels, over which classes. Data only; `evaluation` opens them."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from facex_tune import metrics, parts, train_knobs
 from facex_tune.data.sources import synthetic
-from facex_tune.evidence import intervals
+from facex_tune.evaluation import intervals
 from facex_tune.space import Config, Space, constant
 from facex_tune.training import posthoc, train
 from facex_tune.training.batches import Split

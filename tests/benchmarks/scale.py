@@ -177,7 +177,7 @@ def through_tune(trials: int) -> None:
 
     import ray
 
-    from facex_tune.search.cluster import _SETTINGS
+    from facex_tune.search.ray_session import _SETTINGS
 
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)

@@ -20,11 +20,11 @@ import torch
 
 from facex_tune import cli, study
 from facex_tune.errors import StorageOutage
-from facex_tune.evidence.evaluate import evaluate
-from facex_tune.evidence.report import report
+from facex_tune.evaluation.evaluate import evaluate
 from facex_tune.inspection import doctor
 from facex_tune.pipeline import stages
 from facex_tune.pipeline.options import Options
+from facex_tune.report.report import report
 from facex_tune.runs import lease, segments
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run, RunTaken
