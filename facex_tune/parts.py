@@ -27,6 +27,7 @@ from typing import Any, Protocol, cast
 
 from facex_tune.errors import InputError, nearest
 from facex_tune.space import FAMILIES, Config, Knobs, Space, knobs_of
+from facex_tune.storage import files
 
 FOLDERS = {"model": "models", "augment": "augment", "balance": "balance"}
 MUST_HAVE = {"model": ("SPACE", "PRECISION", "build"), "augment": ("SPACE", "build"), "balance": ("SPACE", "plan")}
@@ -91,8 +92,8 @@ def use_folder(folder: Path | str) -> None:
     Raises:
         InputError: no such folder, no part in it, or a part whose name the package has already.
     """
-    root = Path(folder).resolve()
-    if root in _own_folders:
+    root = files.absolute(folder)
+    if any(root == known or (root.exists() and root.samefile(known)) for known in _own_folders):
         return
     found = [(family, path) for family in FAMILIES for path in _files(root / FOLDERS[family])]
     if not found:

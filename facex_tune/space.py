@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,7 @@ def narrow(name: str, knob: Knob, said: Any) -> Knob:
 def _as_meant(knob: Knob, value: Any) -> Any:
     """YAML reads `1e-3` as text; a number written that way is meant as one. A path is meant from here."""
     if isinstance(knob, Choice) and isinstance(value, str) and value.strip() and not knob.holds(value):
-        path = os.path.abspath(os.path.expanduser(value))
+        path = path_from_here(value)
         # of a resolved study the paths are options like others
         return path if (isinstance(knob, Open) and knob.is_path) or knob.holds(path) else value
     if isinstance(knob, Float) and isinstance(value, str | int) and not isinstance(value, bool):
@@ -138,6 +139,11 @@ def _as_meant(knob: Knob, value: Any) -> Any:
         except ValueError:
             return value
     return value
+
+
+def path_from_here(said: str) -> str:
+    """The absolute path that a value means; links stay, since another host may reach a file by them alone."""
+    return str(Path(os.path.expanduser(said)).absolute())
 
 
 def _narrow_range(name: str, knob: Knob, said: Mapping[str, Any]) -> Knob:

@@ -67,7 +67,7 @@ def test_no_trials_on_the_head_and_no_dashboard_for_others(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml", "kuberay/raycluster.yaml", "kuberay/rayjob.yaml"])
 def test_a_cluster_that_grows_from_nothing_is_told_how_far(name: str) -> None:
-    """Without it, `cluster.capacity` refuses a cluster that holds no trial yet."""
+    """Without it, `ray_session.capacity` refuses a cluster that holds no trial yet."""
     commands = re.findall(r"search_spaces/fer2013\.yaml --run night[^#]*?concurrency=\d+|$", text(name))
     assert commands[0], f"{name}: no `--set search.concurrency=N`"
 

@@ -1,0 +1,1 @@
+"""The augmentation policies that a study can name, one a file: its knobs in `SPACE` and how it is built in `build`."""

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.emotions import EMOTIONS, canonical
 from facex_tune.data.faces import SIDE, Faces, Skipped, counts
 from facex_tune.data.known import NUMBERINGS
 from facex_tune.data.naming import SPLIT_WORDS
 from facex_tune.data.near import blank
 from facex_tune.data.pictures import looks_uncropped
+from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError, nearest
 
 MOST_UNCROPPED = 0.05  # of a set's pictures: more are no slips of a face detector, but scenes

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 
 NUMBERINGS: dict[str, tuple[int, tuple[str, ...]]] = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from facex_tune.data.emotions import EMOTIONS, canonical
+from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError
 
 SPLIT_WORDS = {"train": "train", "validation": "public_test", "test": "test"}

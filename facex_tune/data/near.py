@@ -180,9 +180,10 @@ def _best_ncc(
     moving_images_BHW: Images, still_images_BHW: Images, dtype: type[np.float32] | type[np.float64] = np.float32
 ) -> NDArray[Any]:
     """The highest NCC of the middle of `still` with any window of `moving` within `REACH` pixels, lightly smoothed."""
-    moving_BHW, still_BHW = _smoothed(moving_images_BHW).astype(dtype), _smoothed(still_images_BHW).astype(dtype)
+    moving_BHW: Any = _smoothed(moving_images_BHW).astype(dtype)
+    still_BHW: Any = _smoothed(still_images_BHW).astype(dtype)
     side = SIDE - 2 * REACH - 2  # smoothing took one pixel from each side
-    middle_BHW = _standardised(still_BHW[:, REACH:-REACH, REACH:-REACH]).reshape(-1, side, side)
+    middle_BHW: Any = _standardised(still_BHW[:, REACH:-REACH, REACH:-REACH]).reshape(-1, side, side)
     moving_BHW -= moving_BHW.mean(axis=(1, 2), keepdims=True)  # or the squares would lose what they differ by
     norm_BSS = _norms(moving_BHW, side)
     best_B = np.full(len(still_BHW), -1, dtype)

@@ -23,10 +23,10 @@ from typing import BinaryIO, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import SIDE, Skipped
 from facex_tune.data.importing import Pictures, Progress
 from facex_tune.data.pictures import HEAD_BYTES, MAX_BYTES, Picture, decode, kind_of
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 
 MAX_FACE_BYTES = 2**20  # a 48 x 48 face takes some 2 kB; more is something else

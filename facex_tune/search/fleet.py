@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from facex_tune.errors import InputError, StorageOutage
-from facex_tune.search import cluster, node, telemetry
+from facex_tune.search import data_placement, ray_session, telemetry
 from facex_tune.search.referee import WORKER_LOSSES
 from facex_tune.search.worker import Context, Job, Report, Worker
 from facex_tune.study import Resources, Study
@@ -45,8 +45,8 @@ class _Actor:
     "finished".
     """
 
-    def __init__(self, context: Context, shared: node.Shared) -> None:
-        self._worker = Worker(node.placed(context, shared))
+    def __init__(self, context: Context, shared: data_placement.Shared) -> None:
+        self._worker = Worker(data_placement.placed(context, shared))
 
     def begin(self, order: Order) -> Report:
         self._order = order
@@ -97,7 +97,7 @@ def train(
         InputError: what no other order would escape either, with the reason.
         StorageOutage: a worker cannot reach the run folder's store.
     """
-    waiting, shared = deque(orders), node.share(context)
+    waiting, shared = deque(orders), data_placement.share(context)
     losses: Counter[tuple[int, int]] = Counter()  # of workers, since the order's last epoch
     running: dict[Any, tuple[Any, Order]] = {}
     unsaved: set[Any] = set()  # actors that have trained more than they saved
@@ -176,9 +176,9 @@ def at_once(n_orders: int, context: Context, resources: Resources) -> int:
         InputError: Ray cannot hold one.
     """
     limit = Study.from_data(context.study).search.concurrency
-    slots = cluster.capacity(resources, limit if context.joined else None)
+    slots = ray_session.capacity(resources, limit if context.joined else None)
     return min(n_orders, slots, limit or slots)
 
 
-def _new_actor(context: Context, shared: node.Shared, resources: Resources) -> Any:
+def _new_actor(context: Context, shared: data_placement.Shared, resources: Resources) -> Any:
     return ray.remote(_Actor).options(num_cpus=resources.cpus, num_gpus=resources.gpus).remote(context, shared)

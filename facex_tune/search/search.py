@@ -18,12 +18,13 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
 from facex_tune.errors import InputError
-from facex_tune.search import cluster, node, warm_start
+from facex_tune.runs.store import Log, Run
+from facex_tune.search import data_placement, ray_session, warm_start
+from facex_tune.search.data_placement import Shared
 from facex_tune.search.referee import WORKER_LOSSES, Referee
 from facex_tune.search.searcher import AHEAD_FROM_SLOTS
 from facex_tune.search.trainable import FaceTrial
 from facex_tune.search.worker import Context
-from facex_tune.store import Log, Run
 
 
 def search(run: Run, log: Log, context: Context) -> None:
@@ -38,15 +39,15 @@ def search(run: Run, log: Log, context: Context) -> None:
     warm_start.learn(run, log)
     resources = run.study.resources
     limit = run.study.search.concurrency
-    slots = cluster.capacity(resources, limit if context.joined else None)
+    slots = ray_session.capacity(resources, limit if context.joined else None)
     referee = Referee(run, log, ahead=(limit or slots) >= AHEAD_FROM_SLOTS)
 
     def free() -> bool:
-        return len(referee.live) < (limit or max(slots, cluster.capacity(resources, slots)))
+        return len(referee.live) < (limit or max(slots, ray_session.capacity(resources, slots)))
 
-    node.check_storage(run.folder)
-    shared = node.share(context)
-    with tempfile.TemporaryDirectory(prefix="facex-tune-") as scratch:
+    data_placement.check_storage(run.folder)
+    shared = data_placement.share(context)
+    with tempfile.TemporaryDirectory(prefix="facex-tune-", dir=ray_session.session_folder()) as scratch:
         _fit(referee, context, shared, free, scratch)
     if referee.fatal is not None:
         raise referee.fatal
@@ -55,7 +56,7 @@ def search(run: Run, log: Log, context: Context) -> None:
     log.append("stage_finished", stage="search", reason=referee.over())
 
 
-def _fit(referee: Referee, context: Context, shared: node.Shared, free: Callable[[], bool], scratch: str) -> None:
+def _fit(referee: Referee, context: Context, shared: Shared, free: Callable[[], bool], scratch: str) -> None:
     resources = referee.study.resources
     trainable = tune.with_resources(
         tune.with_parameters(FaceTrial, context=context, shared=shared), {"cpu": resources.cpus, "gpu": resources.gpus}

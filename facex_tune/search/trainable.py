@@ -7,7 +7,7 @@ from typing import Any
 
 from ray import tune
 
-from facex_tune.search import node, telemetry
+from facex_tune.search import data_placement, telemetry
 from facex_tune.search.worker import Context, Job, Worker
 
 
@@ -19,9 +19,9 @@ class FaceTrial(tune.Trainable):
     ids.
     """
 
-    def setup(self, config: dict[str, Any], context: Context, shared: node.Shared) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], context: Context, shared: data_placement.Shared) -> None:  # type: ignore[override]
         """Starts the worker and takes the first trial."""
-        self._worker = Worker(node.placed(context, shared))
+        self._worker = Worker(data_placement.placed(context, shared))
         self._begin(config)
 
     def step(self) -> dict[str, Any]:

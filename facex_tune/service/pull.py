@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from facex_tune.errors import InputError
-from facex_tune.files import Place
 from facex_tune.service import bundle
 from facex_tune.service.bundle import Item
+from facex_tune.storage.files import Place
 
 TRIES = 3  # a report that is written again meanwhile no longer fits its checksum
 TIMEOUT_S = 30
@@ -215,5 +215,5 @@ def summary(items: list[Item], target: Path) -> dict[str, Any]:
         "folder": str(target),
         "files": len(items),
         "bytes": sum(item.bytes for item in items),
-        "report": str(page.resolve()) if page.exists() else None,
+        "report": str(page) if page.exists() else None,
     }

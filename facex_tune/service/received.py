@@ -5,18 +5,17 @@ and nothing small can grow large: no YAML aliases, no deep nesting, no run witho
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
-from facex_tune import parts, protocols, recipe
+from facex_tune import parts, train_knobs
 from facex_tune import study as studies
 from facex_tune.errors import InputError
-from facex_tune.space import Choice, Knobs, Open
-from facex_tune.study import Study
+from facex_tune.space import Choice, Knobs, Open, path_from_here
+from facex_tune.study import Study, protocols
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 LARGEST_BYTES = 64 * 1024
@@ -116,7 +115,7 @@ def _files(found: Study, said: Mapping[str, Any]) -> list[str]:
 
 def _declared(found: Study) -> Knobs:
     """The knobs of a study's parts and of training, by qualified name, as they are before a study narrows them."""
-    declared = {f"train.{name}": knob for name, knob in recipe.SPACE.items()}
+    declared = {f"train.{name}": knob for name, knob in train_knobs.SPACE.items()}
     for family, chosen in found.space.parts.items():
         for part in chosen:
             declared |= {f"{family}.{part}.{name}": knob for name, knob in parts.find(family, part).SPACE.items()}
@@ -125,7 +124,7 @@ def _declared(found: Study) -> Knobs:
 
 def _as_written(path: str, said: Any) -> str:
     """The text of the study that became this absolute path, which would tell a stranger where the service lies."""
-    return next((text for text in _texts(said) if os.path.abspath(os.path.expanduser(text)) == path), "a path")
+    return next((text for text in _texts(said) if path_from_here(text) == path), "a path")
 
 
 def _texts(said: Any) -> Iterator[str]:

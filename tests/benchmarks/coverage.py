@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from facex_tune import metrics
-from facex_tune.evidence import scoring
+from facex_tune.evaluation import scoring
 
 FREQUENCY = np.array([0.137, 0.02, 0.147, 0.245, 0.165, 0.116, 0.17])  # FER2013's, disgust a little more frequent
 RECALL = np.array([0.6, 0.5, 0.45, 0.88, 0.55, 0.8, 0.68])

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from facex_tune import batches, parts, study, train
+from facex_tune import parts, study
 from facex_tune.data.sources import synthetic
-from facex_tune.evidence import factors
-from facex_tune.history import History, Trial
-from facex_tune.search.factorial import design
+from facex_tune.report import factor_effects
+from facex_tune.runs.history import History, Trial
+from facex_tune.search.factor_design import design
 from facex_tune.seeds import of_factor
+from facex_tune.training import batches, train
 
 NET = '''"""A small network{doc}."""
 PRECISION = "fp32"
@@ -109,7 +110,7 @@ def main() -> int:
         history = History(trials={0: Trial(0, winner, "sampler", "finished", {1: {"macro_f1": 0.5}})})
         cells = design(said, history, winner)
         runs = {(cell.name, seed): trained(cell.config, seed, (one, other)) for cell in cells for seed in range(SEEDS)}
-    found = factors.analyse(cells, runs, SEEDS, "macro_f1", {})
+    found = factor_effects.analyse(cells, runs, SEEDS, "macro_f1", {})
     effects = {effect["cell"]: effect["metrics"] for effect in found["effects"]}
     for cell, said_of in effects.items():
         for name, measured in said_of.items():

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facex_tune.data import known, naming
-from facex_tune.data.emotions import AMBIGUOUS, EMOTIONS, canonical
 from facex_tune.data.faces import Faces, fingerprint, holdout, left_out, open_set, read_manifest
 from facex_tune.data.importing import Asked, Loaded
 from facex_tune.data.prepare import find, prepare, preview
 from facex_tune.data.sources import ckplus, fer2013, ferplus, folder
+from facex_tune.emotions import AMBIGUOUS, EMOTIONS, canonical
 from facex_tune.errors import InputError
-from facex_tune.evidence import predict
+from facex_tune.inference import predict
 
 SEVEN = EMOTIONS[:7]
 

@@ -15,7 +15,7 @@ from facex_tune.data.importing import NOTHING
 from facex_tune.data.pictures import decode, kind_of, looks_uncropped
 from facex_tune.data.sources import folder
 from facex_tune.errors import InputError
-from facex_tune.evidence import predict
+from facex_tune.inference import predict
 
 FORMATS = (
     "JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "PCX", "SGI", "ICO", "IM",

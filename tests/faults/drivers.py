@@ -1,4 +1,8 @@
-"""Drivers in processes of their own, to be killed: the command line's on Ray, and a bare one that starts sooner."""
+"""Drivers in processes of their own, to be killed: the command line's on Ray, and a bare one that starts sooner.
+
+They are started as a user would: in a folder with a space in its name, reached by a link, every path relative, storage
+and data the defaults.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -16,8 +21,8 @@ from typing import Any
 
 import yaml
 
-from facex_tune.history import RUNNING, Trial
-from facex_tune.store import Run
+from facex_tune.runs.history import RUNNING, Trial
+from facex_tune.runs.store import Run
 from tests.faults.conftest import PARTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +57,7 @@ class Place:
     """Where a run lives, and what its drivers are told.
 
     Attributes:
+        folder: everything lies in it; drivers start in `home`.
         on_ray: the command line's driver; else the bare one.
         kills: drivers killed so far.
         interruptions: by trial, how many of them found it unfinished.
@@ -65,9 +71,23 @@ class Place:
     interruptions: Counter[int] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True)
+        behind_the_link = self.folder / "a folder"
+        behind_the_link.mkdir(parents=True)
+        self.home.symlink_to(behind_the_link.name)
         self.ticks.mkdir()
-        (self.folder / "study.yaml").write_text(yaml.safe_dump(dict(self.study)))
+        (self.home / "data").symlink_to(self.data)
+        (self.home / "parts").symlink_to(PARTS)
+        (self.home / "study.yaml").write_text(yaml.safe_dump(dict(self.study)))
+
+    @property
+    def home(self) -> Path:
+        """The drivers' working folder."""
+        return self.folder / "by a link"
+
+    @property
+    def storage(self) -> Path:
+        """The default one there."""
+        return self.home / "runs"
 
     @property
     def ticks(self) -> Path:
@@ -76,26 +96,29 @@ class Place:
 
     @property
     def run(self) -> Run:
-        return Run(self.folder, "r")
+        return Run(self.storage, "r")
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, command: str = "search") -> subprocess.Popen[str]:
         """A driver that begins or resumes the run."""
-        own = ["--run", "r", "--storage", str(self.folder), "--data", str(self.data), "--parts", str(PARTS), *words]
-        command = (
-            ["-c", "from facex_tune.cli import main; main()", "search"]
-            if self.on_ray
-            else [
-                "-m",
-                "tests.faults.bare_driver",
-            ]
-        )
+        if self.on_ray:
+            return self.start_cli(command, "study.yaml", "--run", "r", *words)
+        return self._start("-m", "tests.faults.bare_driver", "study.yaml", "--run", "r", "--parts", "parts", *words)
+
+    def start_cli(self, *words: str) -> subprocess.Popen[str]:
+        """The command line."""
+        return self._start("-c", "from facex_tune.cli import main; main()", *words, "--parts", "parts")
+
+    def _start(self, *words: str) -> subprocess.Popen[str]:
+        environment = {name: value for name, value in os.environ.items() if name not in ("FACEX_DATA", "FACEX_STORAGE")}
+        own = {"PWD": str(self.home), "FACEX_TICKS": str(self.ticks), "OMP_NUM_THREADS": "1"}
+        way = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
         return subprocess.Popen(
-            [sys.executable, *command, str(self.folder / "study.yaml"), *own],
+            [sys.executable, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
-            env={**os.environ, "FACEX_TICKS": str(self.ticks), "OMP_NUM_THREADS": "1"},
+            cwd=self.home,
+            env={**environment, **own, "PYTHONPATH": way},
         )
 
     def finish(self) -> Run:
@@ -136,6 +159,15 @@ class Place:
         """Steps that were begun for a trial, by all drivers together."""
         path = self.ticks / str(trial.config["model.faulty_net.tag"])
         return path.stat().st_size if path.exists() else 0
+
+
+def strays() -> set[Path]:
+    """What of ours lies among the temporary files, in Ray's sessions too: checkpoints, models, logs, folders."""
+    temporary = Path(tempfile.gettempdir())
+    roots = [temporary / "ray", *([Path("/tmp/ray")] if Path("/tmp/ray").is_dir() else [])]
+    ours = ("*.safetensors", "run.json", "0*.jsonl", "history.csv", "facex*")
+    found = {path for root in roots for pattern in ours for path in root.rglob(pattern)}
+    return found | set(temporary.glob("facex*"))
 
 
 def told_once(run: Run) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,22 +11,23 @@ from typing import Any
 
 import pytest
 
-from facex_tune import pipeline, study
+from facex_tune import study
 from facex_tune.errors import InputError
-from facex_tune.files import DamagedRun
-from facex_tune.store import Run
-from tests.faults.conftest import PARTS
+from facex_tune.pipeline import stages
+from facex_tune.pipeline.options import Options
+from facex_tune.runs.store import Run
+from facex_tune.storage.files import DamagedRun
 from tests.faults.drivers import Place, told_once
 from tests.faults.drivers import study as study_data
 
 LONG = 20  # epochs of a third of a second: a driver that shall be killed on its way is not over before
 
 
-def begun(folder: Path) -> tuple[Run, pipeline.Options]:
+def begun(folder: Path) -> tuple[Run, Options]:
     """A run whose log has begun, without any stage."""
-    options = pipeline.Options(storage=folder, data_dir=folder)
+    options = Options(storage=folder, data_dir=folder)
     run = Run.create(folder, "r", study.parse(study_data()), data={}, environment={"packages": {}})
-    pipeline.execute(run, [], options, [])
+    stages.execute(run, [], options, [])
     return run, options
 
 
@@ -52,11 +51,11 @@ def test_an_edited_header_is_refused_with_what_was_changed(
     tmp_path: Path, change: Callable[[dict[str, Any]], object], said: str
 ) -> None:
     run, options = begun(tmp_path)
-    pipeline.execute(run, [], options, [])
+    stages.execute(run, [], options, [])
     events = list(run.events())
     edited(run, change)
     with pytest.raises(InputError, match="changed after the run began") as refused:
-        pipeline.execute(run, [], options, [])
+        stages.execute(run, [], options, [])
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
     assert list(run.events()) == events
@@ -67,7 +66,7 @@ def test_a_header_that_is_none_is_refused_by_its_file(tmp_path: Path, content: s
     run, options = begun(tmp_path)
     (run.folder / "run.json").write_text(content)
     with pytest.raises(DamagedRun, match=r"run\.json"):
-        pipeline.execute(run, [], options, [])
+        stages.execute(run, [], options, [])
 
 
 @pytest.mark.slow
@@ -100,13 +99,12 @@ def test_a_second_writer_is_refused_by_name_and_the_first_goes_on(tiny_data: Pat
     while first.poll() is None and not (place.run.exists() and place.written()):
         time.sleep(0.01)
     first.send_signal(signal.SIGSTOP)  # it is alive, and cannot end before the second has looked
-    command = [sys.executable, "-c", "from facex_tune.cli import main; main()", "resume", "r"]
-    command += ["--storage", str(place.folder), "--data", str(tiny_data), "--parts", str(PARTS)]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    second = place.start_cli("resume", "r")
+    _, refusal = second.communicate(timeout=300)
     first.send_signal(signal.SIGCONT)
     _, errors = first.communicate(timeout=300)
     assert first.returncode == 0, errors
-    assert second.returncode == 2, second.stderr
-    assert f"is being written by process {first.pid} on " in second.stderr
+    assert second.returncode == 2, refusal
+    assert f"is being written by process {first.pid} on " in refusal
     assert told_once(place.run)
     assert len(place.trials()) == 6

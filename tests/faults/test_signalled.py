@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from facex_tune.history import RUNNING
-from facex_tune.signals import DOUBLED_S
+from facex_tune.pipeline.signals import DOUBLED_S
+from facex_tune.runs.history import RUNNING
 from tests.faults.conftest import only_full
 from tests.faults.drivers import Place, study, told_once
 
@@ -56,8 +56,7 @@ def test_a_signal_ends_it_within_ten_seconds_at_any_moment(tiny_data: Path, tmp_
             took.append(time.monotonic() - begun)
         _, errors = driver.communicate(timeout=60)
         assert driver.returncode == 75, errors
-        where = f"--storage {place.folder} --data {place.data}"
-        assert f"continue with `facex-tune resume r {where} " in errors.strip().splitlines()[-1]
+        assert "continue with `facex-tune resume r --parts " in errors.strip().splitlines()[-1]
         assert list(place.run.events())[-1]["type"] == "run_interrupted"
     print(f"ended after {', '.join(f'{seconds:.1f} s' for seconds in took)}")
     assert max(took) <= 10

@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 import yaml
 
-from facex_tune import files, parts, pipeline
+from facex_tune import parts
 from facex_tune.errors import InputError, Interrupted
-from facex_tune.history import STOPPED, History, Trial
-from facex_tune.pipeline import Options
-from facex_tune.search import cluster, factors, fleet, retrain
-from facex_tune.search.asked import Asked, Progress, winner_of
+from facex_tune.pipeline import stages
+from facex_tune.pipeline.begin import begin
+from facex_tune.pipeline.options import Options
+from facex_tune.runs.history import STOPPED, History, Trial
+from facex_tune.runs.store import Run
+from facex_tune.search import factor_study, fleet, ray_session, retrain
+from facex_tune.search.factor_progress import Asked, Progress, winner_of
 from facex_tune.search.worker import Context, Job, Report
-from facex_tune.store import Run
+from facex_tune.storage import files
 from tests.faults import drivers
 
 from .conftest import tiny_study
@@ -105,7 +108,7 @@ def searched(storage: Path, data: Path, faults: list[str], **said: Any) -> Run:
         **{"space": space, "retrain": {"top": len(faults), "seeds": 1, "epochs": 2}, "evaluate": {"protocols": []}}
         | said
     )
-    run = pipeline.begin(study, "r", Options(storage, data))
+    run = begin(study, "r", Options(storage, data))
     with run.log() as log:
         log.append("run_started", stages=["search"])
         log.append("stage_started", stage="search")
@@ -132,7 +135,7 @@ def retrained(run: Run, data: Path, told: list[dict[str, Any]] | None = None) ->
     with run.log() as log:
         if told is not None:
             log.listeners.append(told.append)
-        context = pipeline._context(run, Options(run.storage, data, "cpu"), log.fence)
+        context = stages._context(run, Options(run.storage, data, "cpu"), log.fence)
         retrain.retrain(run, log, context)
     return list(run.events())[before:]
 
@@ -149,7 +152,7 @@ def test_a_model_that_cannot_be_trained_costs_that_model_alone(
     """The winner diverges, the second kills its workers, the third is sound. Slow: Ray is started."""
     monkeypatch.setattr(fleet, "WORKER_LOSSES", 1)
     run = searched(tmp_path, tiny_data, ["nan", "dies", "none"], search={"seed": 3})
-    with cluster.connected(None):
+    with ray_session.connected(None):
         events = retrained(run, tiny_data)
         again = retrained(run, tiny_data, told := [])
     failed = {event["candidate"]: event for event in events if event["type"] == "model_failed"}
@@ -177,7 +180,7 @@ def test_a_model_that_cannot_be_trained_costs_that_model_alone(
 @pytest.mark.usefixtures("faulty_parts")
 def test_where_no_model_can_be_trained_the_reasons_are_told(tiny_data: Path, tmp_path: Path) -> None:
     run = searched(tmp_path, tiny_data, ["nan"], retrain={"top": 1, "seeds": 2, "epochs": 2}, search={"seed": 3})
-    with cluster.connected(None):
+    with ray_session.connected(None):
         for _ in range(2):  # also on resume, which tries them again
             with pytest.raises(InputError, match=r"none of the 2 final models could be trained \(2 diverged"):
                 retrained(run, tiny_data)
@@ -202,13 +205,13 @@ def test_a_resumed_stage_leaves_failed_models_alone_where_there_is_another(tiny_
 def test_no_more_models_are_trained_at_once_than_the_study_says(tiny_data: Path, tmp_path: Path) -> None:
     """One at a time where two would fit, in both stages that train many. Slow: Ray is started."""
     run = searched(tmp_path, tiny_data, ["none", "none"])  # search.concurrency is 1
-    with cluster.connected(None):
+    with ray_session.connected(None):
         retrained(run, tiny_data, told := [])
         with run.log() as log:
             log.listeners.append(told.append)
-            context = pipeline._context(run, Options(run.storage, tiny_data, "cpu"), log.fence)
-            factors.factors(run, log, context, Asked(seeds=1, epochs=1))
-        slots = cluster.capacity(run.study.resources)
+            context = stages._context(run, Options(run.storage, tiny_data, "cpu"), log.fence)
+            factor_study.factors(run, log, context, Asked(seeds=1, epochs=1))
+        slots = ray_session.capacity(run.study.resources)
         assert at_once(context, 1) == at_once(replace(context, joined=True), 1) == 1
         assert at_once(context, None) == at_once(context, slots + 3) == slots
         assert at_once(replace(context, joined=True), slots + 3) == slots + 3, "a cluster grows to what is asked for"
@@ -243,8 +246,8 @@ def test_whoever_is_cut_off_lets_its_models_be_saved_first(tiny_data: Path, tmp_
     def unexpected(*said: object) -> None:
         raise AssertionError(said)
 
-    with cluster.connected(None), run.log() as log:
-        context = pipeline._context(run, Options(run.storage, tiny_data, "cpu"), log.fence)
+    with ray_session.connected(None), run.log() as log:
+        context = stages._context(run, Options(run.storage, tiny_data, "cpu"), log.fence)
         order = fleet.Order(0, 0, job, "model")
         with pytest.raises(Interrupted):
             fleet.train([order], context, study.resources, cut_off, unexpected, unexpected, unexpected)

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data import known
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import SIDE, Faces, Skipped, counts, exact_groups
 from facex_tune.data.importing import Loaded, Progress, Published, told_reasons
 from facex_tune.data.tree import (
@@ -33,6 +32,7 @@ from facex_tune.data.tree import (
     require_readable,
     told_as_damage,
 )
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 
 COLUMNS = ("emotion", "pixels", "usage")

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data import known, label_files, naming
-from facex_tune.data.emotions import EMOTIONS, canonical
 from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, key, require_kept
 from facex_tune.data.pictures import FORMATS, said_of
 from facex_tune.data.tree import Tree, head_of, is_litter, is_picture, open_tree, read_images
+from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError, nearest
 
 DESCRIPTION = (

@@ -1,0 +1,123 @@
+"""One protocol's faces and probabilities -> its scores as plain data. Pure: nothing is opened or written here.
+
+Axes: M models (one candidate's seeds), N faces, C classes that a model knows, K classes counted, D bootstrap draws.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facex_tune import metrics
+from facex_tune.data.faces import Faces, majority_labels
+from facex_tune.emotions import EMOTIONS
+from facex_tune.errors import InputError
+from facex_tune.evaluation import intervals
+from facex_tune.study.protocols import Protocol
+
+
+def judged(protocol: Protocol, faces: Faces) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(rows_N, labels_N): which of these faces the protocol scores, and as what.
+
+    Faces whose votes name no majority, and faces of classes that the protocol leaves out, are not scored.
+
+    Raises:
+        InputError: the protocol asks for votes and the faces have none.
+    """
+    if protocol.votes and faces.votes_NC is None:
+        raise InputError(
+            f"{protocol.id}: labels are annotators' votes, which the prepared set {protocol.data!r} does not have; "
+            f"prepare it from a source with votes"
+        )
+    labels_N = faces.labels_N if not protocol.votes or faces.votes_NC is None else majority_labels(faces.votes_NC)
+    rows_N = np.flatnonzero(np.isin(faces.split_N, protocol.splits) & np.isin(labels_N, protocol.classes))
+    return rows_N, labels_N[rows_N]
+
+
+def masked(probabilities_NC: NDArray[np.floating[Any]], classes: tuple[int, ...]) -> NDArray[np.float64]:
+    """Probabilities given that the truth is one of `classes`: the other columns 0, rows summing to 1 again.
+
+    A row without any mass on `classes` becomes even over them.
+    """
+    known = [c for c in classes if c < probabilities_NC.shape[1]]
+    kept_NC = np.zeros(probabilities_NC.shape)
+    kept_NC[:, known] = probabilities_NC[:, known]
+    mass_N1 = kept_NC.sum(axis=1, keepdims=True)
+    even_C = np.isin(np.arange(probabilities_NC.shape[1]), known) / len(known)
+    return np.where(mass_N1 > 0, kept_NC / np.where(mass_N1 > 0, mass_N1, 1), even_C)
+
+
+def score(
+    probabilities_MNC: NDArray[np.floating[Any]],
+    labels_N: NDArray[np.int64],
+    groups_N: NDArray[np.int64],
+    seed: np.random.SeedSequence,
+) -> dict[str, Any]:
+    """Everything a protocol says of one candidate, as plain data.
+
+    Returns:
+        n, n_clusters, metrics {name: {mean, interval, seeds_interval, per_model}}, per_emotion and confusion. `mean` is
+        over models; `interval` (faces, clustered bootstrap) and `seeds_interval` (seeds, t) are None where they cannot
+        be had; `confusion` is summed over models.
+    """
+    if not len(labels_N):
+        return {"n": 0, "n_clusters": 0, "metrics": {}, "per_emotion": {}, "confusion": {"classes": [], "counts": []}}
+    n_classes = max(probabilities_MNC.shape[2], int(labels_N.max()) + 1)
+    answers_MN = probabilities_MNC.argmax(axis=2)
+    per_model = [metrics.scores(probabilities_NC, labels_N) for probabilities_NC in probabilities_MNC]
+    draws_DMKK = intervals.resampled_confusion(answers_MN, labels_N, groups_N, n_classes, seed)
+    drawn = {} if draws_DMKK is None else intervals.scores_of_draws(draws_DMKK)
+    losses_MN = np.stack([metrics.log_losses(found_NC, labels_N) for found_NC in probabilities_MNC])
+    losses_DM = intervals.resampled_mean(losses_MN, groups_N, seed)
+    drawn |= {} if losses_DM is None else {"log_loss": losses_DM}
+    confusion_KK = np.sum([metrics.confusion(answers_N, labels_N, n_classes) for answers_N in answers_MN], axis=0)
+    support_K = np.bincount(labels_N, minlength=n_classes)
+    return {
+        "n": len(labels_N),
+        "n_clusters": len(np.unique(groups_N)),
+        "metrics": _metrics(per_model, drawn, len(np.unique(groups_N))),
+        "per_emotion": _per_emotion(per_model, drawn, support_K, _clusters_of_each(labels_N, groups_N)),
+        "confusion": {"classes": list(EMOTIONS[:n_classes]), "counts": confusion_KK.tolist()},
+    }
+
+
+def _clusters_of_each(labels_N: NDArray[np.int64], groups_N: NDArray[np.int64]) -> dict[int, int]:
+    """How many clusters have a face of the class: what its recall rests on."""
+    return {int(k): len(np.unique(groups_N[labels_N == k])) for k in np.unique(labels_N)}
+
+
+def _metrics(
+    per_model: list[dict[str, float]], drawn: dict[str, NDArray[np.float64]], n_clusters: int
+) -> dict[str, Any]:
+    """The six, each with its intervals. ECE has none over faces: faces drawn twice make its bins look worse than they
+    are, so that the draws lie above the value that they are to surround.
+    """
+    table: dict[str, Any] = {}
+    for name in metrics.SIX:
+        values = [scores[name] for scores in per_model]
+        table[name] = {
+            "mean": float(np.mean(values)),
+            "interval": intervals.percentile(drawn[name].mean(axis=1), n_clusters) if name in drawn else None,
+            "seeds_interval": intervals.over_seeds(values),
+            "per_model": values,
+        }
+    return table
+
+
+def _per_emotion(
+    per_model: list[dict[str, float]],
+    drawn: dict[str, NDArray[np.float64]],
+    support_K: NDArray[np.int64],
+    clusters: dict[int, int],
+) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for k in np.flatnonzero(support_K):
+        row: dict[str, Any] = {"support": int(support_K[k])}
+        for kind in metrics.PER_EMOTION:
+            row[kind] = float(np.mean([scores[f"{kind}.{EMOTIONS[k]}"] for scores in per_model]))
+            drawn_D = drawn[kind][..., k].mean(axis=1) if kind in drawn else None
+            row[f"{kind}_interval"] = None if drawn_D is None else intervals.percentile(drawn_D, clusters[int(k)])
+        table[EMOTIONS[k]] = row
+    return table

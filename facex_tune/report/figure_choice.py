@@ -1,0 +1,110 @@
+"""Which plots a run's report shows: from what the run folder holds to figures in files and in the page."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from facex_tune.emotions import EMOTIONS
+from facex_tune.evaluation.calibration import reliability
+from facex_tune.evaluation.records import label
+from facex_tune.metrics import MAXIMIZE
+from facex_tune.report import figures, insight_plots
+from facex_tune.report.insight import Answers
+from facex_tune.runs.history import FAILED, best_of_each
+from facex_tune.storage.files import Place
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from facex_tune.runs.store import Run
+
+
+def draw(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, str]:
+    """Writes every figure that this run has the numbers for; name -> data URI of its SVG."""
+    drawn = _search(run, document, folder) | _finals(run, document, folder)
+    own = document["data"].get(run.study.data)
+    if own:
+        drawn["classes"] = figures.save(figures.class_histogram(own["counts"], EMOTIONS), folder, "classes")
+    for name, scored in document["evaluation"].items():
+        if scored["n"]:
+            matrix = scored["confusion"]
+            figure = figures.confusion(np.array(matrix["counts"]), matrix["classes"])
+            drawn[f"confusion-{name}"] = figures.save(figure, folder, f"confusion-{name}")
+    return drawn | {name: figures.save(figure, folder, name) for name, figure in _more(run, document)}
+
+
+def _more(run: Run, document: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
+    """Reliability, factors and insight, where there are numbers for them."""
+    found, objective = document["insight"], run.study.objective[0]
+    for name, scored in document["evaluation"].items():
+        warm = scored.get("variants", {}).get("temperature")
+        if warm:
+            answers = Answers.read(name, run.folder / "evaluation" / f"{name}.parquet", scored["models"][:1])
+            if answers is not None:
+                before = reliability(answers.probabilities_MNC[0], answers.labels_N)
+                yield f"reliability-{name}", insight_plots.reliability(before, warm["reliability"])
+    measured = [effect for effect in document["factors"].get("effects", []) if objective in effect["metrics"]]
+    if measured:
+        yield "factors", insight_plots.effects(measured, objective)
+        emotions = [each for each in EMOTIONS if all(f"f1.{each}" in effect["metrics"] for effect in measured)]
+        if emotions:
+            yield "factor-emotions", insight_plots.emotion_effects(measured, emotions, objective)
+    if crossed := document["factors"].get("factorial"):
+        yield "factorial", insight_plots.factorial(crossed["corners"], crossed["levels"], objective)
+    if found["versatility"]:
+        yield "versatility", insight_plots.versatility(found["versatility"]["points"])
+    if len(found["cost"]) > 1:
+        yield "cost", insight_plots.cost(found["cost"], objective)
+    for said in [each for each in found["disagreement"].values() if len(each["bands"]) > 1][:1]:
+        yield "disagreement", insight_plots.disagreement(said["bands"])
+
+
+def _search(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, str]:
+    history, objective = run.history(), run.study.objective[0]
+    curves = {
+        trial.label: {epoch: found[objective] for epoch, found in sorted(trial.epochs.items()) if objective in found}
+        for trial in history.trials.values()
+    }
+    curves = {name: curve for name, curve in curves.items() if curve}
+    if not curves:
+        return {}
+    usable = [trial for trial in history.trials.values() if trial.state != FAILED and trial.label in curves]
+    values = {trial.number: list(curves[trial.label].values())[-1] for trial in sorted(usable, key=lambda t: t.number)}
+    best = best_of_each(list(values.values()), MAXIMIZE[objective])
+    progress = figures.search_progress(values, best, objective)
+    learning = figures.learning_curves(curves, winner_label(document), objective)
+    return {
+        "search": figures.save(progress, folder, "search"),
+        "learning": figures.save(learning, folder, "learning"),
+    }
+
+
+def winner_label(document: Mapping[str, Any]) -> str:
+    """The trial that the report is about: the first candidate retrained, else the best of the search."""
+    if document["models"]:
+        return f"t{document['models'][0]['candidate']:04d}"
+    best = document["search"]["best"]
+    return f"t{best['trial']:04d}" if best else ""
+
+
+def _finals(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, str]:
+    objective = run.study.objective[0]
+    curves = {
+        label(model["candidate"], model["seed"]): curve
+        for model in document["models"]
+        if (curve := _history_csv(run.final_folder(model["candidate"], model["seed"]) / "history.csv", objective))
+    }
+    return {"finals": figures.save(figures.final_curves(curves, objective), folder, "finals")} if curves else {}
+
+
+def _history_csv(path: Place, column: str) -> dict[int, float]:
+    """A final model's value at each epoch; empty where its curve was not kept."""
+    if not path.is_file():
+        return {}
+    rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
+    return {int(row["epoch"]): float(row[column]) for row in rows if row.get(column)}

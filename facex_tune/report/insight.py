@@ -1,0 +1,313 @@
+"""What the models' answers show beyond a score: which emotions are confused, who is versatile, where annotators
+disagree too, which labels look wrong, what a better value costs.
+
+Reads what the run folder holds; opens no set. Axes: M models, N faces, C classes, D bootstrap draws.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facex_tune import seeds
+from facex_tune.emotions import EMOTIONS
+from facex_tune.evaluation import intervals
+from facex_tune.runs.history import FINISHED
+from facex_tune.space import FAMILIES
+from facex_tune.storage.files import Place
+
+if TYPE_CHECKING:
+    from facex_tune.runs.history import Trial
+    from facex_tune.runs.store import Run
+
+PAIRS = 5
+BANDS = ((0.0, 0.6), (0.6, 0.8), (0.8, 1.01))
+SUSPECTS = 50
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A table of faces as it was kept, with the winner's models' probabilities; `in_training_N` says which faces have a
+    copy there, and is None where the table does not.
+    """
+
+    name: str
+    labels_N: NDArray[np.int64]
+    groups_N: NDArray[np.int64]
+    sources_N: list[str]
+    probabilities_MNC: NDArray[np.float64]
+    agreed_N: NDArray[np.float64] | None
+    in_training_N: NDArray[np.bool_] | None
+
+    @classmethod
+    def read(cls, name: str, path: Place, models: Sequence[str]) -> Answers | None:
+        """None where the file is absent or does not have these models."""
+        import pyarrow.parquet as pq
+
+        if not path.is_file():
+            return None
+        table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read(use_threads=False)
+        columns = set(table.column_names)
+        classes = [emotion for emotion in EMOTIONS if f"{models[0]}.{emotion}" in columns] if models else []
+        if not classes or any(f"{model}.{emotion}" not in columns for model in models for emotion in classes):
+            return None
+        found = [[np.array(table[f"{model}.{emotion}"], np.float64) for emotion in classes] for model in models]
+        return cls(
+            name,
+            np.array(table["label"], np.int64),
+            np.array(table["group"], np.int64),
+            table["source"].to_pylist(),
+            np.moveaxis(np.array(found), 1, 2),
+            np.array(table["agreed"], np.float64) if "agreed" in columns else None,
+            np.array(table["in_training"], np.bool_) if "in_training" in columns else None,
+        )
+
+    def take(self, rows_N: NDArray[np.integer[Any]] | NDArray[np.bool_]) -> Answers:
+        """Some of the faces."""
+        agreed_N, in_training_N = self.agreed_N, self.in_training_N
+        return Answers(
+            self.name,
+            self.labels_N[rows_N],
+            self.groups_N[rows_N],
+            np.array(self.sources_N, object)[rows_N].tolist(),
+            self.probabilities_MNC[:, rows_N],
+            None if agreed_N is None else agreed_N[rows_N],
+            None if in_training_N is None else in_training_N[rows_N],
+        )
+
+
+def answers_of(run: Run, document: Mapping[str, Any]) -> tuple[Answers | None, dict[str, Answers]]:
+    """The winner's answers to the validation faces, and to each protocol's, as they were kept."""
+    from facex_tune.evaluation.choices import TABLE
+
+    answers = {}
+    for name, scored in document["evaluation"].items():
+        path = run.folder / "evaluation" / f"{name}.parquet"
+        found = Answers.read(name, path, scored["models"]) if scored["n"] else None
+        if found is not None:
+            answers[name] = found
+    models = [model for scored in list(document["evaluation"].values())[:1] for model in scored["models"]]
+    return Answers.read("validation", run.folder / "validation" / TABLE, models), answers
+
+
+def of_run(
+    run: Run, document: Mapping[str, Any], validation: Answers | None, answers: Mapping[str, Answers]
+) -> dict[str, Any]:
+    """{versatility, confused, disagreement, suspects, cost}, each empty or None where there is nothing to read."""
+    seed = int(document["environment"]["seed"] or 0)
+    trials = list(run.history().trials.values())
+    return {
+        "versatility": versatility(trials, _seed(seed, "versatility")),
+        "confused": {name: confused(each, _seed(seed, name)) for name, each in answers.items()},
+        "disagreement": {
+            name: said
+            for name, each in answers.items()
+            if (said := disagreement(each, _seed(seed, name))) is not None
+        },
+        "suspects": suspects(_own_labels(document["study"]["data"], validation, answers)),
+        "cost": cost(trials, run.study.objective[0], run.study.maximize),
+    }
+
+
+def _seed(seed: int, name: str) -> np.random.SeedSequence:
+    return np.random.SeedSequence([seed, seeds.EVALUATE, zlib.crc32(name.encode()), 9])
+
+
+def versatility(trials: Sequence[Trial], seed: np.random.SeedSequence) -> dict[str, Any] | None:
+    """How far a high accuracy goes with a high worst-class recall over the finished trials: Spearman's rho with an
+    interval over trials, and by part how much better the worst class is than the accuracy lets expect (a straight
+    line's residual). Observational. None below eight finished trials.
+    """
+    done = [trial for trial in trials if trial.state == FINISHED and "worst_class_recall" in trial.metrics]
+    xy_2T = np.array([[trial.metrics[name] for trial in done] for name in ("accuracy", "worst_class_recall")])
+    if len(done) < 8 or min(len(set(row)) for row in xy_2T.tolist()) < 3:
+        return None
+    drawn = np.random.default_rng(seed).integers(0, len(done), (intervals.DRAWS, len(done)))
+    rhos = np.array([_spearman(xy_2T[:, rows]) for rows in drawn])
+    slope, middle = np.polyfit(xy_2T[0], xy_2T[1], 1)
+    excess_T = xy_2T[1] - (slope * xy_2T[0] + middle)
+    parts = []
+    for family in FAMILIES:
+        for part in sorted({str(trial.config[family]) for trial in done}):
+            own = [float(e) for e, trial in zip(excess_T, done, strict=True) if str(trial.config[family]) == part]
+            row = {"family": family, "part": part, "n": len(own), "excess": float(np.mean(own))}
+            parts.append(row | {"interval": intervals.over_seeds(own)})
+    points: list[dict[str, Any]] = [
+        {"trial": trial.number}
+        | {name: trial.metrics[name] for name in ("accuracy", "worst_class_recall")}
+        | {family: str(trial.config[family]) for family in FAMILIES}
+        for trial in done
+    ]
+    interval = intervals.percentile(rhos[np.isfinite(rhos)], len(done))
+    return {"n": len(done), "rho": _spearman(xy_2T), "interval": interval, "parts": parts, "points": points}
+
+
+def _spearman(xy_2T: NDArray[np.float64]) -> float:
+    ranks_2T = np.array([_ranks(row_T) for row_T in xy_2T])
+    if (ranks_2T.std(axis=1) == 0).any():
+        return float("nan")
+    return float(np.corrcoef(ranks_2T)[0, 1])
+
+
+def _ranks(values_T: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Equal values share their mean rank."""
+    _, which_T, counts = np.unique(values_T, return_inverse=True, return_counts=True)
+    ranks_T: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[which_T]
+    return ranks_T
+
+
+def confused(answers: Answers, seed: np.random.SeedSequence) -> list[dict[str, Any]]:
+    """The largest shares of a true emotion's faces answered as one other emotion, means over models."""
+    n_classes = max(answers.probabilities_MNC.shape[2], int(answers.labels_N.max()) + 1)
+    answers_MN = answers.probabilities_MNC.argmax(axis=2)
+    draws_DMKK = intervals.resampled_confusion(answers_MN, answers.labels_N, answers.groups_N, n_classes, seed)
+    support_K = np.bincount(answers.labels_N, minlength=n_classes)
+    counts_KK = np.zeros((n_classes, n_classes))
+    np.add.at(counts_KK, (np.tile(answers.labels_N, len(answers_MN)), answers_MN.ravel()), 1 / len(answers_MN))
+    share_KK = counts_KK / np.maximum(support_K, 1)[:, None]
+    np.fill_diagonal(share_KK, 0)
+    pairs = []
+    for cell in np.argsort(-share_KK, axis=None, kind="stable")[:PAIRS]:
+        true, answered = divmod(int(cell), n_classes)
+        if share_KK[true, answered] == 0:
+            break
+        drawn_D = None
+        if draws_DMKK is not None:
+            with np.errstate(invalid="ignore"):
+                drawn_D = (draws_DMKK[:, :, true, answered] / draws_DMKK[:, :, true].sum(axis=-1)).mean(axis=1)
+            drawn_D = drawn_D[np.isfinite(drawn_D)]
+        n_clusters = len(np.unique(answers.groups_N[answers.labels_N == true]))
+        pairs.append(
+            {
+                "true": EMOTIONS[true],
+                "answered": EMOTIONS[answered],
+                "n": int(support_K[true]),
+                "share": float(share_KK[true, answered]),
+                "interval": None if drawn_D is None else intervals.percentile(drawn_D, n_clusters),
+            }
+        )
+    return pairs
+
+
+def disagreement(answers: Answers, seed: np.random.SeedSequence) -> dict[str, Any] | None:
+    """Accuracy by how many annotators agreed, and the most agreed band's minus the least agreed one's."""
+    if answers.agreed_N is None:
+        return None
+    right_MN = (answers.probabilities_MNC.argmax(axis=2) == answers.labels_N).astype(np.float64)
+    bands: list[dict[str, Any]] = []
+    drawn: list[NDArray[np.float64] | None] = []
+    for child, (low, high) in zip(seed.spawn(len(BANDS)), BANDS, strict=True):
+        rows = np.flatnonzero((answers.agreed_N >= low) & (answers.agreed_N < high))
+        if not len(rows):
+            continue
+        groups_N = answers.groups_N[rows]
+        draws_DM = intervals.resampled_mean(right_MN[:, rows], groups_N, child)
+        drawn_D = None if draws_DM is None else draws_DM.mean(axis=1)
+        interval = None if drawn_D is None else intervals.percentile(drawn_D, len(np.unique(groups_N)))
+        accuracy = float(right_MN[:, rows].mean())
+        bands.append({"from": low, "to": min(high, 1.0), "n": len(rows), "accuracy": accuracy, "interval": interval})
+        drawn.append(drawn_D)
+    first_D, last_D = (drawn[0], drawn[-1]) if len(bands) > 1 else (None, None)
+    if first_D is None or last_D is None:
+        return {"bands": bands, "difference": None, "interval": None}
+    gap = bands[-1]["accuracy"] - bands[0]["accuracy"]
+    return {"bands": bands, "difference": gap, "interval": intervals.percentile(last_D - first_D)}
+
+
+def _own_labels(data: str, validation: Answers | None, answers: Mapping[str, Answers]) -> list[Answers]:
+    """The validation faces and those of each protocol that judges by the set's own labels, each face once: none of them
+    was trained on.
+    """
+    from facex_tune.study import protocols
+
+    tables = [] if validation is None else [(data, validation)]
+    for name, each in answers.items():
+        protocol = protocols.find(name)
+        if not protocol.votes and not protocol.masked:
+            tables.append((protocol.data, each))
+    seen: set[tuple[str, str]] = set()
+    found = []
+    for of_set, table in tables:
+        keys = [(of_set, source) for source in table.sources_N]
+        found.append(table.take(np.array([key not in seen for key in keys], bool)))
+        seen.update(keys)
+    return found
+
+
+def suspects(tables: Sequence[Answers]) -> dict[str, Any]:
+    """Labels that look wrong, most suspicious first: {n_faces, n_suspects, agreement, faces: the first 50}. `agreement`
+    is the share of the labels that the answers agree with; None without faces.
+
+    Confident learning (Northcutt et al., JAIR 70, 2021) on answers to faces never trained on, nor a copy of them, so
+    that a table which does not tell copies is left out: a face is suspect where another emotion is as probable as that
+    emotion is on faces that bear its label, and its own is not. Ranked by how much likelier the other emotion is. To be
+    looked at, not to be believed.
+    """
+    unseen = [table.take(~table.in_training_N) for table in tables if table.in_training_N is not None]
+    rows = [row for table in unseen for row in _suspects_of(table)]
+    rows.sort(key=lambda row: -row["margin"])
+    agrees = [_answers_of(table) == table.labels_N for table in unseen]
+    n_faces = sum(len(each) for each in agrees)
+    agreement = float(np.concatenate(agrees).mean()) if n_faces else None
+    return {"n_faces": n_faces, "n_suspects": len(rows), "agreement": agreement, "faces": rows[:SUSPECTS]}
+
+
+def _answers_of(table: Answers) -> NDArray[np.int64]:
+    """answers_N of the models together."""
+    answers_N: NDArray[np.int64] = table.probabilities_MNC.mean(axis=0).argmax(axis=1)
+    return answers_N
+
+
+def _suspects_of(table: Answers) -> list[dict[str, Any]]:
+    mean_NC = table.probabilities_MNC.mean(axis=0)
+    n_classes = mean_NC.shape[1]
+    known_N = table.labels_N < n_classes
+    bearing_CN = [known_N & (table.labels_N == c) for c in range(n_classes)]
+    usual_C = np.array([mean_NC[own_N, c].mean() if own_N.any() else np.inf for c, own_N in enumerate(bearing_CN)])
+    likely_NC = np.where(mean_NC >= usual_C, mean_NC, 0.0)
+    label_N = np.where(known_N, table.labels_N, 0)
+    own_N = mean_NC[np.arange(len(mean_NC)), label_N]
+    other_N = likely_NC.argmax(axis=1)
+    best_N = likely_NC.max(axis=1)
+    found_N = known_N & (best_N > 0) & (other_N != table.labels_N) & (own_N < usual_C[label_N])
+    return [
+        {
+            "set": table.name,
+            "source": table.sources_N[i],
+            "label": EMOTIONS[table.labels_N[i]],
+            "suggested": EMOTIONS[other_N[i]],
+            "p_label": float(own_N[i]),
+            "p_suggested": float(best_N[i]),
+            "margin": float(best_N[i] - own_N[i]),
+        }
+        for i in np.flatnonzero(found_N)
+    ]
+
+
+def cost(trials: Sequence[Trial], objective: str, maximize: bool) -> list[dict[str, Any]]:
+    """Seconds an epoch and value of each finished trial; `best_at_its_cost`: none is both cheaper and better."""
+    done = [trial for trial in trials if trial.state == FINISHED and objective in trial.metrics]
+    sign = 1 if maximize else -1
+    points: list[dict[str, Any]] = [
+        {
+            "trial": trial.number,
+            "seconds_per_epoch": (trial.seconds - trial.lost_seconds) / max(len(trial.epochs), 1),
+            "value": trial.metrics[objective],
+            "model": trial.config["model"],
+        }
+        for trial in done
+    ]
+    for point in points:
+        point["best_at_its_cost"] = not any(
+            other["seconds_per_epoch"] <= point["seconds_per_epoch"]
+            and sign * other["value"] >= sign * point["value"]
+            and (other["seconds_per_epoch"], other["value"]) != (point["seconds_per_epoch"], point["value"])
+            for other in points
+        )
+    return sorted(points, key=lambda point: point["seconds_per_epoch"])

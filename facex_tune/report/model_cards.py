@@ -1,0 +1,76 @@
+"""A model card for each final model (Mitchell et al., FAT* 2019), from what the run measured, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from facex_tune.evaluation.records import label
+from facex_tune.metrics import SIX
+from facex_tune.report.wording import DASH, interval, knob_text, metric_words, number, plural
+
+
+def card(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+    """The card of one of report.json's models.
+
+    Args:
+        info: the model's config.json.
+    """
+    return "\n".join(_lines(document, model, info)) + "\n"
+
+
+def _lines(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[str]:
+    name, study = label(model["candidate"], model["seed"]), document["study"]
+    yield f"# {document['run']}/{name}"
+    yield ""
+    yield f"A classifier of facial expressions into {info['n_classes']} emotions, trained by study `{study['name']}`"
+    yield f"on `{study['data']}` ({study['labels']} labels), seed {model['seed']}, {info.get('epochs', '?')} epochs."
+    yield ""
+    yield "## Input and output"
+    yield ""
+    yield "One cropped, upright face as 48×48 grey pixels; it finds no faces by itself."
+    yield "Out: a probability for each emotion."
+    yield ""
+    yield "## Configuration"
+    yield ""
+    yield from (f"- `{knob}`: {knob_text(value)}" for knob, value in info["config"].items())
+    if info.get("params"):
+        yield f"- weights: {info['params']:,}"
+    yield ""
+    yield "## Scores on sealed test sets"
+    yield ""
+    yield from _scores(document, model)
+    yield ""
+    yield "## Limits"
+    yield ""
+    yield "What it calls an emotion is an annotator's word for a still face, not what anybody feels. Do not decide"
+    yield "about people with it. It was measured on the sets above and nowhere else; faces of other ages, origins or"
+    yield "cameras may be read worse, and nothing here says by how much."
+    if str(study["data"]).startswith("synthetic"):
+        yield "It was trained on drawn faces: it says nothing about real ones."
+
+
+def _scores(document: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[str]:
+    candidate, name = f"t{model['candidate']:04d}", label(model["candidate"], model["seed"])
+    seen = False
+    for protocol, scored in document["evaluation"].items():
+        said = scored.get("candidates", {}).get(candidate)
+        if not said or name not in said["models"] or not said["n"]:
+            continue
+        seen, place = True, said["models"].index(name)
+        runs = plural(len(said["models"]), "seed")
+        yield f"`{protocol}` (n = {said['n']:,}): this model, and the mean of its {runs} with 95 %"
+        yield f"over {scored['clusters']}; test-time augmentation: {scored['tta']}."
+        yield ""
+        yield "| metric | this model | mean | 95 % |"
+        yield "|---|---|---|---|"
+        for metric in SIX:
+            value = said["metrics"][metric]
+            own, mean = number(value["per_model"][place]), number(value["mean"])
+            yield f"| {metric_words(metric)} | {own} | {mean} | {interval(value['interval']) or DASH} |"
+        recalls = ", ".join(f"{emotion} {row['recall']:.2f}" for emotion, row in said["per_emotion"].items())
+        yield ""
+        yield f"Recall by emotion, mean over seeds: {recalls}."
+        yield ""
+    if not seen:
+        yield "None yet: run `facex-tune evaluate`."

@@ -1,0 +1,246 @@
+"""index.html: the report's data, arranged for reading. One file that asks the network for nothing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facex_tune import metrics
+from facex_tune.emotions import EMOTIONS
+from facex_tune.evaluation import compare
+from facex_tune.report import figures
+from facex_tune.report.figure_choice import winner_label
+from facex_tune.report.wording import interval, knob_text, metric_words, number, plural
+from facex_tune.runs.store import Run
+from facex_tune.space import FAMILIES, knobs_of
+from facex_tune.training import posthoc
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+ROWS_SHOWN = 100  # of the leaderboard; trials.csv has all
+
+
+def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str]) -> str:
+    """The page.
+
+    Args:
+        document: report.json.
+        drawn: figure name -> data URI.
+    """
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=document,
+            drawn=drawn,
+            winner=winner_label(document),
+            winner_parts=described(document),
+            findings=[finding for finding in document["findings"] if not in_table(finding, document)],
+            six=metrics.SIX,
+            board=board(run, document),
+            details=details(run),
+            galleries={name: gallery(run, name) for name in first_of_each_set(document)},
+            commands=commands(run, document),
+            validation=validation_faces(run, document),
+            study_yaml=study_yaml(run),
+        )
+    )
+
+
+def of_several(document: Mapping[str, Any]) -> str:
+    """The page that compares runs, from what `several_runs.compared` says."""
+    configs = [row["best"]["config"] for row in document["runs"] if row["best"]]
+    trained = [row["training"] for row in document["runs"]]
+    names = dict.fromkeys(name for row in document["runs"] for name in row["evaluation"])
+    return (
+        _environment()
+        .get_template("several.html")
+        .render(
+            report=document, differing=varying(configs), trained_otherwise=varying(trained), protocols=list(names)
+        )
+    )
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": number,
+        "interval": interval,
+        "words": metric_words,
+        "knob": knob_text,
+        "clock": clock,
+        "place": place,
+        "day": day,
+        "basename": lambda path: Path(str(path)).name,
+        "beyond": lambda compared, metric: bool(compare.supported(compared, metric)),
+        "has_emotion": lambda effects, emotion: any(f"f1.{emotion}" in effect["metrics"] for effect in effects),
+    }
+    environment.globals |= {"plural": plural, "emotions": EMOTIONS}
+    return environment
+
+
+def board(run: Run, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaderboard: metrics, a column for each knob that every trial has, one cell for the parts' own settings."""
+    trials = document["leaderboard"]
+    knobs = varying([trial["config"] for trial in trials])
+    shared = [knob for knob in knobs if knob in FAMILIES or knob.startswith("train.")]
+    objectives = run.study.objective
+    shown = [*objectives, *(name for name in metrics.COUNTED if name not in objectives), posthoc.MACRO_F1]
+    return {
+        "metrics": [name for name in shown if any(name in trial["metrics"] for trial in trials)],
+        "shared": shared,
+        "own": [knob for knob in knobs if knob not in shared],
+        "pareto": len(objectives) > 1,
+        "rows": trials[:ROWS_SHOWN],
+        "hidden": max(0, len(trials) - ROWS_SHOWN),
+    }
+
+
+def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The knobs that do not have the same value in every configuration, parts first, in the order of the space."""
+    names = dict.fromkeys(name for config in configs for name in config)
+    differ = [name for name in names if len({repr(config.get(name)) for config in configs}) > 1]
+    return sorted(differ, key=lambda name: (name not in FAMILIES, list(names).index(name)))
+
+
+def described(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The winner's configuration for reading: each family's part with its own settings, then the training knobs."""
+    label = winner_label(document)
+    config: Mapping[str, Any] = next((row["config"] for row in document["leaderboard"] if _label(row) == label), {})
+    families = [family for family in (*FAMILIES, "train") if any(knob.partition(".")[0] == family for knob in config)]
+    return [
+        {"family": family, "part": config.get(family, ""), "settings": knobs_of(family, config)} for family in families
+    ]
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    return f"t{row['trial']:04d}"
+
+
+def in_table(finding: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+    """Whether the summary's table says the same."""
+    return finding["evidence"] in {f"evaluation.{name}.metrics" for name in document["evaluation"]}
+
+
+def validation_faces(run: Run, document: Mapping[str, Any]) -> str:
+    """What the search was judged on, with its n as the run recorded it, or as the prepared set counts it."""
+    validation, manifest = run.study.validation, document["data"].get(run.study.data, {"counts": {}})
+    n = (run.header.get("faces") or {}).get("validation", 0)
+    if validation == "public_test":
+        which = "public test"
+        n = n or sum(manifest["counts"].get("public_test", {}).values())
+    else:
+        which = f"a holdout of {100 * validation.holdout:g} % of train"
+    return f"{n:,} validation faces ({which})" if n else f"validation faces ({which})"
+
+
+def details(run: Run) -> dict[int, dict[str, Any]]:
+    """What report.json's leaderboard does not hold of a trial: why it failed, and how long it took."""
+    return {
+        trial.number: {"reason": trial.reason, "detail": trial.detail, "seconds": trial.seconds}
+        for trial in run.history().trials.values()
+    }
+
+
+def first_of_each_set(document: Mapping[str, Any]) -> list[str]:
+    """Protocols, without those whose faces an earlier one has shown."""
+    first: dict[tuple[str, ...], str] = {}
+    for name, scored in document["evaluation"].items():
+        first.setdefault((scored["data"], *scored["splits"]), name)
+    return list(first.values())
+
+
+def gallery(run: Run, protocol: str) -> dict[str, list[dict[str, Any]]]:
+    """Faces of a protocol with the first model's answers, by why they were kept; none where none were kept."""
+    path = run.evaluation_folder / f"{protocol}.faces.npz"
+    if not path.is_file():
+        return {}
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as kept:
+        kind_N = kept["kind_N"] if "kind_N" in kept.files else np.full(len(kept["labels_N"]), "random")
+        columns = [*(kept[name] for name in ("images_NHW", "labels_N", "probabilities_NC")), kind_N]
+    shown: dict[str, list[dict[str, Any]]] = {}
+    for image_HW, true, probabilities_C, kind in zip(*columns, strict=True):
+        shown.setdefault(str(kind), []).append(_face(image_HW, int(true), probabilities_C))
+    return shown
+
+
+def _face(image_HW: NDArray[np.uint8], true: int, probabilities_C: NDArray[np.float32]) -> dict[str, Any]:
+    return {
+        "png": figures.face_png(image_HW),
+        "true": EMOTIONS[true],
+        "predicted": EMOTIONS[int(probabilities_C.argmax())],
+        "probability": float(probabilities_C.max()),
+        "right": bool(probabilities_C.argmax() == true),
+    }
+
+
+def commands(run: Run, document: Mapping[str, Any]) -> list[str]:
+    """How to get these numbers again."""
+    made = [name for name in document["data"] if name.startswith("synthetic")]
+    read = [name for name in document["data"] if name not in made]
+    prepare = [f"facex-tune data prepare {name} SOURCE" for name in read]
+    again = f"facex-tune run study.yaml --run {run.name}-again --seed {run.header['seed']}"
+    return [*prepare, again, f"facex-tune report {run.name}-again"]
+
+
+def study_yaml(run: Run) -> str:
+    """The study with every range written out, in the form that `facex-tune run` reads."""
+    import yaml
+
+    data = _without_none(run.study.to_data())
+    space = data.pop("space")
+    families = {
+        family: [{part: _said(knobs)} if knobs else part for part, knobs in options.items()]
+        for family, options in space["parts"].items()
+    }
+    data["space"] = {**families, "train": _said(space["train"])}
+    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    return text
+
+
+def _said(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Ranges as a study says them."""
+    return {
+        name: knob["choices"] if "choices" in knob else {end: knob[end] for end in ("low", "high", "log")}
+        for name, knob in knobs.items()
+    }
+
+
+def _without_none(data: Any) -> Any:
+    """What a study leaves unsaid is better not written as null."""
+    if isinstance(data, dict):
+        return {key: _without_none(value) for key, value in data.items() if value is not None}
+    return data
+
+
+def clock(seconds: float) -> str:
+    """A duration in two units."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, hours = round(seconds / 60), round(seconds / 60) // 60
+    return f"{seconds / 60:.1f} min" if minutes < 60 else f"{hours} h {minutes % 60:02d} min"
+
+
+def day(utc: str | None) -> str:
+    """2026-11-22 16:00 UTC."""
+    return f"{utc[:10]} {utc[11:16]} UTC" if utc else "at an unknown time"
+
+
+def place(name: str) -> str:
+    """A name as an HTML id."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name)

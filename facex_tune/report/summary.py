@@ -1,0 +1,171 @@
+"""report.json, version 1: everything that a run has shown, as plain data. Reads the run folder and nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from facex_tune.evaluation import choices, intervals
+from facex_tune.metrics import MAXIMIZE
+from facex_tune.report import factor_effects, generalization_gap, importance, insight
+from facex_tune.report.findings import findings
+from facex_tune.runs.history import History, Trial
+from facex_tune.storage import files
+from facex_tune.training import posthoc
+
+if TYPE_CHECKING:
+    from facex_tune.runs.store import Run
+
+VERSION = 1
+# What an evaluation does not say that was made before these were measured.
+UNSAID: dict[str, Any] = {"left_out": 0, "per_sequence": None, "agreement": None, "variants": {}, "comparisons": []}
+ENVIRONMENT = ("created_utc", "seed", "packages", "git_commit", "hardware")
+
+
+def document(run: Run, manifests: Mapping[str, Any]) -> dict[str, Any]:
+    """The report as data: the keys of contracts.md, evaluation and models empty where those stages have not run.
+
+    Args:
+        manifests: data set -> manifest, as found or as recorded in the run.
+    """
+    history = run.history()
+    body = {
+        "version": VERSION,
+        "run": run.name,
+        "study": run.study.to_data(),
+        "environment": {
+            **{key: run.header.get(key) for key in ENVIRONMENT},
+            "stage_seconds": history.stage_seconds,
+            "killed_stages": history.killed_stages,
+        },
+        "data": dict(manifests),
+        "search": search(run, history),
+        "leaderboard": leaderboard(run, history),
+        "models": models(run, history),
+        "evaluation": evaluation(run, history),
+        "factors": factor_effects.of_run(run),
+        "importance": importance.of_search(run.study, history),
+        "choices": choices.read(run),
+    }
+    validation, answers = insight.answers_of(run, body)
+    found = insight.of_run(run, body, validation, answers)
+    body["insight"] = found | {"gaps": generalization_gap.of_run(body, validation, answers)}
+    body["findings"] = findings(body)
+    return body
+
+
+def search(run: Run, history: History) -> dict[str, Any]:
+    """How the search went: trials by state, wall-clock seconds, its best trial, its selection bias, and which final
+    models could not be trained.
+    """
+    board = history.leaderboard(run.study)
+    gpus = float(run.study.resources.gpus)
+    return {
+        "trials": dict(Counter(trial.state for trial in board)),
+        "seconds": history.search_seconds,
+        "gpu_hours": sum(trial.seconds for trial in board) * gpus / 3600,
+        "best": _best(run, board),
+        "selection_bias": selection_bias(run, history),
+        "failed_models": [
+            {"candidate": candidate, "seed": seed, "reason": reason}
+            for (candidate, seed), reason in sorted(history.failed_models.items())
+        ],
+    }
+
+
+def _best(run: Run, board: list[Trial]) -> dict[str, Any] | None:
+    """The first of the leaderboard, unless it failed or has not reported yet."""
+    if not board or board[0].state == "failed" or not board[0].metrics:
+        return None
+    best, objective = board[0], run.study.objective[0]
+    return {
+        "trial": best.number,
+        "state": best.state,
+        "epochs": best.last_epoch,
+        "objective": objective,
+        "value": finite(best.metrics.get(objective)),
+        "config": best.config,
+    }
+
+
+def selection_bias(run: Run, history: History) -> dict[str, Any] | None:
+    """The winner's value at search time minus its mean when retrained with new seeds, on the same validation faces."""
+    ranked = sorted(history.candidates, key=lambda candidate: candidate.rank)
+    objective = run.study.objective[0]
+    for candidate in ranked:
+        retrained = {
+            seed: metrics[objective]
+            for (trial, seed), metrics in sorted(history.models.items())
+            if trial == candidate.trial and finite(metrics.get(objective)) is not None
+        }
+        if retrained:
+            values = list(retrained.values())
+            return {
+                "trial": candidate.trial,
+                "objective": objective,
+                "at_search": candidate.value,
+                "epochs_at_search": history.trials[candidate.trial].last_epoch,
+                "retrained": {"mean": float(np.mean(values)), "per_model": values, "seeds": list(retrained)},
+                "retrained_interval": intervals.over_seeds(values),
+                "epochs_retrained": run.study.final_epochs,
+                "bias": candidate.value - float(np.mean(values)),
+                "trials_compared": len(history.trials),
+            }
+    return None
+
+
+def leaderboard(run: Run, history: History) -> list[dict[str, Any]]:
+    """Every trial, best first."""
+    objective, front = run.study.objective[0], history.pareto(run.study)
+    return [
+        {
+            "rank": rank,
+            "trial": trial.number,
+            "config": trial.config,
+            "state": trial.state,
+            "epochs": trial.last_epoch,
+            "value": finite(trial.metrics.get(objective)),
+            "metrics": {name: finite(value) for name, value in trial.metrics.items()},
+            "pareto": trial.number in front,
+        }
+        for rank, trial in enumerate(history.leaderboard(run.study), start=1)
+    ]
+
+
+def models(run: Run, history: History) -> list[dict[str, Any]]:
+    """Every retrained model with its last epoch's validation metrics, best candidate first."""
+    rank = {candidate.trial: candidate.rank for candidate in history.candidates}
+    ordered = sorted(history.models, key=lambda key: (rank.get(key[0], len(rank)), key))
+    return [
+        {
+            "candidate": candidate,
+            "seed": seed,
+            "path": files.below(run.final_folder(candidate, seed), run.folder),
+            "validation": {
+                name: finite(value)
+                for name, value in history.models[candidate, seed].items()
+                if name in MAXIMIZE or name in (*posthoc.SCORES, posthoc.TAU)
+            },
+        }
+        for candidate, seed in ordered
+    ]
+
+
+def evaluation(run: Run, history: History) -> dict[str, Any]:
+    """Every protocol scored so far, in the study's order; `opened` as the log counts it now."""
+    found = {}
+    for path in files.matching(run.evaluation_folder, "*.json"):
+        scored = json.loads(path.read_bytes())
+        found[scored["protocol"]] = UNSAID | scored | {"opened": history.opened.get(scored["protocol"], 0)}
+    order = [name for name in run.study.evaluate.protocols if name in found]
+    return {name: found[name] for name in [*order, *(name for name in found if name not in order)]}
+
+
+def finite(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity: such a value is None."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,140 @@
+"""Runs begun as in README, storage and data the defaults, from a folder with a space in its name that a link leads to:
+what is trained lies in the run's folder, an interruption costs nothing, and a run that was moved goes on.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facex_tune.errors import InputError
+from tests.faults.conftest import only_full
+from tests.faults.drivers import LIFE_S, STEPS, Place, strays, study, told_once
+
+MODEL_EPOCHS = 6
+
+
+def whole_study() -> dict[str, Any]:
+    """One trial, one final model of some seconds, one sealed set."""
+    said = study(
+        budget={"trials": 1},
+        fidelity={"min_epochs": 1, "max_epochs": 6},
+        search={**study()["search"], "scheduler": "none"},
+        retrain={"top": 1, "seeds": 1, "epochs": MODEL_EPOCHS},
+        evaluate={"protocols": ["synthetic.private"]},
+    )
+    said["space"]["model"][0]["faulty_net"]["step_ms"] = 60
+    return said
+
+
+def interrupt_when(place: Place, reached: Callable[[], bool], *words: str) -> None:
+    """Starts a driver, sends it SIGINT once it is so far, and expects it to end as interrupted."""
+    driver = place.start_cli(*words)
+    deadline = time.monotonic() + LIFE_S
+    while driver.poll() is None and not reached() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGINT)
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 75, errors
+
+
+def ends_well(place: Place, *words: str) -> None:
+    driver = place.start_cli(*words)
+    _, errors = driver.communicate(timeout=LIFE_S)
+    assert driver.returncode == 0, errors
+
+
+def begun_steps(place: Place) -> int:
+    return sum(path.stat().st_size for path in place.ticks.iterdir())
+
+
+@pytest.mark.slow
+def test_a_whole_run_interrupted_in_search_and_retraining_loses_nothing(tiny_data: Path, tmp_path: Path) -> None:
+    place, before = Place(tmp_path / "whole", tiny_data, whole_study(), on_ray=True), strays()
+    interrupt_when(
+        place,
+        lambda: place.run.exists() and any(trial.last_epoch >= 2 for trial in place.trials().values()),
+        *("run", "study.yaml", "--run", "r"),
+    )
+    assert (place.storage / "r" / "trials" / "t0000" / "last.safetensors").is_file()
+    trained = begun_steps(place)
+    interrupt_when(place, lambda: begun_steps(place) > trained + (6 - 2 + 2) * STEPS, "resume", "r")
+    assert "retrain" in place.run.history().stages
+    assert list((place.storage / "r" / "final").rglob("*.safetensors"))
+    ends_well(place, "resume", "r")
+    kinds = [event["type"] for event in place.run.events()]
+    assert "trial_recovered" not in kinds
+    assert "model_recovered" not in kinds
+    assert told_once(place.run)
+    assert begun_steps(place) <= (6 + MODEL_EPOCHS + 2) * STEPS, "at most the epochs in flight are trained again"
+    assert (place.storage / "r" / "report" / "index.html").is_file()
+    assert strays() <= before
+
+
+@only_full
+def test_a_factor_study_interrupted_goes_on_from_its_checkpoints(tiny_data: Path, tmp_path: Path) -> None:
+    said = whole_study()
+    said["space"]["balance"] = ["none", "class_weights"]
+    place, before = Place(tmp_path / "factors", tiny_data, said, on_ray=True), strays()
+    ends_well(place, "run", "study.yaml", "--run", "r")
+    trained = begun_steps(place)
+    interrupt_when(place, lambda: begun_steps(place) > trained + 2 * STEPS, "factors", "r", "--seeds", "1")
+    assert list((place.storage / "r" / "factors").rglob("*.safetensors"))
+    ends_well(place, "resume", "r")
+    assert "factor_recovered" not in [event["type"] for event in place.run.events()]
+    assert strays() <= before
+
+
+@pytest.mark.slow
+def test_a_run_that_was_moved_goes_on_from_its_new_place(tiny_data: Path, tmp_path: Path) -> None:
+    said = study(budget={"trials": 1}, search={**study()["search"], "scheduler": "none"})
+    said["fidelity"] = {"min_epochs": 1, "max_epochs": 8}
+    place = Place(tmp_path / "here", tiny_data, said, on_ray=False)
+    driver = place.start()
+    while driver.poll() is None and not any(trial.last_epoch >= 2 for trial in place.trials().values()):
+        time.sleep(0.01)
+    driver.kill()
+    driver.communicate()
+    place.folder.rename(tmp_path / "there")
+    place.folder = tmp_path / "there"
+    run = place.finish()
+    assert "trial_recovered" not in [event["type"] for event in run.events()]
+    assert told_once(run)
+    assert place.steps(place.trials()[0]) <= (8 + 1) * STEPS
+    assert not (tmp_path / "here").exists()
+
+
+def test_paths_are_absolute_by_the_links_that_they_are_given_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from facex_tune.pipeline.options import Options
+    from facex_tune.storage import files
+
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "mount").symlink_to("disk")
+    monkeypatch.chdir(tmp_path / "mount")
+    monkeypatch.setenv("PWD", str(tmp_path / "mount"))
+    assert files.absolute("runs") == tmp_path / "mount" / "runs"
+    assert files.place("a/b") == tmp_path / "mount" / "a" / "b"
+    options = Options(Path("runs"), Path("data"), parts=(Path("mine"),))
+    assert (options.storage, options.data_dir) == (tmp_path / "mount" / "runs", tmp_path / "mount" / "data")
+    assert options.parts == (tmp_path / "mount" / "mine",)
+    monkeypatch.setenv("PWD", "/nowhere/at/all")  # left over from somewhere else
+    assert files.absolute("runs") == tmp_path / "disk" / "runs"
+    assert files.absolute(tmp_path / "mount" / "x") == tmp_path / "mount" / "x"
+
+
+def test_a_working_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from facex_tune.storage import files
+
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InputError, match="the working folder is gone"):
+        files.absolute("runs")
+    assert files.absolute(tmp_path) == tmp_path

@@ -1,0 +1,399 @@
+"""The report of real run folders: after the search alone, after every stage, and with hostile words in it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from facex_tune import metrics, study
+from facex_tune.errors import InputError
+from facex_tune.evaluation.evaluate import evaluate
+from facex_tune.report import figures, findings, page, several_runs, summary, table_files, wording
+from facex_tune.report.report import report
+from facex_tune.runs.store import Run
+from facex_tune.search import factor_design
+from tests.evaluation.conftest import RunMaker, new_run, write_data
+
+KEYS = [
+    *("version", "run", "study", "environment", "data", "search", "leaderboard", "models", "evaluation", "factors"),
+    *("importance", "choices", "insight", "findings"),
+]
+
+
+class _Page(HTMLParser):
+    """Every tag with its attributes, and the visible text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+# Of four protocols: the others score the same faces by votes, or under a mask.
+WITH_GALLERY = ["synthetic.private", "synthetic.lab.6"]
+
+
+def _reported(run: Run, data_dir: Path | None) -> tuple[str, dict[str, Any]]:
+    index = report(run, data_dir)
+    return index.read_text(encoding="utf-8"), json.loads((index.parent / "report.json").read_bytes())
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that went through every stage with two seeds, and its report. Read only."""
+
+    run: Run
+    data_dir: Path
+    text: str
+    document: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("finished")
+    data_dir = write_data(folder / "data")
+    run = new_run(folder / "runs", data_dir)
+    with run.log() as log:
+        evaluate(run, log, data_dir, "cpu")
+    return Finished(run, data_dir, *_reported(run, data_dir))
+
+
+@pytest.fixture
+def copied(finished: Finished, tmp_path: Path) -> Run:
+    """The same run in a folder of its own, to be changed."""
+    shutil.copytree(finished.run.folder, tmp_path / "runs" / finished.run.name)
+    return Run.open(tmp_path / "runs", finished.run.name)
+
+
+def test_the_page_asks_the_network_for_nothing(finished: Finished) -> None:
+    text, tags = finished.text, _Page(finished.text).tags
+    for _, attributes in tags:
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            assert (attributes.get(name) or "#").startswith(("data:", "#"))
+    assert not re.search(r"(url\(|@import|https?:)", text)
+    assert {tag for tag, _ in tags} & {"iframe", "object", "embed", "base"} == set()
+    figures = list((finished.run.report_folder / "figures").glob("*.svg"))
+    assert {"search.svg", "learning.svg", "finals.svg", "classes.svg", "cost.svg"} <= {path.name for path in figures}
+    kept = sum(len(faces) for name in WITH_GALLERY for faces in page.gallery(finished.run, name).values())
+    assert sum(tag == "img" for tag, _ in tags) == len(figures) + kept
+    assert len(text.encode()) < 10e6
+
+
+def test_report_json_has_the_keys_of_the_contract(finished: Finished) -> None:
+    document = finished.document
+    assert list(document) == KEYS
+    assert document["version"] == 1
+    assert set(document["search"]) == {"trials", "seconds", "gpu_hours", "best", "selection_bias", "failed_models"}
+    assert document["search"]["trials"] == {"finished": 2, "stopped": 1, "failed": 1}
+    assert {tuple(row) for row in document["leaderboard"]} == {
+        ("rank", "trial", "config", "state", "epochs", "value", "metrics", "pareto")
+    }
+    assert [row["trial"] for row in document["leaderboard"]] == [1, 0, 2, 3]
+    assert document["models"][0] == {
+        "candidate": 1,
+        "seed": 0,
+        "path": "final/t0001-s0",
+        "validation": {"accuracy": 0.4, "macro_f1": 0.35},
+    }
+    assert list(document["evaluation"]) == list(finished.run.study.evaluate.protocols)
+    for scored in document["evaluation"].values():
+        assert {"n", "metrics", "per_emotion", "confusion", "clean", "opened"} <= set(scored)
+        assert set(scored["metrics"]) == set(metrics.SIX)
+        assert all({"mean", "interval", "per_model"} <= set(metric) for metric in scored["metrics"].values())
+    assert all(set(finding) == {"text", "figure", "evidence"} for finding in document["findings"])
+
+
+def test_report_json_keeps_to_its_published_schema(finished: Finished, make_run: RunMaker, data_dir: Path) -> None:
+    schema = json.loads((finished.run.report_folder / "report.schema.json").read_bytes())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate(finished.document)
+    _, searched = _reported(make_run(retrained=False), data_dir)
+    validator.validate(searched)
+    broken = json.loads(json.dumps(finished.document))
+    broken["evaluation"]["synthetic.private"]["metrics"]["accuracy"]["interval"] = [0.1]
+    assert not validator.is_valid(broken)
+    assert not validator.is_valid({**finished.document, "surplus": 1})
+
+
+def test_tables_are_csv_and_markdown_of_the_same(finished: Finished) -> None:
+    folder = finished.run.report_folder / "tables"
+    names = {path.stem for path in folder.glob("*.csv")}
+    assert {"leaderboard", "models", "protocols", "emotions", "variants", "comparisons"} <= names
+    with (folder / "protocols.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    (own,) = [r for r in rows if (r["protocol"], r["part"], r["metric"]) == ("synthetic.private", "all", "accuracy")]
+    accuracy = finished.document["evaluation"]["synthetic.private"]["metrics"]["accuracy"]
+    assert (float(own["mean"]), int(own["n"])) == (accuracy["mean"], 42)
+    assert [float(own["interval_low"]), float(own["interval_high"])] == accuracy["interval"]
+    lines = (folder / "protocols.md").read_text().splitlines()
+    assert len(lines) == len(rows) + 2
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_markdown_shortens_small_numbers_too() -> None:
+    text = table_files.as_markdown([{"a": -4.2965287e-05, "b": 0.0003, "c": 0.12345, "d": 0.0, "e": None, "f": 7178}])
+    assert text.splitlines()[-1] == "| -4.3e-05 | 0.0003 | 0.123 | 0.0 |  | 7178 |"
+
+
+def test_a_search_of_one_trial_has_whole_numbers_on_its_axis() -> None:
+    figure = figures.search_progress({0: 0.26}, [0.26], "accuracy")
+    figure.canvas.draw()
+    assert [tick for tick in figure.axes[0].get_xticks() if tick != round(tick)] == []
+
+
+def test_a_model_card_for_each_model(finished: Finished) -> None:
+    cards = sorted(path.stem for path in (finished.run.report_folder / "cards").glob("*.md"))
+    assert cards == ["t0000-s0", "t0000-s1", "t0001-s0", "t0001-s1"]
+    text = (finished.run.report_folder / "cards" / "t0001-s1.md").read_text()
+    scored = finished.document["evaluation"]["synthetic.private"]["metrics"]["accuracy"]
+    assert f"| accuracy | {wording.number(scored['per_model'][1])} |" in text
+    assert "drawn faces" in text
+
+
+def test_several_runs_beside_each_other(finished: Finished, copied: Run) -> None:
+    """A run against its copy under another name: no difference anywhere, and nothing asks the network."""
+    twin = copied.folder.rename(copied.folder.with_name("twin"))
+    header = json.loads((twin / "run.json").read_bytes())
+    header["study"]["retrain"]["epochs"] = 9
+    (twin / "run.json").write_text(json.dumps({**header, "run": "twin", "faces": {"train": 70, "validation": 42}}))
+    index = several_runs.report([finished.run, Run.open(twin.parent, "twin")], None)
+    document = json.loads((index.parent / "report.json").read_bytes())
+    assert [row["run"] for row in document["runs"]] == ["small-1", "twin"]
+    assert {each["protocol"] for each in document["differences"]} == set(finished.run.study.evaluate.protocols)
+    for each in document["differences"]:
+        assert (each["metrics"]["accuracy"]["mean"], each["p_value"]) == (0, None)
+    text = index.read_text()
+    shown = _Page(text).text
+    assert "small-1 minus twin on synthetic.private" in shown
+    assert re.search(r"epochs of final models\s+3\s+9", shown)
+    assert re.search(r"training faces\s+70", shown)
+    assert "duplicates" not in shown, "the same in both"
+    assert not re.search(r"(url\(|@import|https?:)", text)
+    with pytest.raises(InputError, match="named twice"):
+        several_runs.report([finished.run, finished.run], None)
+
+
+def test_the_page_shows_a_factor_study(make_run: RunMaker, data_dir: Path) -> None:
+    run = make_run(retrain={"top": 2, "seeds": 2, "epochs": 9})
+    design = factor_design.design(run.study, run.history(), run.history().trials[1].config)
+    with run.log() as log:
+        told = {"reference": 1, "seeds": 2, "epochs": 3, "cells": [cell.to_data() for cell in design]}
+        log.append("factors_planned", **told)
+        for number, cell in enumerate(design[:-1]):
+            for seed in range(2):
+                value = 0.5 - 0.2 * (cell.name == "augment=none") + 0.001 * ((7 * number + 3 * seed) % 5)
+                found = {"macro_f1": value, "f1.happy": value}
+                log.append("factor_finished", cell=cell.name, seed=seed, metrics=found)
+        log.append("factor_failed", cell=design[-1].name, seed=0, reason="diverged", detail="")
+    text, document = _reported(run, data_dir)
+    shown = _Page(text).text
+    assert (document["factors"]["cells"], document["factors"]["runs_left"]) == (len(design), 1)
+    assert "Final models train for 9 epochs: what pays only later is not seen here." in shown
+    assert "failed: diverged" in shown
+    figures = run.report_folder / "figures"
+    assert (figures / "factors.svg").is_file()
+    assert (figures / "factor-emotions.svg").is_file()
+    assert document["factors"]["factorial"] is not None
+    assert (figures / "factorial.svg").is_file()
+    swapped = next(cell.name for cell in design if "augment" in cell.changed)
+    assert swapped in shown
+    schema = json.loads((run.report_folder / "report.schema.json").read_bytes())
+    jsonschema.Draft202012Validator(schema).validate(document)
+
+
+def test_selection_bias_by_hand(finished: Finished) -> None:
+    """Found with .52, retrained .35 and .37: the mean is .36, the bias .16, and two seeds give no interval."""
+    bias = finished.document["search"]["selection_bias"]
+    assert bias["at_search"] == pytest.approx(0.52)
+    assert bias["retrained"]["mean"] == pytest.approx(0.36)
+    assert bias["bias"] == pytest.approx(0.16)
+    assert bias["retrained_interval"] is None
+
+
+def test_longer_training_is_not_taken_for_selection_bias(finished: Finished) -> None:
+    same = " ".join(finding["text"] for finding in finished.document["findings"])
+    assert "Selection bias: t0001 had macro-F1 0.520" in same
+    search = finished.document["search"]
+    longer = {**search["selection_bias"], "epochs_retrained": 30, "bias": -0.1}
+    told = findings.findings({**finished.document, "search": {**search, "selection_bias": longer}})
+    said = next(each["text"] for each in told if each["text"].startswith("Selection bias"))
+    assert said.startswith("Selection bias cannot be told from longer training: t0001 had macro-F1 0.520")
+    assert said.endswith("but after 30 epochs in place of 3.")
+    assert "-0.1" not in said
+
+
+def test_every_finding_points_at_something(finished: Finished) -> None:
+    document = finished.document
+    for finding in document["findings"]:
+        if finding["figure"]:
+            assert (finished.run.report_folder / "figures" / finding["figure"]).is_file()
+        assert _at(document, finding["evidence"]) is not None
+    said = " ".join(finding["text"] for finding in document["findings"])
+    assert "Training holds an exact, mirrored or near copy of 2 of the 42 faces of synthetic.private" in said
+    assert "With 2 seeds there is no interval over seeds" in said
+    assert "1 of 4 trials failed" in said
+    assert "The faces are synthetic" in said
+    assert "Generalization gap on synthetic.private" in said
+    assert "gap on synthetic.lab" not in said
+
+
+def _at(document: Any, path: str) -> Any:
+    """Follows a path whose steps may contain dots (a protocol's name does)."""
+    if not path:
+        return document
+    steps = path.split(".")
+    for length in range(1, len(steps) + 1):
+        step, rest = ".".join(steps[:length]), ".".join(steps[length:])
+        if isinstance(document, list) and step.isdigit():
+            return _at(document[int(step)], rest)
+        if isinstance(document, dict) and step in document and (found := _at(document[step], rest)) is not None:
+            return found
+    return None
+
+
+def test_the_page_shows_what_was_measured(finished: Finished) -> None:
+    document, shown = finished.document, _Page(finished.text)
+    accuracy = document["evaluation"]["synthetic.private"]["metrics"]["accuracy"]
+    assert wording.number(accuracy["mean"]) in shown.text
+    assert wording.interval(accuracy["interval"]) in shown.text
+    assert "opened 1 time in this run" in shown.text
+    assert "duplicate groups" in shown.text
+    faces = [attributes for tag, attributes in shown.tags if tag == "li" and attributes.get("class") == "right"]
+    galleries = [face for name in WITH_GALLERY for kind in page.gallery(finished.run, name).values() for face in kind]
+    assert len(faces) == sum(face["right"] for face in galleries)
+
+
+def test_adjusted_scores_stand_beside_the_plain_ones(make_run: RunMaker, data_dir: Path) -> None:
+    run = make_run()
+    for seed, tau in ((0, 0.5), (1, 1.25)):
+        path = run.final_folder(1, seed) / "config.json"
+        info = json.loads(path.read_bytes())
+        info["metrics"]["adjust_tau"], info["class_counts"] = tau, [40, 1, 10, 5, 5, 4, 5]
+        path.write_text(json.dumps(info))
+    with run.log() as log:
+        evaluate(run, log, data_dir, "cpu")
+        found = {"accuracy": 0.6, "macro_f1": 0.5, "macro_f1_adjusted": 0.5432, "adjust_tau": 0.5, "train_loss": 1.0}
+        log.append("epoch", trial=1, epoch=4, metrics=found, seconds=1.0)
+        log.append("model_finished", candidate=1, seed=0, metrics=found)
+    text, document = _reported(run, data_dir)
+    shown = _Page(text).text
+    after = document["evaluation"]["synthetic.private"]["adjusted"]["metrics"]["macro_f1"]
+    assert "adjusted post hoc, tau 0.5, 1.25" in shown
+    assert f"{wording.number(after['mean'])} {wording.interval(after['interval'])}" in shown
+    assert "answers adjusted post hoc (tau 0.5, 1.25, chosen on validation)" in shown
+    assert "adjusted macro-F1" in shown
+    assert "0.543" in shown
+    assert document["models"][0]["validation"] == {name: value for name, value in found.items() if name != "train_loss"}
+
+
+def test_a_run_that_was_only_searched_says_what_is_missing(make_run: RunMaker, data_dir: Path) -> None:
+    run = make_run(retrained=False)
+    text, document = _reported(run, data_dir)
+    assert list(document) == KEYS
+    assert (document["models"], document["evaluation"], document["search"]["selection_bias"]) == ([], {}, None)
+    assert "No model was retrained yet" in _Page(text).text
+    assert "facex-tune retrain small-1" in _Page(text).text
+    assert document["search"]["best"]["trial"] == 1
+
+
+def test_final_models_that_could_not_be_trained_are_told(finished: Finished, copied: Run) -> None:
+    assert "could not be trained" not in finished.text
+    with copied.log() as log:
+        log.append("model_failed", candidate=0, seed=2, reason="diverged", detail="training loss is nan in epoch 1")
+    text, document = _reported(copied, finished.data_dir)
+    assert document["search"]["failed_models"] == [{"candidate": 0, "seed": 2, "reason": "diverged"}]
+    assert "Not among the final models, as they could not be trained: t0000 seed 2 (diverged)." in _Page(text).text
+
+
+def test_a_run_without_a_trial_has_a_report(make_run: RunMaker, data_dir: Path, tmp_path: Path) -> None:
+    searched = make_run(retrained=False)
+    run = Run.create(tmp_path / "runs", "empty", searched.study, data={}, environment={})
+    text, document = _reported(run, None)
+    assert "No trial has been started yet" in _Page(text).text
+    assert document["search"]["best"] is None
+    assert "run facex-tune search" in _Page(text).text
+
+
+def test_words_of_a_run_are_not_markup(make_run: RunMaker, data_dir: Path) -> None:
+    hostile = "<script>alert(1)</script>"
+    run = make_run("r&b <b>", retrained=False)
+    with run.log() as log:
+        config = {**run.study.space.defaults(), "model": hostile, f"model.{hostile}.x": '"><img src=x>'}
+        log.append("trial_started", trial=4, config=config, source="sampler")
+        log.append("epoch", trial=4, epoch=1, metrics={"macro_f1": 0.9}, seconds=1.0)
+        log.append("trial_failed", trial=4, reason="error", detail=f'" onmouseover="x {hostile}')
+    text, _ = _reported(run, data_dir)
+    shown = _Page(text)
+    assert sum(tag == "script" for tag, _ in shown.tags) == 1
+    assert not any(name.startswith("on") for _, attributes in shown.tags for name in attributes)
+    assert "r&b <b>" in shown.text
+    assert hostile in shown.text
+    assert not any(attributes.get("src") == "x" for _, attributes in shown.tags)
+
+
+def test_trials_csv_has_every_knob(finished: Finished) -> None:
+    with (finished.run.report_folder / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    history = finished.run.history()
+    assert [int(row["number"]) for row in rows] == [0, 1, 2, 3]
+    for row in rows:
+        trial = history.trials[int(row["number"])]
+        assert (row["state"], row["reason"], int(row["epochs"])) == (trial.state, trial.reason, trial.last_epoch)
+        assert float(row["value"]) == trial.metrics["macro_f1"]
+        assert float(row["train.lr"]) == trial.config["train.lr"]
+        for knob, value in trial.config.items():
+            assert row[knob] == str(value)
+
+
+def test_the_study_in_the_report_is_the_study(finished: Finished, tmp_path: Path) -> None:
+    """Saved and read again it is the same, so that the report's commands repeat the run."""
+    path = tmp_path / "study.yaml"
+    path.write_text(page.study_yaml(finished.run), encoding="utf-8")
+    assert study.load(path).to_data() == finished.run.study.to_data()
+
+
+def test_the_same_run_gives_the_same_report_without_its_data(finished: Finished, copied: Run) -> None:
+    """Byte for byte, figures and galleries included: a second report differs only where the run does."""
+    report(copied, None)
+    first, second = (
+        {path.relative_to(run.report_folder): path.read_bytes() for path in run.report_folder.rglob("*.*")}
+        for run in (finished.run, copied)
+    )
+    names = {path.as_posix() for path in first}
+    assert {"figures/search.svg", "figures/learning.png", "figures/confusion-synthetic.private.svg"} <= names
+    assert first == second
+
+
+def test_models_that_were_not_evaluated_are_told(finished: Finished, copied: Run) -> None:
+    with copied.log() as log:
+        log.append("model_finished", candidate=1, seed=2, metrics={"macro_f1": 0.4})
+    document = summary.document(copied, finished.document["data"])
+    told = [finding["text"] for finding in document["findings"]]
+    assert any(text.startswith("synthetic.private covers 4 of 5 models") for text in told)
+
+
+def test_a_broken_constraint_is_told(make_run: RunMaker) -> None:
+    run = make_run(retrained=False, constraints={"accuracy": {"min": 0.99}})
+    document = summary.document(run, {})
+    assert any("No trial keeps every constraint" in finding["text"] for finding in document["findings"])
