@@ -104,14 +104,16 @@ def test_the_model_has_the_dropout_that_is_asked(faces: tuple[Split, Split]) -> 
 
 
 def test_every_epoch_says_what_adjusting_would_make_of_it(faces: tuple[Split, Split]) -> None:
-    """With the frequencies of the training labels, on the probabilities of the model that is kept."""
+    """With the mean training target, on the probabilities of the model that is kept."""
     run = training(faces)
-    assert run.class_counts.tolist() == torch.bincount(faces[0].labels_N, minlength=7).tolist()
-    run.class_counts = np.array([300, 100, 40, 30, 20, 7, 3])
+    faces_C = torch.bincount(faces[0].labels_N, minlength=7)
+    assert run.class_counts.tolist() == faces_C.tolist()
+    assert run.target_shares == pytest.approx((0.9 * faces_C / 240 + 0.1 / 7).numpy())
+    run.target_shares = np.array([300, 100, 40, 30, 20, 7, 3])
     found = run.epoch().metrics
     probabilities_NC = classifier.probabilities_NC(run.kept, faces[1].images_NHW.numpy(), CPU)
     labels_N = faces[1].labels_N.numpy()
-    expected = posthoc.scores(probabilities_NC, labels_N, run.class_counts)
+    expected = posthoc.scores(probabilities_NC, labels_N, run.target_shares)
     assert {name: found[name] for name in (*posthoc.SCORES, posthoc.TAU)} == expected
     assert found["macro_f1_adjusted"] >= found["macro_f1"] == metrics.scores(probabilities_NC, labels_N)["macro_f1"]
 
