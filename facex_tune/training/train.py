@@ -117,7 +117,7 @@ class Training:
         self.model = placed(model, device)
         self.optimizer = build_optimizer(self.model, self.knobs)
         smoothing = float(self.knobs["label_smoothing"] or 0)
-        towards = Targets.of(train.labels_N, n_classes, None, smoothing)
+        towards = Targets.of(train.labels_N, n_classes, train.targets_NC, smoothing)
         self.plan = parts.balance_plan(
             str(config["balance"]), train.labels_N, n_classes, parts.knobs("balance", config), towards
         )

@@ -118,6 +118,23 @@ def test_every_epoch_says_what_adjusting_would_make_of_it(faces: tuple[Split, Sp
     assert found["macro_f1_adjusted"] >= found["macro_f1"] == metrics.scores(probabilities_NC, labels_N)["macro_f1"]
 
 
+@pytest.mark.parametrize("balance", ["none", "logit_adjust", "balanced_softmax", "class_weights"])
+def test_a_training_divides_by_what_it_trains_towards(faces: tuple[Split, Split], balance: str) -> None:
+    """The mean of its targets, smoothed and by votes: where every face has that mean for its target, a loss that
+    balances wholly has nothing to learn at even logits, and plain cross-entropy has.
+    """
+    votes_C = torch.tensor([0.05, 0.1, 0.05, 0.6, 0.1, 0.02, 0.08])
+    voted = Split(faces[0].images_NHW, torch.full((240,), 3), votes_C.expand(240, 7))
+    wholly = {"balance__logit_adjust__tau": 1.0, "balance__class_weights__power": 1.0}
+    run = training((voted, faces[1]), balance=balance, train__label_smoothing=0.2, **wholly)
+    assert run.target_shares == pytest.approx((0.8 * votes_C + 0.2 / 7).numpy())
+    logits_BC = torch.zeros(8, 7, requires_grad=True)
+    run.plan.loss_at(1.0)(logits_BC, run.batches.targets(torch.arange(8))).backward()
+    assert logits_BC.grad is not None
+    pull = float(logits_BC.grad.abs().max())
+    assert pull > 0.01 if balance == "none" else pull < 1e-6
+
+
 # Faces that a strategy makes up
 
 
