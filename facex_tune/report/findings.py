@@ -45,15 +45,30 @@ def _search(report: Mapping[str, Any]) -> Iterator[Finding]:
     if best["state"] != "finished":
         how = "is still running" if best["state"] == "running" else "was stopped early"
         text = f"No trial has finished all its epochs; the best, t{best['trial']:04d}, {how}."
+        if finished := states.get("finished", 0):
+            broken = f"{plural(finished, 'trial')} that finished broke a constraint"
+            text = f"The best, t{best['trial']:04d}, {how}; {broken}."
         yield say(text, "search.trials")
+    yield from _constraints(report)
+    if failed := states.get("failed", 0):
+        yield say(f"{failed} of {total} failed; the leaderboard says why.", "search.trials.failed")
+
+
+def _constraints(report: Mapping[str, Any]) -> Iterator[Finding]:
+    """How many trials keep them, of all that there are, whether they finished or not."""
     bounds = {
         name: {end: limit for end, limit in said.items() if limit is not None}
         for name, said in report["study"]["constraints"].items()
     }
-    if not keeps(bounds, report["leaderboard"][0]["metrics"]):
+    if not bounds:
+        return
+    board = report["leaderboard"]
+    kept = sum(row["keeps"] if "keeps" in row else keeps(bounds, row["metrics"]) for row in board)
+    if kept:
+        said = f"{kept:,} of {plural(len(board), 'trial')} keep every constraint of the study; the best is one of them."
+        yield say(said, "leaderboard.0.metrics")
+    else:
         yield say("No trial keeps every constraint of the study; the best breaks them too.", "leaderboard.0.metrics")
-    if failed := states.get("failed", 0):
-        yield say(f"{failed} of {total} failed; the leaderboard says why.", "search.trials.failed")
 
 
 def _tests(report: Mapping[str, Any]) -> Iterator[Finding]:

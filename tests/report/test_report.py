@@ -307,6 +307,26 @@ def test_adjusted_scores_stand_beside_the_plain_ones(make_run: RunMaker, data_di
     assert document["models"][0]["validation"] == {name: value for name, value in found.items() if name != "train_loss"}
 
 
+@pytest.mark.parametrize(
+    ("keeps", "said"),
+    [
+        ([True, True, False], "2 of 3 trials keep every constraint of the study; the best is one of them."),
+        ([False] * 3, "No trial keeps every constraint of the study; the best breaks them too."),
+    ],
+)
+def test_the_finding_on_constraints_counts_every_trial(keeps: list[bool], said: str) -> None:
+    """Stopped ones too, where they are compared."""
+    best = {"trial": 1, "state": "stopped", "epochs": 3, "objective": "accuracy", "value": 0.5}
+    document = {
+        "search": {"trials": {"stopped": 2, "finished": 1}, "best": best},
+        "study": {"objective": ["accuracy"], "constraints": {"worst_class_recall": {"min": 0.2, "max": None}}},
+        "leaderboard": [{"keeps": each, "pareto": False, "metrics": {}} for each in keeps],
+    }
+    texts = [finding["text"] for finding in findings._search(document)]
+    assert said in texts
+    assert "The best, t0001, was stopped early; 1 trial that finished broke a constraint." in texts
+
+
 def test_a_run_that_was_only_searched_says_what_is_missing(make_run: RunMaker, data_dir: Path) -> None:
     run = make_run(retrained=False)
     text, document = _reported(run, data_dir)
