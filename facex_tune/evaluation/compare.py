@@ -47,7 +47,8 @@ def difference(
     table = {}
     for name in COMPARED:
         values = [each[name] for each in scores]
-        gap_D = None if draws is None else draws[name][:, :n_first].mean(axis=1) - draws[name][:, n_first:].mean(axis=1)
+        of_name = None if draws is None else draws.get(name)
+        gap_D = None if of_name is None else of_name[:, :n_first].mean(axis=1) - of_name[:, n_first:].mean(axis=1)
         first, second = values[:n_first], values[n_first:]
         table[name] = {
             "mean": float(np.mean(first) - np.mean(second)),

@@ -92,7 +92,8 @@ def _metrics(
     per_model: list[dict[str, float]], drawn: dict[str, NDArray[np.float64]], n_clusters: int
 ) -> dict[str, Any]:
     """The six, each with its intervals. ECE has none over faces: faces drawn twice make its bins look worse than they
-    are, so that the draws lie above the value that they are to surround.
+    are, so that the draws lie above the value that they are to surround. Nor has worst-class recall; see
+    `intervals.scores_of_draws`.
     """
     table: dict[str, Any] = {}
     for name in metrics.SIX:
