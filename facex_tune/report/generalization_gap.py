@@ -32,8 +32,9 @@ def of_run(
         validation, tests: the winner's answers, with one test-time augmentation throughout.
 
     Returns:
-        one row a protocol, none without validation: protocol, metric, validation, test, gap, interval, seeds,
-        n_validation, n, without_copies (false where a table does not tell copies) and same_data, which tells a
+        one row a protocol, none without validation, and none where a class is scored on one side alone (contempt of
+        ferplus.majority8, which validation leaves out): other classes are another score. Each has protocol, metric,
+        validation, test, gap, interval, seeds, n_validation, n, without_copies (false where a table does not tell copies) and same_data, which tells a
         generalization gap from a change of faces or of labels.
     """
     if validation is None:
@@ -43,7 +44,7 @@ def of_run(
     for name, test in tests.items():
         told = validation.in_training_N is not None and test.in_training_N is not None
         sides = [_Side.of(table, without_copies=told) for table in (validation, test)]
-        if not all(len(side.labels_N) for side in sides):
+        if not all(len(side.labels_N) for side in sides) or sides[0].classes != sides[1].classes:
             continue
         entropy = np.random.SeedSequence([seed, seeds.EVALUATE, zlib.crc32(name.encode()), DRAWS_OF_GAPS])
         rows.append(
@@ -72,6 +73,11 @@ class _Side:
         if without_copies and table.in_training_N is not None:
             kept_N = ~table.in_training_N
         return cls(table.labels_N[kept_N], table.groups_N[kept_N], table.probabilities_MNC[:, kept_N])
+
+    @property
+    def classes(self) -> set[int]:
+        """Those that are scored."""
+        return set(self.labels_N.tolist())
 
     def value(self, metric: str) -> float | None:
         """The mean over models; None where these faces cannot measure it."""
