@@ -228,15 +228,20 @@ def insight(report: Mapping[str, Any]) -> Iterator[Finding]:
             if said["difference"] > 0:
                 yield say(text, f"insight.disagreement.{name}", "disagreement.svg")
     versatile = found["versatility"]
-    if versatile and versatile["interval"] and versatile["interval"][0] > 0:
+    if versatile and versatile["interval"] and (versatile["interval"][0] > 0 or versatile["interval"][1] < 0):
+        how = "accuracy and worst-class recall go together"
+        if versatile["rho"] < 0:
+            how = "a higher accuracy goes with a lower worst-class recall"
         text = (
-            f"Over {plural(versatile['n'], 'finished trial')} accuracy and worst-class recall go together: rank "
-            f"correlation {versatile['rho']:.2f} {interval(versatile['interval'])} (observational)."
+            f"Over {compared_trials(versatile)} {how}: rank correlation {versatile['rho']:.2f} "
+            f"{interval(versatile['interval'])} (observational)."
         )
         yield say(text, "insight.versatility", "versatility.svg")
-    if versatile and versatile["interval"] and versatile["interval"][1] < 0:
-        text = (
-            f"Over {plural(versatile['n'], 'finished trial')} a higher accuracy goes with a lower worst-class recall: "
-            f"rank correlation {versatile['rho']:.2f} {interval(versatile['interval'])} (observational)."
-        )
-        yield say(text, "insight.versatility", "versatility.svg")
+
+
+def compared_trials(said: Mapping[str, Any]) -> str:
+    """40 finished trials; or 120 trials as they were after epoch 2, where rungs chose among them then."""
+    n, at_epoch = said.get("n", said.get("trials", 0)), said.get("at_epoch")
+    if at_epoch is None:
+        return plural(n, "finished trial")
+    return f"{plural(n, 'trial')} as they were after epoch {at_epoch}"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from facex_tune.study import Study
 
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
+BY_BUDGET = "budget"  # begins the reason of a trial that the end of a budget stopped, and no rung
 _ORDER = {FINISHED: 0, STOPPED: 1, RUNNING: 2, FAILED: 3}
 
 
@@ -173,6 +174,22 @@ def pareto_front(badness: Mapping[int, tuple[float, ...]]) -> set[int]:
         if math.isfinite(max(mine)) and not beaten:
             front.append((mine, number))
     return {number for _, number in front}
+
+
+def before_rungs(trials: Iterable[Trial]) -> tuple[int | None, list[Trial]]:
+    """The trials among which no rung has chosen, and the epoch at which to look at them; None for their last one.
+
+    Who goes on from a rung is chosen by value, so that among survivors a knob that decides does so no longer, and two
+    values that have nothing to do with each other seem to exclude each other. Where rungs stopped trials, it is all
+    that came as far as the first of these, as they were there; else all that finished.
+    """
+    every = list(trials)
+    stopped = [trial for trial in every if trial.state == STOPPED and trial.epochs]
+    at_rungs = [trial.last_epoch for trial in stopped if not trial.reason.startswith(BY_BUDGET)]
+    if not at_rungs:
+        return None, [trial for trial in every if trial.state == FINISHED]
+    first = min(at_rungs)
+    return first, [trial for trial in every if trial.state != FAILED and first in trial.epochs]
 
 
 def badness(objectives: Sequence[str], metrics: Mapping[str, float]) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from facex_tune import seeds
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.metrics import gives_one_answer
 from facex_tune.runs import retention
-from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, Trial, fold, keeps, violation
+from facex_tune.runs.history import BY_BUDGET, FAILED, FINISHED, RUNNING, STOPPED, Trial, fold, keeps, violation
 from facex_tune.runs.store import Event, Log, Run
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.searcher import Searcher
@@ -254,7 +254,7 @@ class Referee:
         return epoch < self.study.fidelity.max_epochs and not collapsed(trial, epoch)
 
     def _end_by_budget(self, trial: Trial) -> None:
-        self._end(trial, STOPPED, epoch=trial.last_epoch, reason=f"budget: {self.over()}")
+        self._end(trial, STOPPED, epoch=trial.last_epoch, reason=f"{BY_BUDGET}: {self.over()}")
 
     def _end(self, trial: Trial, state: str, **fields: Any) -> None:
         event = {FINISHED: "trial_finished", STOPPED: "trial_stopped", FAILED: "trial_failed"}[state]
