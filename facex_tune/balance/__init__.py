@@ -28,6 +28,7 @@ class Plan:
         synthesize: (images_NHW uint8, targets_NC or None, seed) -> (images_MHW, labels_M, targets_MC or None): further
             faces, made once from those of the training split, before training, and then drawn as these are. Equal
             seeds make equal faces. A plan with it has neither weights nor quotas.
+        made_faces: how many `synthesize` makes.
     """
 
     loss: Loss
@@ -36,6 +37,11 @@ class Plan:
     late_loss: Loss | None = None
     late_from: float = 1.0
     synthesize: Synthesis | None = None
+    made_faces: int = 0
+
+    def faces_per_epoch(self, n_faces: int) -> int:
+        """How many faces an epoch trains on, of a training split of `n_faces`."""
+        return n_faces + self.made_faces if self.class_quota_C is None else sum(self.class_quota_C)
 
     def loss_at(self, progress: float) -> Loss:
         """The loss at that share of the training, 0 to 1."""

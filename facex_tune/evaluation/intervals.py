@@ -41,12 +41,28 @@ def between_seeds(first: Sequence[float], second: Sequence[float]) -> Interval |
         return None
     from scipy import special
 
+    spread, df = welch(first, second)
+    reach = float(special.stdtrit(df, (1 + LEVEL) / 2)) * spread
+    gap = float(np.mean(first) - np.mean(second))
+    return gap - reach, gap + reach
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
+    """The standard error of the difference of two means, and its degrees of freedom."""
     variances = [float(np.var(values, ddof=1)) / len(values) for values in (first, second)]
     each_df = [len(values) - 1 for values in (first, second)]
     df = sum(variances) ** 2 / sum(own**2 / df for own, df in zip(variances, each_df, strict=True))
-    reach = float(special.stdtrit(df, (1 + LEVEL) / 2)) * sum(variances) ** 0.5
-    gap = float(np.mean(first) - np.mean(second))
-    return gap - reach, gap + reach
+    return sum(variances) ** 0.5, df
+
+
+def holm(p_values: Sequence[float]) -> list[bool]:
+    """Which hypotheses are rejected at 5 % together (Holm, Scandinavian Journal of Statistics 6, 1979)."""
+    rejected = [False] * len(p_values)
+    for rank, number in enumerate(np.argsort(p_values, kind="stable")):
+        if p_values[number] > (1 - LEVEL) / (len(p_values) - rank):
+            break
+        rejected[int(number)] = True
+    return rejected
 
 
 def resampled_confusion(

@@ -60,7 +60,8 @@ def score(
     Returns:
         n, n_clusters, metrics {name: {mean, interval, seeds_interval, per_model}}, per_emotion and confusion. `mean` is
         over models; `interval` (faces, clustered bootstrap) and `seeds_interval` (seeds, t) are None where they cannot
-        be had; `confusion` is summed over models.
+        be had; ece has its `floor` too, what perfect calibration would come to on as many faces; `confusion` is summed
+        over models.
     """
     if not len(labels_N):
         return {"n": 0, "n_clusters": 0, "metrics": {}, "per_emotion": {}, "confusion": {"classes": [], "counts": []}}
@@ -69,6 +70,7 @@ def score(
     per_model = [metrics.scores(probabilities_NC, labels_N) for probabilities_NC in probabilities_MNC]
     draws_DMKK = intervals.resampled_confusion(answers_MN, labels_N, groups_N, n_classes, seed)
     drawn = {} if draws_DMKK is None else intervals.scores_of_draws(draws_DMKK)
+    floors = [metrics.ece_floor(found_NC, np.random.default_rng(seed)) for found_NC in probabilities_MNC]
     losses_MN = np.stack([metrics.log_losses(found_NC, labels_N) for found_NC in probabilities_MNC])
     losses_DM = intervals.resampled_mean(losses_MN, groups_N, seed)
     drawn |= {} if losses_DM is None else {"log_loss": losses_DM}
@@ -77,7 +79,7 @@ def score(
     return {
         "n": len(labels_N),
         "n_clusters": len(np.unique(groups_N)),
-        "metrics": _metrics(per_model, drawn, len(np.unique(groups_N))),
+        "metrics": _metrics(per_model, drawn, len(np.unique(groups_N)), float(np.mean(floors))),
         "per_emotion": _per_emotion(per_model, drawn, support_K, _clusters_of_each(labels_N, groups_N)),
         "confusion": {"classes": list(EMOTIONS[:n_classes]), "counts": confusion_KK.tolist()},
     }
@@ -89,7 +91,7 @@ def _clusters_of_each(labels_N: NDArray[np.int64], groups_N: NDArray[np.int64]) 
 
 
 def _metrics(
-    per_model: list[dict[str, float]], drawn: dict[str, NDArray[np.float64]], n_clusters: int
+    per_model: list[dict[str, float]], drawn: dict[str, NDArray[np.float64]], n_clusters: int, ece_floor: float
 ) -> dict[str, Any]:
     """The six, each with its intervals. ECE has none over faces: faces drawn twice make its bins look worse than they
     are, so that the draws lie above the value that they are to surround. Nor has worst-class recall; see
@@ -104,6 +106,7 @@ def _metrics(
             "seeds_interval": intervals.over_seeds(values),
             "per_model": values,
         }
+    table["ece"]["floor"] = ece_floor
     return table
 
 

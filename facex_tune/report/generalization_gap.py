@@ -32,10 +32,10 @@ def of_run(
         validation, tests: the winner's answers, with one test-time augmentation throughout.
 
     Returns:
-        one row a protocol, none without validation, and none where a class is scored on one side alone (contempt of
-        ferplus.majority8, which validation leaves out): other classes are another score. Each has protocol, metric,
-        validation, test, gap, interval, seeds, n_validation, n, without_copies (false where a table does not tell copies) and same_data, which tells a
-        generalization gap from a change of faces or of labels.
+        one row a protocol: protocol, metric, validation, test, gap, interval, seeds, n_validation, n, without_copies
+        (false where a table does not tell copies) and same_data, which tells a generalization gap from a change of
+        faces or of labels. None without validation, and none where a class is scored on one side alone (contempt of
+        ferplus.majority8, which validation leaves out): other classes are another score.
     """
     if validation is None:
         return []

@@ -9,6 +9,7 @@ import pytest
 
 from facex_tune import study as studies
 from facex_tune.errors import InputError
+from facex_tune.evaluation import intervals
 from facex_tune.report import comparison_findings, factor_effects, importance
 from facex_tune.runs.history import Candidate, History, Trial
 from facex_tune.search import factor_design
@@ -240,8 +241,8 @@ def test_what_is_not_done_or_failed_is_told_and_does_not_count() -> None:
 
 
 def test_holm_by_hand() -> None:
-    assert factor_effects.holm([0.01, 0.04, 0.03]) == [True, False, False]
-    assert factor_effects.holm([0.01, 0.02, 0.03]) == [True, True, True]
+    assert intervals.holm([0.01, 0.04, 0.03]) == [True, False, False]
+    assert intervals.holm([0.01, 0.02, 0.03]) == [True, True, True]
 
 
 def test_progress_reads_the_log() -> None:
