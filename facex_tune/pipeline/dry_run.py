@@ -11,6 +11,7 @@ from facex_tune.data import faces, prepare
 from facex_tune.errors import InputError
 from facex_tune.pipeline.begin import prepare_synthetic
 from facex_tune.pipeline.options import Options, joins, trial_device
+from facex_tune.pipeline.preflight import ema_note
 from facex_tune.study import Holdout, Study
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def estimate(study: Study, options: Options) -> dict[str, Any]:
     Returns:
         trials, epochs_expected (of simulated searches), epochs_are (how far to believe them), hours (searching and
         retraining), memory_gb, disk_gb, seconds_per_epoch by model, device, at_once, measured_on (this machine, also
-        where a cluster is meant).
+        where a cluster is meant), and `note` where a knob cannot act.
     """
     from facex_tune.pipeline import estimating
 
@@ -37,6 +38,8 @@ def estimate(study: Study, options: Options) -> dict[str, Any]:
         prepare_synthetic(study, options)
     found = _train_faces(study, options)
     figures = estimating.estimate(study, sum(found.train_C), trial_device(study, options), found)
+    note = ema_note(study, sum(found.train_C))
+    figures |= {"note": note} if note else {}
     return {**figures, "measured_on": "this machine" + (", not the cluster" if joins(options) else "")}
 
 

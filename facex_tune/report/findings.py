@@ -225,7 +225,10 @@ def _copies(report: Mapping[str, Any]) -> Iterator[Finding]:
         clean = scored["clean"]
         if clean["n"] and clean["excluded"] > COPIES_TOLD * scored["n"] and scored["data"] not in told:
             told.add(scored["data"])
-            share = f"{clean['excluded']:,} of the {plural(scored['n'], 'face')} of {name}"
+            trained = clean.get("in_training", clean["excluded"])
+            share = f"{trained:,} of the {plural(scored['n'], 'face')} of {name}"
+            if further := clean["excluded"] - trained:
+                share += f", validation alone of {further:,}"
             said = (
                 f"Training holds an exact, mirrored or near copy of {share}; without such faces: "
                 f"{_two(clean['metrics'])} (n = {clean['n']:,})."

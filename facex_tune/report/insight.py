@@ -34,7 +34,7 @@ SUSPECTS = 50
 @dataclass(frozen=True)
 class Answers:
     """A table of faces as it was kept, with the winner's models' probabilities; `in_training_N` says which faces have a
-    copy there, and is None where the table does not.
+    copy there, or among the validation faces, and is None where the table does not.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Answers:
             table["source"].to_pylist(),
             np.moveaxis(np.array(found), 1, 2),
             np.array(table["agreed"], np.float64) if "agreed" in columns else None,
-            np.array(table["in_training"], np.bool_) if "in_training" in columns else None,
+            _known(table) if "in_training" in columns else None,
         )
 
     def take(self, rows_N: NDArray[np.integer[Any]] | NDArray[np.bool_]) -> Answers:
@@ -80,6 +80,13 @@ class Answers:
             None if agreed_N is None else agreed_N[rows_N],
             None if in_training_N is None else in_training_N[rows_N],
         )
+
+
+def _known(table: Any) -> NDArray[np.bool_]:
+    """Which faces have a copy in training, or among the validation faces that models were chosen by."""
+    columns = [name for name in ("in_training", "in_validation") if name in table.column_names]
+    known_N: NDArray[np.bool_] = np.any([np.array(table[name], np.bool_) for name in columns], axis=0)
+    return known_N
 
 
 def answers_of(run: Run, document: Mapping[str, Any]) -> tuple[Answers | None, dict[str, Answers]]:

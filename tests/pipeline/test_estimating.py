@@ -16,6 +16,7 @@ from facex_tune.data.sources import synthetic
 from facex_tune.pipeline import dry_run, estimating
 from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.pipeline.options import Options
+from facex_tune.pipeline.preflight import ema_note
 from facex_tune.search import scheduler
 from facex_tune.study import Study
 
@@ -197,3 +198,22 @@ def test_a_course_that_grows_is_measured_on_whole_faces_and_scaled(monkeypatch: 
     growing = parsed(space={"model": [{"resnet": {"width": 16}}], "train": {"batch_size": 8, "progressive": True}})
     estimating.estimate(growing, 1000, "cpu")
     assert seen == [48, 48]
+
+
+def averaged(**train: Any) -> Study:
+    return parsed(
+        space={"model": [{"resnet": {"width": 16}}], "train": {"batch_size": 128, **train}},
+        retrain={"weights": "ema", "epochs": 20},
+    )
+
+
+def test_an_average_that_cannot_act_is_told() -> None:
+    """20 epochs of 224 batches are 4,480 steps; decay is at most (1 + steps) / (10 + steps), and .9999 wants 89,990."""
+    assert ema_note(averaged(ema_decay=0.9999), 28_709) == (
+        "train.ema_decay 0.9999 cannot act: a final model does 4,480 steps, and an average begins that long after "
+        "89,990; 0.998 and all above it are the same here"
+    )
+    assert ema_note(averaged(ema_decay={"low": 0.99, "high": 0.9999}), 28_709)
+    assert ema_note(averaged(ema_decay=0.997), 28_709) == ""
+    assert ema_note(averaged(ema_decay=0.9999), 28_709 * 21) == ""
+    assert ema_note(parsed(), 100) == ""
