@@ -133,7 +133,8 @@ def drawn(
     losses_DM = intervals.resampled_mean(losses_MN, groups_N, seed)
     if draws_DMKK is None or losses_DM is None:
         return None
-    return intervals.scores_of_draws(draws_DMKK) | {"log_loss": losses_DM}
+    found = intervals.without_few(intervals.scores_of_draws(draws_DMKK), labels_N, groups_N)
+    return found | {"log_loss": losses_DM}
 
 
 def _sign_flip(

@@ -70,6 +70,7 @@ def score(
     per_model = [metrics.scores(probabilities_NC, labels_N) for probabilities_NC in probabilities_MNC]
     draws_DMKK = intervals.resampled_confusion(answers_MN, labels_N, groups_N, n_classes, seed)
     drawn = {} if draws_DMKK is None else intervals.scores_of_draws(draws_DMKK)
+    drawn = intervals.without_few(drawn, labels_N, groups_N)
     floors = [metrics.ece_floor(found_NC, np.random.default_rng(seed)) for found_NC in probabilities_MNC]
     losses_MN = np.stack([metrics.log_losses(found_NC, labels_N) for found_NC in probabilities_MNC])
     losses_DM = intervals.resampled_mean(losses_MN, groups_N, seed)
@@ -80,22 +81,17 @@ def score(
         "n": len(labels_N),
         "n_clusters": len(np.unique(groups_N)),
         "metrics": _metrics(per_model, drawn, len(np.unique(groups_N)), float(np.mean(floors))),
-        "per_emotion": _per_emotion(per_model, drawn, support_K, _clusters_of_each(labels_N, groups_N)),
+        "per_emotion": _per_emotion(per_model, drawn, support_K, intervals.clusters_of_each(labels_N, groups_N)),
         "confusion": {"classes": list(EMOTIONS[:n_classes]), "counts": confusion_KK.tolist()},
     }
-
-
-def _clusters_of_each(labels_N: NDArray[np.int64], groups_N: NDArray[np.int64]) -> dict[int, int]:
-    """How many clusters have a face of the class: what its recall rests on."""
-    return {int(k): len(np.unique(groups_N[labels_N == k])) for k in np.unique(labels_N)}
 
 
 def _metrics(
     per_model: list[dict[str, float]], drawn: dict[str, NDArray[np.float64]], n_clusters: int, ece_floor: float
 ) -> dict[str, Any]:
     """The six, each with its intervals. ECE has none over faces: faces drawn twice make its bins look worse than they
-    are, so that the draws lie above the value that they are to surround. Nor has worst-class recall; see
-    `intervals.scores_of_draws`.
+    are, so that the draws lie above the value that they are to surround. Nor has worst-class recall (see
+    `intervals.scores_of_draws`), nor what rests on very few clusters.
     """
     table: dict[str, Any] = {}
     for name in metrics.SIX:
@@ -122,6 +118,8 @@ def _per_emotion(
         for kind in metrics.PER_EMOTION:
             row[kind] = float(np.mean([scores[f"{kind}.{EMOTIONS[k]}"] for scores in per_model]))
             drawn_D = drawn[kind][..., k].mean(axis=1) if kind in drawn else None
-            row[f"{kind}_interval"] = None if drawn_D is None else intervals.percentile(drawn_D, clusters[int(k)])
+            row[f"{kind}_interval"] = None
+            if drawn_D is not None and clusters[int(k)] >= intervals.MIN_CLUSTERS:
+                row[f"{kind}_interval"] = intervals.percentile(drawn_D, clusters[int(k)])
         table[EMOTIONS[k]] = row
     return table

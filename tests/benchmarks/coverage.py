@@ -62,9 +62,10 @@ class World:
         strength = 1 / self.rho - 1
         return rng.beta(RECALL[label_G] * strength, (1 - RECALL[label_G]) * strength)
 
-    def truth(self) -> dict[str, float]:
-        """What an endless test set would score."""
-        share = FREQUENCY / FREQUENCY.sum()
+    def truth(self, labels_N: np.ndarray) -> dict[str, float]:
+        """What an endless test set of the classes that these faces have would score."""
+        share = FREQUENCY * np.isin(np.arange(7), labels_N)
+        share = share / share.sum()
         confusion = np.zeros((7, 7))
         for k in range(7):
             confusion[k] = share[k] * (1 - RECALL[k]) / 6
@@ -96,9 +97,10 @@ def probabilities(answers_MN: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
 
 def covered(world: World, simulations: int, seed: int = 0) -> dict[str, tuple[int, int]]:
     """Number -> (intervals that hold the truth, intervals), of a protocol's metrics and of its emotions together."""
-    truth, counts = world.truth(), Counts()
+    counts = Counts()
     for number in range(simulations):
         labels_N, answers_N, groups_N = world.draw(np.random.default_rng([seed, number]))
+        truth = world.truth(labels_N)
         probabilities_MNC = probabilities(answers_N[None], labels_N)
         scored = scoring.score(probabilities_MNC, labels_N, groups_N, np.random.SeedSequence([seed, number]))
         for name, each in scored["metrics"].items():
@@ -122,8 +124,9 @@ def differences(world: World, simulations: int) -> dict[str, tuple[int, int]]:
         for name, each in compared["metrics"].items():
             _count(counts, f"difference in {name}", each["interval"], 0.0)
         sides = [_table(*world.draw(rng)) for _ in range(2)]
-        document = {"study": {"objective": ["macro_f1"], "data": "fer2013", "labels": "fer2013"}}
-        for row in generalization_gap.of_run({**document, "environment": {"seed": number}}, sides[0], {"fer2013.private": sides[1]}):
+        study = {"objective": ["macro_f1"], "data": "fer2013", "labels": "fer2013"}
+        document = {"study": study, "environment": {"seed": number}}
+        for row in generalization_gap.of_run(document, sides[0], {"fer2013.private": sides[1]}):
             _count(counts, "generalization gap", row["interval"], 0.0)
     return {name: (held, total) for name, (held, total) in counts.items()}
 
@@ -148,7 +151,8 @@ def over_runs(simulations: int) -> dict[str, tuple[int, int]]:
             table[0] *= noisy or 1
             noise = factor_effects.noise_of(table)
             for row_S in table[1:]:
-                _count(counts, f"effect of a change{name}", factor_effects.contrast(row_S - table[0], noise)["interval"], 0.0)
+                effect = factor_effects.contrast(row_S - table[0], noise)
+                _count(counts, f"effect of a change{name}", effect["interval"], 0.0)
         versatile = insight.versatility(_trials(rng), np.random.SeedSequence(number))
         if versatile is not None:
             _count(counts, "rank correlation of 60 trials", versatile["interval"], 0.0)

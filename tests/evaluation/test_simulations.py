@@ -96,7 +96,7 @@ def test_a_noisy_reference_is_told() -> None:
     assert loud is not None
     assert "reference_times" not in factor_effects._told(quiet)
     assert factor_effects._told(loud)["reference_times"] > 5
-    assert factor_effects.noise_of(table[:2]) == factor_effects.noise_of(table[:2], None), "of two, nobody is the noisier"
+    assert factor_effects.noise_of(table[:2]) == factor_effects.noise_of(table[:2], None), "of two, nobody is noisier"
 
 
 def test_comparisons_of_equal_models_are_seldom_said(monkeypatch: pytest.MonkeyPatch) -> None:
