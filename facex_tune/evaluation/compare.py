@@ -44,18 +44,18 @@ def difference(
     every_MNC = [*first_MNC, *second_MNC]
     scores = [metrics.scores(found_NC, labels_N) for found_NC in every_MNC]
     draws = drawn(every_MNC, labels_N, groups_N, seed)
-    n_clusters = len(np.unique(groups_N))
     table = {}
     for name in COMPARED:
+        clusters = intervals.rests_on(name, labels_N, groups_N)
         values = [each[name] for each in scores]
         of_name = None if draws is None else draws.get(name)
         gap_D = None if of_name is None else of_name[:, :n_first].mean(axis=1) - of_name[:, n_first:].mean(axis=1)
         first, second = values[:n_first], values[n_first:]
         table[name] = {
             "mean": float(np.mean(first) - np.mean(second)),
-            "interval": None if gap_D is None else intervals.percentile(gap_D, n_clusters),
+            "interval": None if gap_D is None else intervals.percentile(gap_D, clusters),
             "seeds_interval": _over_models(first, second, same_models),
-            "p_value": _p_value(gap_D, first, second, n_clusters, same_models),
+            "p_value": _p_value(gap_D, first, second, clusters, same_models),
         }
     p_value = _sign_flip(first_MNC, second_MNC, labels_N, groups_N, seed)
     counts = [n_first, len(second_MNC)]
@@ -69,7 +69,7 @@ def _over_models(first: list[float], second: list[float], same_models: bool) -> 
 
 
 def _p_value(
-    gap_D: NDArray[np.float64] | None, first: list[float], second: list[float], n_clusters: int, same_models: bool
+    gap_D: NDArray[np.float64] | None, first: list[float], second: list[float], n_clusters: float, same_models: bool
 ) -> float | None:
     """Two-sided, that the difference is 0: over faces by the draws' spread, over seeds by t; None without draws."""
     from scipy import special

@@ -5,6 +5,8 @@ Axes: M models (one candidate's seeds), N faces, C classes that a model knows, K
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,14 +82,19 @@ def score(
     return {
         "n": len(labels_N),
         "n_clusters": len(np.unique(groups_N)),
-        "metrics": _metrics(per_model, drawn, len(np.unique(groups_N)), float(np.mean(floors))),
+        "metrics": _metrics(
+            per_model, drawn, partial(intervals.rests_on, labels_N=labels_N, groups_N=groups_N), float(np.mean(floors))
+        ),
         "per_emotion": _per_emotion(per_model, drawn, support_K, intervals.clusters_of_each(labels_N, groups_N)),
         "confusion": {"classes": list(EMOTIONS[:n_classes]), "counts": confusion_KK.tolist()},
     }
 
 
 def _metrics(
-    per_model: list[dict[str, float]], drawn: dict[str, NDArray[np.float64]], n_clusters: int, ece_floor: float
+    per_model: list[dict[str, float]],
+    drawn: dict[str, NDArray[np.float64]],
+    rests_on: Callable[[str], float],
+    ece_floor: float,
 ) -> dict[str, Any]:
     """The six, each with its intervals. ECE has none over faces: faces drawn twice make its bins look worse than they
     are, so that the draws lie above the value that they are to surround. Nor has worst-class recall (see
@@ -98,7 +105,7 @@ def _metrics(
         values = [scores[name] for scores in per_model]
         table[name] = {
             "mean": float(np.mean(values)),
-            "interval": intervals.percentile(drawn[name].mean(axis=1), n_clusters) if name in drawn else None,
+            "interval": intervals.percentile(drawn[name].mean(axis=1), rests_on(name)) if name in drawn else None,
             "seeds_interval": intervals.over_seeds(values),
             "per_model": values,
         }

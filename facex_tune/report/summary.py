@@ -133,7 +133,7 @@ def leaderboard(run: Run, history: History) -> list[dict[str, Any]]:
             "value": finite(trial.metrics.get(objective)),
             "metrics": {name: finite(value) for name, value in trial.metrics.items()},
             "pareto": trial.number in front,
-            "keeps": trial.number in keepers,
+            **({"keeps": trial.number in keepers} if run.study.bounds else {}),
         }
         for rank, trial in enumerate(history.leaderboard(run.study), start=1)
     ]
