@@ -6,7 +6,8 @@ Each file is one part. It has a `SPACE` (its own knobs), a docstring with its so
   ("bf16" for dense convolutions, "fp32" for depthwise ones);
 - an augmentation: ``build(knobs) -> (faces_N1HW, generator) -> faces_N1HW``, random per image, on the batch's own
   device, pixels in [0, 1];
-- a balancing strategy: ``plan(labels_N, n_classes, knobs) -> balance.Plan``.
+- a balancing strategy: ``plan(labels_N, n_classes, knobs) -> balance.Plan``; one whose loss reads how frequent classes
+  are takes ``targets``, a `balance.Targets`, as well: what labels, votes and label smoothing make it learn.
 
 A part may also have ``problems(knobs) -> list[str]``: of a study's ranges, what would stop it here (a library or a file
 that is missing), told before anything starts. A model with a knob `pretrained` has ``load_pretrained(network, knobs)``,
@@ -20,6 +21,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -83,7 +85,9 @@ class BalancePart(Part, Protocol):
     """One class-balancing strategy."""
 
     def plan(self, labels_N: Any, n_classes: int, knobs: Config) -> Any:
-        """A `facex_tune.balance.Plan` for labels_N (a LongTensor on the training device)."""
+        """A `facex_tune.balance.Plan` for labels_N (a LongTensor on the training device). A part may take `targets`
+        too, by that name; see `balance_plan`.
+        """
 
 
 def use_folder(folder: Path | str) -> None:
@@ -155,6 +159,13 @@ def augment(name: str) -> AugmentPart:
 def balance(name: str) -> BalancePart:
     """The balancing strategy of that name."""
     return cast(BalancePart, find("balance", name))
+
+
+def balance_plan(name: str, labels_N: Any, n_classes: int, knobs: Config, targets: Any) -> Any:
+    """The `balance.Plan` of a strategy, which is told the `balance.Targets` of the training if it asks for them."""
+    plan = balance(name).plan
+    told = {"targets": targets} if "targets" in inspect.signature(plan).parameters else {}
+    return plan(labels_N, n_classes, knobs, **told)
 
 
 def problems(space: Space) -> list[str]:

@@ -16,7 +16,8 @@ SPACE: Knobs = {
     "schedule": Choice(
         ("one_cycle", "cosine", "step", "plateau"),
         "one_cycle",
-        "the rate's course over max_epochs; step takes a tenth at half and at three quarters, plateau reads validation",
+        "the rate's course over max_epochs; step takes a tenth at half and at three quarters, later after a long "
+        "warmup; plateau reads validation",
     ),
     "warmup": Float(0.0, 0.5, 0.25, doc="share of the epochs until the rate peaks"),
     "plateau_patience": Int(1, 20, 4, doc="of plateau: epochs without a better macro-F1 until the rate falls"),

@@ -18,7 +18,8 @@ class Plan:
     """What a strategy asks of training.
 
     Attributes:
-        loss: (logits_NC, targets_NC) -> scalar; targets are probabilities (smoothed, mixed or voted labels).
+        loss: (logits_NC, targets_NC) -> scalar; targets are probabilities (smoothed, mixed or voted labels), smoothed
+            as the strategy was told.
         sample_weights_N: relative odds of each face to be drawn, with replacement; None draws each once an epoch.
         class_quota_C: faces of each class in an epoch, by its label, drawn anew every epoch: below the class's count
             none twice, above it each as often as any other, give or take one. None takes every face once.
@@ -27,6 +28,7 @@ class Plan:
         synthesize: (images_NHW uint8, targets_NC or None, seed) -> (images_MHW, labels_M, targets_MC or None): further
             faces, made once from those of the training split, before training, and then drawn as these are. Equal
             seeds make equal faces. A plan with it has neither weights nor quotas.
+        made_faces: how many `synthesize` makes.
     """
 
     loss: Loss
@@ -35,6 +37,11 @@ class Plan:
     late_loss: Loss | None = None
     late_from: float = 1.0
     synthesize: Synthesis | None = None
+    made_faces: int = 0
+
+    def faces_per_epoch(self, n_faces: int) -> int:
+        """How many faces an epoch trains on, of a training split of `n_faces`."""
+        return n_faces + self.made_faces if self.class_quota_C is None else sum(self.class_quota_C)
 
     def loss_at(self, progress: float) -> Loss:
         """The loss at that share of the training, 0 to 1."""
@@ -48,16 +55,65 @@ def class_counts(labels_N: Tensor, n_classes: int) -> Tensor:
     return torch.bincount(labels_N, minlength=n_classes).float()
 
 
-def log_shares(labels_N: Tensor, n_classes: int) -> Tensor:
-    """Logarithms of the classes' shares of the faces.
+@dataclass(frozen=True)
+class Targets:
+    """What a training goes towards, as far as a loss must know it: how often each class is a target, and how much of
+    every target is label smoothing.
 
-    An absent class has 0, more than any other: as part of a loss's logits that teaches a network to answer it least.
-    A small share in its place would teach it nothing about the class, which it would then answer at random.
+    A loss that divides by a prior must divide by that of its own targets: smoothing puts as much on a rare class as on
+    a frequent one, and annotators' votes name rare emotions more often than their majorities do. Mixing faces (mixup,
+    cutmix) changes neither.
+
+    Attributes:
+        counts_C: faces of each class; where annotators' votes are trained towards, a face counts by its shares. Without
+            smoothing.
+        smoothing: the share of every target that is spread evenly over all classes, 0 to less than 1.
     """
-    import torch
 
-    counts_C = class_counts(labels_N, n_classes)
-    return torch.where(counts_C > 0, counts_C.clamp(min=1) / counts_C.sum(), 1.0).log()
+    counts_C: Tensor
+    smoothing: float = 0.0
+
+    @classmethod
+    def of(
+        cls, labels_N: Tensor, n_classes: int, targets_NC: Tensor | None = None, smoothing: float = 0.0
+    ) -> Targets:
+        """Those of a training split: of its labels, or of the annotators' votes in their place."""
+        import torch
+
+        if targets_NC is None:
+            return cls(class_counts(labels_N, n_classes), smoothing)
+        return cls(targets_NC.sum(0, dtype=torch.float64).float(), smoothing)
+
+    def shares_C(self) -> Tensor:
+        """The mean smoothed target; 0 for an absent class, although smoothing gives it a little of every face."""
+        import torch
+
+        spread = self.smoothing / len(self.counts_C)
+        shares_C = (1 - self.smoothing) * self.counts_C / self.counts_C.sum() + spread
+        return torch.where(self.counts_C > 0, shares_C, 0.0)
+
+    def log_shares_C(self) -> Tensor:
+        """Logarithms of `shares_C`.
+
+        An absent class has 0, more than any other: as part of a loss's logits that teaches a network to answer it
+        least. A small share in its place would teach it nothing about the class, which it would then answer at random.
+        """
+        import torch
+
+        shares_C = self.shares_C()
+        return torch.where(shares_C > 0, shares_C, 1.0).log()
+
+    def labelled(self, targets_NC: Tensor) -> Tensor:
+        """The part of smoothed targets that labels or votes have put there; rows sum to 1 - smoothing."""
+        return targets_NC - self.smoothing / len(self.counts_C)
+
+    def weighted(self, targets_NC: Tensor, weight_C: Tensor) -> Tensor:
+        """Smoothed targets of which the labelled part weighs by its class, and the smoothed part as its face does,
+        whichever class it lies on: what drawing faces by the weights, and smoothing then, would come to.
+        """
+        labelled_NC = self.labelled(targets_NC) * weight_C
+        face_N1 = labelled_NC.sum(1, keepdim=True) / (1 - self.smoothing)
+        return labelled_NC + face_N1 * (self.smoothing / len(self.counts_C))
 
 
 def weights_of_mean_one(weight_C: Tensor, counts_C: Tensor) -> Tensor:

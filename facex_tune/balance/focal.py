@@ -1,7 +1,9 @@
 """Focal loss: cross-entropy that fades for faces answered rightly already, so that hard ones lead.
 
 Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017 (equation 4, without its class weights).
-Of soft targets, each class's share takes its own factor; with a single label that is the paper's loss.
+Of soft targets, each class's share takes its own factor; with a single label that is the paper's loss. What label
+smoothing puts on wrong classes fades least of all, so that confidence ends low: at gamma 2 and a smoothing of .1 over
+seven classes a certain face is answered with .69, not .91. No class gains by that more than another.
 """
 
 from __future__ import annotations

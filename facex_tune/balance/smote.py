@@ -55,7 +55,7 @@ def plan(labels_N: Tensor, n_classes: int, knobs: Config) -> Plan:
         known = [each for each in targets if each is not None]
         return torch.cat(images), torch.cat(labels), torch.cat(known) if known else None
 
-    return Plan(loss=cross_entropy, synthesize=synthesize)
+    return Plan(loss=cross_entropy, synthesize=synthesize, made_faces=sum(missing.values()))
 
 
 def made(

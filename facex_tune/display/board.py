@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from facex_tune.display.outline import Plan
 from facex_tune.metrics import gives_one_answer
-from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, badness, keeps, pareto_front
+from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, badness, keeps, pareto_front, violation
 from facex_tune.search.factor_progress import Progress
-from facex_tune.search.scheduler import cut
+from facex_tune.search.scheduler import Standing, cut, fills
 
 if TYPE_CHECKING:
     from facex_tune.runs.history import History
@@ -92,9 +92,9 @@ class Board:
     opened: list[str] = field(default_factory=list)
     recovered: Counter[str] = field(default_factory=Counter)  # what befell trials and models that went on, by reason
     notes: deque[str] = field(default_factory=lambda: deque(maxlen=NOTES))
-    _at_rung: dict[int, list[float]] = field(default_factory=dict)  # larger is better, the worst first
-    _gone_on: Counter[int] = field(default_factory=Counter)  # from each rung
-    _cuts: dict[int, float] = field(default_factory=dict)  # of each rung, larger is better
+    _at_rung: dict[int, list[Standing]] = field(default_factory=dict)  # the worst first
+    _passed: dict[int, list[Standing]] = field(default_factory=dict)  # went on from each rung
+    _cuts: dict[int, Standing] = field(default_factory=dict)  # of each rung
 
     @classmethod
     def of(cls, study: Study, history: History, factors: Progress | None = None) -> Board:
@@ -105,8 +105,9 @@ class Board:
                 board._epoch(number, epoch, trial.epochs[epoch])
             row = board.row(number)
             row.state, row.reason, row.config, row.seconds = trial.state, trial.reason, trial.config, trial.seconds
-        for epoch in board._gone_on:  # counted by the trials' numbers so far; they came there in another order
-            board._gone_on[epoch] = sum(row.epoch > epoch for row in board.rows.values())
+        for epoch in board._passed:  # by the trials' numbers so far; they came there in another order
+            gone_on = (trial for trial in history.trials.values() if trial.last_epoch > epoch and epoch in trial.epochs)
+            board._passed[epoch] = [board._standing(trial.epochs[epoch]) for trial in gone_on]
         for key, metrics in history.models.items():
             board.models[key] = ModelRow(board.plan.model_epochs, [board.objective(metrics)], done=True)
         board.models |= {key: ModelRow(failed=reason) for key, reason in history.failed_models.items()}
@@ -137,13 +138,17 @@ class Board:
         row.values.append(self.objective(metrics))
         row.broken = not keeps(self.plan.constraints, metrics)
         if epoch in self.plan.rungs and math.isfinite(row.value) and not collapsed:
-            self._compare(epoch, -self.plan.sign * row.value)
+            self._compare(epoch, self._standing(metrics))
 
-    def _compare(self, rung: int, value: float) -> None:
-        seen = self._at_rung.setdefault(rung, [])
-        insort(seen, value)
-        self._cuts[rung] = cut(seen[::-1], self._gone_on[rung], self.plan.reduction)
-        self._gone_on[rung] += value >= self._cuts[rung]
+    def _standing(self, metrics: Mapping[str, float]) -> Standing:
+        return -violation(self.plan.constraints, metrics), -self.plan.sign * self.objective(metrics)
+
+    def _compare(self, rung: int, own: Standing) -> None:
+        seen, passed = self._at_rung.setdefault(rung, []), self._passed.setdefault(rung, [])
+        insort(seen, own)
+        self._cuts[rung] = cut(seen[::-1], fills(passed, own), self.plan.reduction)
+        if own >= self._cuts[rung]:
+            passed.append(own)
 
     @property
     def ended(self) -> int:
@@ -165,7 +170,7 @@ class Board:
     def rungs(self) -> list[Rung]:
         """Every rung that a trial has reached, the first one first."""
         reached = [epoch for epoch in self.plan.rungs if epoch in self._at_rung]
-        return [Rung(epoch, len(self._at_rung[epoch]), -self.plan.sign * self._cuts[epoch]) for epoch in reached]
+        return [Rung(epoch, len(self._at_rung[epoch]), -self.plan.sign * self._cuts[epoch][1]) for epoch in reached]
 
     @property
     def ends(self) -> Counter[tuple[str, str]]:
@@ -203,14 +208,14 @@ class Board:
         return {rows[n].label for n in pareto_front({n: badness(names, row.metrics) for n, row in rows.items()})}
 
     def best(self, count: int) -> list[Row]:
-        """The leading rows: finished ones first, of several objectives the Pareto front before the rest, then more
-        epochs, then the better value; failed ones are left out.
+        """The leading rows: those that keep the constraints first, of them the finished ones, of several objectives the
+        Pareto front before the rest, then more epochs, then the better value; failed ones are left out.
         """
         sign, front = self.plan.sign, self.front
         measured = [row for row in self.rows.values() if row.state != FAILED and math.isfinite(row.value)]
 
         def rank(row: Row) -> tuple[Any, ...]:
-            return _ORDER[row.state], row.broken, row.label not in front, -row.epoch, sign * row.value
+            return row.broken, _ORDER[row.state], row.label not in front, -row.epoch, sign * row.value
 
         return heapq.nsmallest(count, measured, key=rank)
 

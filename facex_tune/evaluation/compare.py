@@ -6,7 +6,7 @@ D bootstrap draws.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,25 +34,28 @@ def difference(
         same_models: the models of both are the same ones, one by one, and only what is made of their answers differs.
 
     Returns:
-        n, models [of the first, of the second], metrics {name: {mean, interval, seeds_interval}} and p_value.
+        n, models [of the first, of the second], metrics {name: {mean, interval, seeds_interval, p_value}} and p_value.
         `interval` (faces) draws whole clusters, the same for both; `seeds_interval` is Welch's t interval, or the
-        paired one of the same models, where each has three or more. p_value is that of the difference in accuracy if
-        the two were exchangeable on every cluster (a sign-flip test).
+        paired one of the same models, where each has three or more. A metric's p_value is the larger of those over
+        faces and over seeds, for corrections over several comparisons. The other p_value is that of the difference in
+        accuracy if the two were exchangeable on every cluster (a sign-flip test).
     """
     n_first = len(first_MNC)
     every_MNC = [*first_MNC, *second_MNC]
     scores = [metrics.scores(found_NC, labels_N) for found_NC in every_MNC]
     draws = drawn(every_MNC, labels_N, groups_N, seed)
-    n_clusters = len(np.unique(groups_N))
     table = {}
     for name in COMPARED:
+        clusters = intervals.rests_on(name, labels_N, groups_N)
         values = [each[name] for each in scores]
-        gap_D = None if draws is None else draws[name][:, :n_first].mean(axis=1) - draws[name][:, n_first:].mean(axis=1)
+        of_name = None if draws is None else draws.get(name)
+        gap_D = None if of_name is None else of_name[:, :n_first].mean(axis=1) - of_name[:, n_first:].mean(axis=1)
         first, second = values[:n_first], values[n_first:]
         table[name] = {
             "mean": float(np.mean(first) - np.mean(second)),
-            "interval": None if gap_D is None else intervals.percentile(gap_D, n_clusters),
+            "interval": None if gap_D is None else intervals.percentile(gap_D, clusters),
             "seeds_interval": _over_models(first, second, same_models),
+            "p_value": _p_value(gap_D, first, second, clusters, same_models),
         }
     p_value = _sign_flip(first_MNC, second_MNC, labels_N, groups_N, seed)
     counts = [n_first, len(second_MNC)]
@@ -63,6 +66,40 @@ def _over_models(first: list[float], second: list[float], same_models: bool) -> 
     if not same_models:
         return intervals.between_seeds(first, second)
     return intervals.over_seeds([one - other for one, other in zip(first, second, strict=True)])
+
+
+def _p_value(
+    gap_D: NDArray[np.float64] | None, first: list[float], second: list[float], n_clusters: float, same_models: bool
+) -> float | None:
+    """Two-sided, that the difference is 0: over faces by the draws' spread, over seeds by t; None without draws."""
+    from scipy import special
+
+    said_D = np.empty(0) if gap_D is None else gap_D[np.isfinite(gap_D)]
+    spread = float(said_D.std(ddof=1)) if len(said_D) > 1 else 0.0
+    if not spread:
+        return None
+    gap = float(np.mean(first) - np.mean(second))
+    found = [2 * float(special.stdtr(n_clusters - 1, -abs(gap) / spread))]
+    if (ends := _over_models(first, second, same_models)) is not None:
+        df = len(first) - 1 if same_models else intervals.welch(first, second)[1]
+        scale = (ends[1] - ends[0]) / 2 / float(special.stdtrit(df, (1 + intervals.LEVEL) / 2))
+        found.append(2 * float(special.stdtr(df, -abs(gap) / scale)))
+    return max(found)
+
+
+def corrected(every: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, int]]:
+    """Of each comparison, what `supported` says of each metric, as far as it holds for all that are asked together
+    (Holm, Scandinavian Journal of Statistics 6, 1979). Those of a run from before p values were kept stand as they are.
+    """
+    asked = [(place, name) for place, each in enumerate(every) for name in names if name in each["metrics"]]
+    p_values = {key: every[key[0]]["metrics"][key[1]].get("p_value") for key in asked}
+    known = {key: p_value for key, p_value in p_values.items() if p_value is not None}
+    held = {key for key, is_held in zip(known, intervals.holm(list(known.values())), strict=True) if is_held}
+    stands = held | {key for key in asked if "p_value" not in every[key[0]]["metrics"][key[1]]}
+    return [
+        {name: supported(each, name) if (place, name) in stands else 0 for name in names if name in each["metrics"]}
+        for place, each in enumerate(every)
+    ]
 
 
 def supported(compared: Mapping[str, Any], name: str) -> int:
@@ -96,7 +133,8 @@ def drawn(
     losses_DM = intervals.resampled_mean(losses_MN, groups_N, seed)
     if draws_DMKK is None or losses_DM is None:
         return None
-    return intervals.scores_of_draws(draws_DMKK) | {"log_loss": losses_DM}
+    found = intervals.without_few(intervals.scores_of_draws(draws_DMKK), labels_N, groups_N)
+    return found | {"log_loss": losses_DM}
 
 
 def _sign_flip(

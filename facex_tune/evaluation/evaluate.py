@@ -151,7 +151,7 @@ class _Opener:
     ) -> None:
         self.run, self.log, self.data_dir, self.device_name, self.models = run, log, data_dir, device_name, models
         self.tta = tta
-        self._training = training_set.load(run.study, data_dir).train
+        self._known = training_set.load(run.study, data_dir)
         self._opened: dict[tuple[str, tuple[str, ...]], records.Opened] = {}
 
     def open(self, protocol: Protocol) -> records.Opened:
@@ -162,9 +162,13 @@ class _Opener:
             whole = face_sets.open_set(self.data_dir, protocol.data)
             rows_N = np.flatnonzero(np.isin(whole.split_N, protocol.splits)).astype(np.int64)
             faces = whole.take(rows_N)
-            seen_N = copies_between(faces, self._training, one_set=protocol.data == self.run.study.data)[0]
+            one_set = protocol.data == self.run.study.data
+            seen_N, chosen_N = (
+                copies_between(faces, known, one_set=one_set)[0]
+                for known in (self._known.train, self._known.validation)
+            )
             probabilities_MNC, adjustments_M = self._predicted(faces)
-            self._opened[key] = records.Opened(faces, rows_N, probabilities_MNC, seen_N, adjustments_M)
+            self._opened[key] = records.Opened(faces, rows_N, probabilities_MNC, seen_N, adjustments_M, chosen_N)
         return self._opened[key]
 
     def _record(self, protocol: Protocol) -> None:

@@ -16,6 +16,11 @@ from facex_tune import metrics
 LEVEL = 0.95
 DRAWS = 2000
 MIN_SEEDS = 3
+MEANS_OVER_CLASSES = ("balanced_accuracy", "macro_f1")
+MIN_CLUSTERS = 5
+"""That a class's numbers must rest on, and balanced accuracy for each: with fewer a recall's interval held in .68 to
+.84 of simulated test sets, and balanced accuracy's in .44 to .96; from five on both in .93 to .97.
+"""
 _CHUNK_CELLS = 1_000_000  # draws x clusters held at once, 8 MB of integers
 
 Interval = tuple[float, float]
@@ -40,12 +45,28 @@ def between_seeds(first: Sequence[float], second: Sequence[float]) -> Interval |
         return None
     from scipy import special
 
+    spread, df = welch(first, second)
+    reach = float(special.stdtrit(df, (1 + LEVEL) / 2)) * spread
+    gap = float(np.mean(first) - np.mean(second))
+    return gap - reach, gap + reach
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
+    """The standard error of the difference of two means, and its degrees of freedom."""
     variances = [float(np.var(values, ddof=1)) / len(values) for values in (first, second)]
     each_df = [len(values) - 1 for values in (first, second)]
     df = sum(variances) ** 2 / sum(own**2 / df for own, df in zip(variances, each_df, strict=True))
-    reach = float(special.stdtrit(df, (1 + LEVEL) / 2)) * sum(variances) ** 0.5
-    gap = float(np.mean(first) - np.mean(second))
-    return gap - reach, gap + reach
+    return sum(variances) ** 0.5, df
+
+
+def holm(p_values: Sequence[float]) -> list[bool]:
+    """Which hypotheses are rejected at 5 % together (Holm, Scandinavian Journal of Statistics 6, 1979)."""
+    rejected = [False] * len(p_values)
+    for rank, number in enumerate(np.argsort(p_values, kind="stable")):
+        if p_values[number] > (1 - LEVEL) / (len(p_values) - rank):
+            break
+        rejected[int(number)] = True
+    return rejected
 
 
 def resampled_confusion(
@@ -88,8 +109,12 @@ def resampled_mean(
 
 
 def scores_of_draws(draws_DMKK: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """What a confusion matrix gives, of every model in every draw: the four counted metrics, D x M, and precision,
+    """What a confusion matrix gives, of every model in every draw: the counted metrics but one, D x M, and precision,
     recall and F1 of each class, D x M x K.
+
+    Worst-class recall is left out: the least of several recalls that are close is lower in every draw than it is, so
+    that no percentile interval holds it (Andrews, Econometrica 68, 2000: a bootstrap fails where a parameter lies on
+    such an edge). It held 11 times in 150 for seven equal classes. The recalls themselves have intervals.
 
     NaN where a draw lacks what is asked: its class, or, for a mean or minimum over classes, any of those that the faces
     have. A mean over the classes that happen to be left would be another number.
@@ -98,7 +123,7 @@ def scores_of_draws(draws_DMKK: NDArray[np.float64]) -> dict[str, NDArray[np.flo
     lacks_DM = (~supported_DMK & supported_DMK.any(axis=(0, 1))).any(axis=-1)
     per_class = {name: np.where(supported_DMK, each, np.nan) for name, each in metrics.per_class(draws_DMKK).items()}
     counted = metrics.counted(draws_DMKK)
-    over_classes = {name: np.where(lacks_DM, np.nan, counted[name]) for name in counted if name != "accuracy"}
+    over_classes = {name: np.where(lacks_DM, np.nan, counted[name]) for name in MEANS_OVER_CLASSES}
     return {"accuracy": counted["accuracy"], **over_classes, **per_class}
 
 
@@ -128,12 +153,37 @@ def _cluster_counts(
     return np.moveaxis(counts_MGC, 0, 1).reshape(n_clusters, -1).astype(np.float32)
 
 
-def percentile(values_D: NDArray[np.float64], n_clusters: int | None = None) -> Interval | None:
+def clusters_of_each(labels_N: NDArray[np.integer[Any]], groups_N: NDArray[np.integer[Any]]) -> dict[int, int]:
+    """How many clusters have a face of the class: what its recall rests on."""
+    return {int(k): len(np.unique(groups_N[labels_N == k])) for k in np.unique(labels_N)}
+
+
+def without_few(
+    draws: dict[str, NDArray[np.float64]], labels_N: NDArray[np.integer[Any]], groups_N: NDArray[np.integer[Any]]
+) -> dict[str, NDArray[np.float64]]:
+    """Draws of metrics less balanced accuracy, where a class has too few clusters for its interval to hold."""
+    if min(clusters_of_each(labels_N, groups_N).values()) >= MIN_CLUSTERS:
+        return draws
+    return {name: each for name, each in draws.items() if name != "balanced_accuracy"}
+
+
+def rests_on(name: str, labels_N: NDArray[np.integer[Any]], groups_N: NDArray[np.integer[Any]]) -> float:
+    """How many clusters a metric rests on, for `percentile`: all; of a mean over classes the harmonic mean of the
+    classes' own, since the rarest class scatters most. So macro-F1's interval holds in .955 to .965 of simulated test
+    sets, with all clusters in .91 to .95.
+    """
+    if name not in MEANS_OVER_CLASSES:
+        return len(np.unique(groups_N))
+    counts = clusters_of_each(labels_N, groups_N).values()
+    return max(2.0, len(counts) / sum(1 / count for count in counts))
+
+
+def percentile(values_D: NDArray[np.float64], n_clusters: float | None = None) -> Interval | None:
     """The central 95 % of the draws; None where they agree (a class never recognised), which is not certainty, and
     where more than half of them are NaN and say nothing.
 
     Args:
-        n_clusters: how many the number rests on. The bootstrap is too narrow for few of them, by the root of
+        n_clusters: how many the number rests on (`rests_on`). The bootstrap is too narrow for few, by the root of
             (n - 1) / n and by normal instead of t quantiles; the percentiles are moved outwards by as much (the
             expanded percentile interval: Hesterberg, The American Statistician 69, 2015, section 5.2).
     """
@@ -147,7 +197,7 @@ def percentile(values_D: NDArray[np.float64], n_clusters: int | None = None) -> 
     return (float(low), float(high)) if low < high else None
 
 
-def _expanded_tail(n_clusters: int) -> float:
+def _expanded_tail(n_clusters: float) -> float:
     from scipy import special
 
     reach = (n_clusters / (n_clusters - 1)) ** 0.5 * float(special.stdtrit(n_clusters - 1, (1 + LEVEL) / 2))

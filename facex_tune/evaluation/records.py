@@ -40,6 +40,11 @@ def label(candidate: int, seed: int) -> str:
 class Opened:
     """Faces of a set's sealed splits, their rows in the set, every model's probabilities for them, and its own post-hoc
     adjustment, where it was saved with one.
+
+    Attributes:
+        seen_N: which have a copy in training.
+        chosen_N: which have one among the validation faces, by which the winner, its temperature and its adjustment
+            were chosen; None where that is not known.
     """
 
     faces: Faces
@@ -47,6 +52,7 @@ class Opened:
     probabilities_MNC: NDArray[np.float32]
     seen_N: NDArray[np.bool_]
     adjustments_M: tuple[Adjustment | None, ...] = ()
+    chosen_N: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,12 @@ class Scored:
     seen_N: NDArray[np.bool_]
     n_opened: int
     adjustments_M: tuple[Adjustment | None, ...] = ()
+    chosen_N: NDArray[np.bool_] | None = None
+
+    @property
+    def known_N(self) -> NDArray[np.bool_]:
+        """Which faces have a copy in training or validation: no answer to them is one to a new face."""
+        return self.seen_N if self.chosen_N is None else self.seen_N | self.chosen_N
 
     @classmethod
     def under(cls, protocol: Protocol, opened: Opened) -> Scored:
@@ -71,7 +83,8 @@ class Scored:
             probabilities_MNC = np.stack(per_model)
         faces, seen_N = opened.faces.take(kept_N), opened.seen_N[kept_N]
         rows_N, n = opened.rows_N[kept_N], len(opened.faces)
-        return cls(faces, rows_N, labels_N, probabilities_MNC, seen_N, n, opened.adjustments_M)
+        chosen_N = None if opened.chosen_N is None else opened.chosen_N[kept_N]
+        return cls(faces, rows_N, labels_N, probabilities_MNC, seen_N, n, opened.adjustments_M, chosen_N)
 
 
 def _document(
@@ -110,11 +123,11 @@ def _clusters(protocol: Protocol, faces: Faces) -> str:
 
 
 def _candidate(run: Run, protocol: Protocol, scored: Scored, models: list[ModelKey], trial: int) -> dict[str, Any]:
-    """One candidate's scores, over all faces and over those that no training face is a copy of."""
+    """One candidate's scores, over all faces and over those that no training or validation face is a copy of."""
     own_M = [m for m, (candidate, _) in enumerate(models) if candidate == trial]
     replicates = [models[m][1] for m in own_M]
     probabilities_MNC, groups_N = scored.probabilities_MNC[own_M], scored.faces.group_N
-    clean_N = ~scored.seen_N
+    clean_N, counts = ~scored.known_N, {"excluded": int(scored.known_N.sum()), "in_training": int(scored.seen_N.sum())}
     clean = scoring.score(
         probabilities_MNC[:, clean_N], scored.labels_N[clean_N], groups_N[clean_N], _seed(run, protocol, 1)
     )
@@ -124,7 +137,7 @@ def _candidate(run: Run, protocol: Protocol, scored: Scored, models: list[ModelK
         **scoring.score(probabilities_MNC, scored.labels_N, groups_N, _seed(run, protocol, 0)),
         "per_sequence": sequences.score(scored.faces, scored.labels_N, probabilities_MNC, _seed(run, protocol, 3)),
         "agreement": agreement.score(protocol, scored.faces, probabilities_MNC, _seed(run, protocol, 4)),
-        "clean": {"excluded": int(scored.seen_N.sum()), **{key: clean[key] for key in ("n", "n_clusters", "metrics")}},
+        "clean": {**counts, **{key: clean[key] for key in ("n", "n_clusters", "metrics")}},
         "adjusted": _adjusted(scored, own_M, _seed(run, protocol, 0)),
     }
 
@@ -179,6 +192,8 @@ def _parquet(scored: Scored, models: list[ModelKey]) -> bytes:
         "group": scored.faces.group_N,
         "in_training": scored.seen_N,
     }
+    if scored.chosen_N is not None:
+        columns["in_validation"] = scored.chosen_N
     if scored.faces.votes_NC is not None:
         columns["agreed"] = agreement.agreed(scored.faces.votes_NC)
     for (candidate, seed), found_NC in zip(models, scored.probabilities_MNC, strict=True):

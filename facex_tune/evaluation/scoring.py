@@ -5,6 +5,8 @@ Axes: M models (one candidate's seeds), N faces, C classes that a model knows, K
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,7 +62,8 @@ def score(
     Returns:
         n, n_clusters, metrics {name: {mean, interval, seeds_interval, per_model}}, per_emotion and confusion. `mean` is
         over models; `interval` (faces, clustered bootstrap) and `seeds_interval` (seeds, t) are None where they cannot
-        be had; `confusion` is summed over models.
+        be had; ece has its `floor` too, what perfect calibration would come to on as many faces; `confusion` is summed
+        over models.
     """
     if not len(labels_N):
         return {"n": 0, "n_clusters": 0, "metrics": {}, "per_emotion": {}, "confusion": {"classes": [], "counts": []}}
@@ -69,6 +72,8 @@ def score(
     per_model = [metrics.scores(probabilities_NC, labels_N) for probabilities_NC in probabilities_MNC]
     draws_DMKK = intervals.resampled_confusion(answers_MN, labels_N, groups_N, n_classes, seed)
     drawn = {} if draws_DMKK is None else intervals.scores_of_draws(draws_DMKK)
+    drawn = intervals.without_few(drawn, labels_N, groups_N)
+    floors = [metrics.ece_floor(found_NC, np.random.default_rng(seed)) for found_NC in probabilities_MNC]
     losses_MN = np.stack([metrics.log_losses(found_NC, labels_N) for found_NC in probabilities_MNC])
     losses_DM = intervals.resampled_mean(losses_MN, groups_N, seed)
     drawn |= {} if losses_DM is None else {"log_loss": losses_DM}
@@ -77,32 +82,34 @@ def score(
     return {
         "n": len(labels_N),
         "n_clusters": len(np.unique(groups_N)),
-        "metrics": _metrics(per_model, drawn, len(np.unique(groups_N))),
-        "per_emotion": _per_emotion(per_model, drawn, support_K, _clusters_of_each(labels_N, groups_N)),
+        "metrics": _metrics(
+            per_model, drawn, partial(intervals.rests_on, labels_N=labels_N, groups_N=groups_N), float(np.mean(floors))
+        ),
+        "per_emotion": _per_emotion(per_model, drawn, support_K, intervals.clusters_of_each(labels_N, groups_N)),
         "confusion": {"classes": list(EMOTIONS[:n_classes]), "counts": confusion_KK.tolist()},
     }
 
 
-def _clusters_of_each(labels_N: NDArray[np.int64], groups_N: NDArray[np.int64]) -> dict[int, int]:
-    """How many clusters have a face of the class: what its recall rests on."""
-    return {int(k): len(np.unique(groups_N[labels_N == k])) for k in np.unique(labels_N)}
-
-
 def _metrics(
-    per_model: list[dict[str, float]], drawn: dict[str, NDArray[np.float64]], n_clusters: int
+    per_model: list[dict[str, float]],
+    drawn: dict[str, NDArray[np.float64]],
+    rests_on: Callable[[str], float],
+    ece_floor: float,
 ) -> dict[str, Any]:
     """The six, each with its intervals. ECE has none over faces: faces drawn twice make its bins look worse than they
-    are, so that the draws lie above the value that they are to surround.
+    are, so that the draws lie above the value that they are to surround. Nor has worst-class recall (see
+    `intervals.scores_of_draws`), nor what rests on very few clusters.
     """
     table: dict[str, Any] = {}
     for name in metrics.SIX:
         values = [scores[name] for scores in per_model]
         table[name] = {
             "mean": float(np.mean(values)),
-            "interval": intervals.percentile(drawn[name].mean(axis=1), n_clusters) if name in drawn else None,
+            "interval": intervals.percentile(drawn[name].mean(axis=1), rests_on(name)) if name in drawn else None,
             "seeds_interval": intervals.over_seeds(values),
             "per_model": values,
         }
+    table["ece"]["floor"] = ece_floor
     return table
 
 
@@ -118,6 +125,8 @@ def _per_emotion(
         for kind in metrics.PER_EMOTION:
             row[kind] = float(np.mean([scores[f"{kind}.{EMOTIONS[k]}"] for scores in per_model]))
             drawn_D = drawn[kind][..., k].mean(axis=1) if kind in drawn else None
-            row[f"{kind}_interval"] = None if drawn_D is None else intervals.percentile(drawn_D, clusters[int(k)])
+            row[f"{kind}_interval"] = None
+            if drawn_D is not None and clusters[int(k)] >= intervals.MIN_CLUSTERS:
+                row[f"{kind}_interval"] = intervals.percentile(drawn_D, clusters[int(k)])
         table[EMOTIONS[k]] = row
     return table

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from facex_tune import parts
 from facex_tune.data import faces, prepare
 from facex_tune.errors import InputError
 from facex_tune.pipeline.begin import prepare_synthetic
 from facex_tune.pipeline.options import Options, joins, trial_device
-from facex_tune.pipeline.preflight import data_sets
-from facex_tune.study import Study
+from facex_tune.pipeline.preflight import data_sets, ema_note
+from facex_tune.study import Holdout, Study
+
+if TYPE_CHECKING:
+    from facex_tune.pipeline import estimating
 
 
 def can_estimate(study: Study, options: Options) -> bool:
@@ -24,14 +28,18 @@ def estimate(study: Study, options: Options) -> dict[str, Any]:
     """What a run of the study would take, from a few measured steps of each architecture at its defaults.
 
     Returns:
-        trials, epochs_expected, epochs_are (how far to believe them), hours (searching and retraining), memory_gb,
-        disk_gb, seconds_per_epoch by model, device, at_once, measured_on (this machine, also where a cluster is meant).
+        trials, epochs_expected (of simulated searches), epochs_are (how far to believe them), hours (searching and
+        retraining), memory_gb, disk_gb, seconds_per_epoch by model, device, at_once, measured_on (this machine, also
+        where a cluster is meant), and `note` where a knob cannot act.
     """
     from facex_tune.pipeline import estimating
 
     with contextlib.suppress(InputError):
         prepare_synthetic(study, options)
-    figures = estimating.estimate(study, _train_faces(study, options), trial_device(study, options))
+    found = _train_faces(study, options)
+    figures = estimating.estimate(study, sum(found.train_C), trial_device(study, options), found)
+    note = ema_note(study, sum(found.train_C))
+    figures |= {"note": note} if note else {}
     return {**figures, "measured_on": "this machine" + (", not the cluster" if joins(options) else "")}
 
 
@@ -45,9 +53,21 @@ def told(study: Study, options: Options) -> list[str]:
     return found
 
 
-def _train_faces(study: Study, options: Options) -> int:
-    """How many faces an epoch trains on; FER2013's own number where the set is not prepared yet, or has none."""
-    if not faces.is_prepared(options.data_dir, study.data):
-        return 28_709
-    counts = faces.read_manifest(options.data_dir, study.data)["counts"]
-    return sum(counts.get("train", {}).values()) or 28_709
+def _train_faces(study: Study, options: Options) -> estimating.Faces:
+    """The faces that training and validation would see, after holdout and dropped copies; FER2013's own where the set
+    is not prepared yet, or has none.
+    """
+    import numpy as np
+
+    from facex_tune.data import training_set
+    from facex_tune.pipeline import estimating
+
+    held = study.validation.holdout if isinstance(study.validation, Holdout) else 0.0
+    if faces.is_prepared(options.data_dir, study.data):
+        with contextlib.suppress(InputError):
+            loaded = training_set.load(study, options.data_dir)
+            counts = np.bincount(loaded.train.labels_N, minlength=loaded.n_classes)
+            return estimating.Faces(tuple(counts.tolist()), len(loaded.validation))
+    whole = sum(estimating.FER2013)
+    unprepared = estimating.Faces.like_fer2013(round(whole * (1 - held)))
+    return replace(unprepared, validation=round(whole * held) or None)

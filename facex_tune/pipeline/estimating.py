@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import heapq
 import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
+from facex_tune import parts
+from facex_tune.balance import Targets
 from facex_tune.pipeline.environment import ray_cpus
+from facex_tune.search import scheduler
 from facex_tune.space import Config
 from facex_tune.study import Study
 from facex_tune.training import train
@@ -18,11 +27,45 @@ from facex_tune.training.optimization import PROGRESSIVE_PIXELS
 STEPS, GPU_STEPS = 3, 30  # measured; three of a GPU's end before the clock has seen them
 PROCESS_GB = 0.9  # torch, Ray's worker and the faces, measured on Linux
 HOST_GB = 1.2  # the driver and Ray's own processes
-VALIDATION_SHARE = 0.05  # validation is a forward pass over a tenth of the faces
+VALIDATION_SHARE = 0.05  # validation is a forward pass over a tenth of the faces, where nobody tells how many
+FORWARD_SHARE = 1 / 3  # what a validation face costs, of a training face
+START_S = 12.0  # Ray and the first workers, on two cores
+SIMULATED_TRIALS = 6_000  # in all simulations of a search together
+IMPROVEMENT = 1.0  # by how many of their standard deviations a sampler's last trials are better than its first
+NOISE = 0.5  # of a value after one epoch, in the same unit; of later ones less
+FER2013 = (3995, 436, 4097, 7215, 4830, 3171, 4965)  # Training, by class
 
 
-def estimate(study: Study, train_faces: int, device_name: str) -> dict[str, Any]:
-    """See `dry_run.estimate`; `train_faces` is the number of training images, `device_name` what trials train on."""
+@dataclass(frozen=True)
+class Faces:
+    """How many faces there are to train on, by class, and to validate with."""
+
+    train_C: tuple[int, ...]
+    validation: int | None = None
+
+    @classmethod
+    def like_fer2013(cls, n: int) -> Faces:
+        """`n` training faces with FER2013's shares of classes."""
+        scale = n / sum(FER2013)
+        return cls(tuple(max(1, round(count * scale)) for count in FER2013))
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a simulated search came to."""
+
+    epochs: int
+    seconds: float
+
+
+def estimate(study: Study, train_faces: int, device_name: str, faces: Faces | None = None) -> dict[str, Any]:
+    """See `pipeline.estimate`.
+
+    Args:
+        train_faces: training images, of FER2013's classes unless `faces` tells how many of each there are.
+        device_name: what trials train on.
+    """
+    faces = faces or Faces.like_fer2013(train_faces)
     device = pick_device(device_name)
     at_once = _at_once(study, device)
     threads = torch.get_num_threads()
@@ -35,46 +78,123 @@ def estimate(study: Study, train_faces: int, device_name: str) -> dict[str, Any]
     if device.type == "cuda":
         slowed = shared_gpu(at_once, torch.cuda.device_count())
         measured = {model: {**each, "seconds": each["seconds"] * slowed} for model, each in measured.items()}
-    per_epoch_s = sum(each["seconds"] for each in measured.values()) / len(measured)
+    costs = _Costs(study, {model: each["seconds"] for model, each in measured.items()}, faces)
     trials = study.budget.trials
-    epochs = None if trials is None else expected_epochs(study, trials)
-    search_s = _search_seconds(study, epochs, per_epoch_s, at_once)
+    courses = [] if trials is None else simulated(study, trials, at_once, costs)
+    search_s = _search_seconds(study, courses, at_once)
     models = study.n_final_models
-    retrain_s = math.ceil(models / at_once) * study.final_epochs * max(each["seconds"] for each in measured.values())
+    per_epoch = {model: costs.mean(model) for model in measured}
+    retrain_s = math.ceil(models / at_once) * study.final_epochs * statistics.fmean(per_epoch.values())
     checkpoint_gb = max(each["parameters"] for each in measured.values()) * 4 * 3 / 1e9
     return {
         "trials": trials,
-        "epochs_expected": epochs,
-        "epochs_are": None if trials is None else _meaning_of_epochs(study),
+        "epochs_expected": math.ceil(statistics.fmean(each.epochs for each in courses)) if courses else None,
+        "epochs_are": _meaning_of_epochs(study, courses) if courses else None,
         "hours": round((search_s + retrain_s) / 3600, 2) if search_s is not None else None,
         "hours_search": round(search_s / 3600, 2) if search_s is not None else None,
         "hours_retrain": round(retrain_s / 3600, 2),
         "memory_gb": round(HOST_GB + at_once * PROCESS_GB, 1),
         "disk_gb": round(checkpoint_gb * (at_once + 2 * study.retrain.top + models), 2),
-        "seconds_per_epoch": {model: round(each["seconds"], 1) for model, each in measured.items()},
+        "seconds_per_epoch": {model: round(seconds, 1) for model, seconds in per_epoch.items()},
         "device": str(device),
         "at_once": at_once,
     }
 
 
-def expected_epochs(study: Study, trials: int) -> int:
-    """Epochs that `trials` trials train, if one in `reduction` passes each rung; all that they can where there are no
-    rungs.
+class _Costs:
+    """Seconds of an epoch: an architecture's over all faces, times what a balancing strategy makes of their number, and
+    validation.
     """
-    fidelity = study.fidelity
-    if study.search.scheduler != "asha":
-        return trials * fidelity.max_epochs
-    total, reached, rung, before = 0.0, float(trials), fidelity.min_epochs, 0
-    while rung < fidelity.max_epochs:
-        total += reached * (rung - before)
-        reached, before, rung = max(reached / fidelity.reduction, 1.0), rung, rung * fidelity.reduction
-    return math.ceil(total + reached * (fidelity.max_epochs - before))
+
+    def __init__(self, study: Study, seconds: Mapping[str, float], faces: Faces) -> None:
+        self._space, self._seconds, self._faces = study.space, seconds, faces
+        self._labels_N = torch.repeat_interleave(torch.arange(len(faces.train_C)), torch.tensor(faces.train_C))
+        self._shares: dict[tuple[Any, ...], float] = {}
+
+    def of(self, config: Config) -> float:
+        """Of a configuration."""
+        return self._whole(str(config["model"]), self._share(config))
+
+    def mean(self, model: str) -> float:
+        """Of an architecture, over the study's balancing strategies as a search would draw them."""
+        rng = np.random.default_rng(0)
+        drawn = [self._share(self._space.random(rng)) for _ in range(60)]
+        return self._whole(model, statistics.fmean(drawn))
+
+    def _whole(self, model: str, share: float) -> float:
+        validation = VALIDATION_SHARE
+        if self._faces.validation is not None:
+            validation = FORWARD_SHARE * self._faces.validation / len(self._labels_N)
+        return self._seconds[model] * (share + validation) / (1 + VALIDATION_SHARE)
+
+    def _share(self, config: Config) -> float:
+        """An epoch's faces for each training face."""
+        knobs = parts.knobs("balance", config)
+        key = (config["balance"], *sorted(knobs.items()))
+        if key not in self._shares:
+            n_classes, n = len(self._faces.train_C), len(self._labels_N)
+            targets = Targets.of(self._labels_N, n_classes)
+            plan = parts.balance_plan(str(config["balance"]), self._labels_N, n_classes, knobs, targets)
+            self._shares[key] = plan.faces_per_epoch(n) / n
+        return self._shares[key]
 
 
-def _meaning_of_epochs(study: Study) -> str:
-    """How far `expected_epochs` can be believed; short, as one line of a table."""
+def expected_epochs(study: Study, trials: int, at_once: int = 1) -> int:
+    """Epochs that `trials` trials train, in the mean of simulated searches; see `simulated`."""
+    return math.ceil(statistics.fmean(each.epochs for each in simulated(study, trials, at_once, lambda config: 1.0)))
+
+
+def simulated(study: Study, trials: int, at_once: int, seconds: _Costs | Callable[[Config], float]) -> list[Course]:
+    """Searches with the study's own rungs, of trials that are worth something at random, later ones more if a sampler
+    learns: the same ones for the same study. `median`, which depends on curves, stops nobody here.
+
+    Args:
+        seconds: of an epoch of a configuration.
+    """
+    of = seconds.of if isinstance(seconds, _Costs) else seconds
+    count = max(5, min(100, SIMULATED_TRIALS // max(trials, 1)))
+    return [_simulate(study, trials, at_once, of, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def _simulate(
+    study: Study, trials: int, at_once: int, seconds: Callable[[Config], float], rng: np.random.Generator
+) -> Course:
+    """One search, event by event: (when, trial) of each epoch's end."""
+    rungs: scheduler.Scheduler = scheduler.build(study) if study.search.scheduler == "asha" else scheduler.NoScheduler()
+    last = study.fidelity.max_epochs
+    improvement = 0.0 if study.search.sampler in ("random", "qmc") else IMPROVEMENT
+    sign = 1.0 if study.maximize else -1.0
+    worth_T = sign * (rng.normal(size=trials) + improvement * np.arange(trials) / trials)
+    cost, epochs, waiting = {}, Counter[int](), iter(range(trials))
+    ends: list[tuple[float, int]] = []
+    now, until = 0.0, study.budget.time or math.inf
+
+    def start(at: float) -> None:
+        if (trial := next(waiting, None)) is not None:
+            cost[trial] = seconds(study.space.random(rng))
+            heapq.heappush(ends, (at + cost[trial], trial))
+
+    for _ in range(at_once):
+        start(0.0)
+    while ends:
+        now, trial = heapq.heappop(ends)
+        epochs[trial] += 1
+        value = worth_T[trial] + rng.normal() * NOISE / epochs[trial]
+        goes_on = epochs[trial] < last and rungs.goes_on(trial, epochs[trial], float(value))
+        if now >= until:
+            continue
+        if goes_on:
+            heapq.heappush(ends, (now + cost[trial], trial))
+        else:
+            start(now)
+    return Course(epochs.total(), now)
+
+
+def _meaning_of_epochs(study: Study, courses: Sequence[Course]) -> str:
+    """How far `epochs_expected` can be believed; short, as one line of a table."""
+    low, high = np.quantile([each.epochs for each in courses], [0.05, 0.95])
     return {
-        "asha": f"expected: one in {study.fidelity.reduction} goes on from each rung",
+        "asha": f"expected: simulated, nine of ten between {low:.0f} and {high:.0f}",
         "median": "an upper bound: median stops trials, nobody knows when",
         "none": "all: every trial runs its whole course",
     }[study.search.scheduler]
@@ -87,8 +207,8 @@ def shared_gpu(at_once: int, gpus: int) -> float:
     return max(1.0, at_once / gpus)
 
 
-def _search_seconds(study: Study, epochs: int | None, per_epoch_s: float, at_once: int) -> float | None:
-    bounds = [] if epochs is None else [epochs * per_epoch_s / at_once]
+def _search_seconds(study: Study, courses: Sequence[Course], at_once: int) -> float | None:
+    bounds = [START_S + statistics.fmean(each.seconds for each in courses)] if courses else []
     if study.budget.time is not None:
         bounds.append(study.budget.time)
     if study.budget.gpu_hours is not None and study.resources.gpus:
@@ -104,9 +224,10 @@ def _at_once(study: Study, device: torch.device) -> int:
 
 
 def _measure(study: Study, model: str, train_faces: int, device: torch.device) -> dict[str, float]:
-    """Seconds of one epoch and number of parameters, of a model at the study's defaults."""
+    """Seconds of an epoch of every training face once and number of parameters, of a model at the study's defaults."""
     config: Config = study.space.draw(lambda name, knob: model if name == "model" else knob.default)
-    config["model"] = model
+    config = {name: value for name, value in config.items() if name.partition(".")[0] != "balance"}
+    config |= {"model": model, "balance": "none"}
     share = _share_of_pixels() if config["train.progressive"] else 1.0
     config["train.progressive"] = False  # two first epochs would see the smallest faces alone
     batch = int(config["train.batch_size"] or 1)

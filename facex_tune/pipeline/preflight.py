@@ -15,6 +15,7 @@ from facex_tune.errors import InputError, nearest
 from facex_tune.pipeline.environment import ray_cpus, torch_gpus
 from facex_tune.pipeline.options import Options, joins
 from facex_tune.runs.store import Run
+from facex_tune.space import Choice, Knob
 from facex_tune.storage import files, remote_path
 from facex_tune.storage.files import Place
 from facex_tune.storage.remote_path import RemotePath
@@ -58,6 +59,36 @@ def _unmeasured(study: Study, validated: set[str]) -> list[str]:
         for key, metric in named
         if (emotion := metric.partition(".")[2]) and emotion not in validated
     ]
+
+
+def ema_note(study: Study, train_faces: int) -> str:
+    """That a study's largest `ema_decay` cannot act in so few steps; "" where it can, or no average is asked for.
+
+    An average that began at once would be of the first, random weights; it is shorter at first (`training.Average`),
+    and where a training ends before it is as long as the decay says, all longer decays are one.
+    """
+    knob = study.space.train.get("ema_decay")
+    batches = study.space.train.get("batch_size")
+    if study.retrain.weights != "ema" or knob is None or batches is None:
+        return ""
+    decay, smallest = _largest(knob), _smallest(batches)
+    steps = study.final_epochs * max(1, int(train_faces // smallest))
+    longest = (1 + steps) / (10 + steps)
+    if decay <= longest:
+        return ""
+    needed = round((10 * decay - 1) / (1 - decay))
+    return (
+        f"train.ema_decay {decay:g} cannot act: a final model does {steps:,} steps, and an average begins that long "
+        f"after {needed:,}; {longest:.4g} and all above it are the same here"
+    )
+
+
+def _largest(knob: Knob) -> float:
+    return max(float(option or 0) for option in knob.options) if isinstance(knob, Choice) else float(knob.high)
+
+
+def _smallest(knob: Knob) -> float:
+    return min(float(option or 1) for option in knob.options) if isinstance(knob, Choice) else float(knob.low)
 
 
 def _resource_problems(study: Study, options: Options) -> list[str]:

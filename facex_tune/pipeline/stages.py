@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from facex_tune import parts
 from facex_tune.errors import InputError, Interrupted, StorageOutage
 from facex_tune.pipeline.options import Options, joins, plain_options, resume_words, trial_device
-from facex_tune.pipeline.preflight import device_problems, header_as_begun, same_data, same_header
+from facex_tune.pipeline.preflight import device_problems, ema_note, header_as_begun, same_data, same_header
 from facex_tune.pipeline.signals import raising_interrupted
 from facex_tune.runs.store import Event, Log, Run
 from facex_tune.storage import remote_path
@@ -66,6 +66,9 @@ def _execute(run: Run, stages: Sequence[str], options: Options, log: Log, ray: c
         log.append("run_started", stages=left, options=plain_options(options), **header_as_begun(run))
     if not log.is_fenced:
         log.tell("note", text=f"{run.storage}: this store itself keeps no second writer out; start none")
+    trained_on = run.header.get("faces", {}).get("train", 0)
+    if trained_on and (note := ema_note(run.study, trained_on)):
+        log.tell("note", text=note)
     _with_ray([stage for stage in left if stage in NEED_RAY], run, log, options, ray)
     ray.close()
     _without_ray([stage for stage in left if stage not in NEED_RAY], run, log, options)

@@ -5,10 +5,10 @@ not support it.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from facex_tune.evaluation.compare import supported
+from facex_tune.evaluation.compare import corrected
 from facex_tune.metrics import MAXIMIZE
 from facex_tune.report.wording import Finding, interval, knob_text, listed, metric_words, number, plural, say
 
@@ -29,9 +29,10 @@ _SAID = {
 def retrained(report: Mapping[str, Any]) -> Iterator[Finding]:
     """Candidates that are better than the winner on validation, once all are retrained."""
     objective = report["study"]["objective"][0]
-    for place, compared in enumerate((report["choices"] or {}).get("retrained", [])):
+    every = (report["choices"] or {}).get("retrained", [])
+    for place, (compared, sides) in enumerate(zip(every, corrected(every, [objective]), strict=True)):
         gap = compared["metrics"].get(objective)
-        if gap is None or supported(compared, objective) >= 0:
+        if gap is None or sides[objective] >= 0:
             continue
         said = f"{gap['mean']:+.3f} {interval(gap['interval'])}"
         text = (
@@ -43,22 +44,30 @@ def retrained(report: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def comparisons(report: Mapping[str, Any]) -> Iterator[Finding]:
-    """Winner against runner-up and baseline: everything that is better or worse beyond its intervals."""
+    """Winner against runner-up and baseline: everything that is better or worse beyond its intervals, and beyond what
+    so many comparisons on all protocols show by chance (`compare.corrected`).
+    """
     told = list(dict.fromkeys([report["study"]["objective"][0], *_COMPARED]))
-    for name, scored in report["evaluation"].items():
-        for place, compared in enumerate(scored.get("comparisons", [])):
-            verdict, metrics = _verdict_of(compared, told, ("better in", "worse in"))
-            if verdict:
-                text = (
-                    f"On {name} (n = {compared['n']:,}) the winner {compared['first']} is {verdict} than the "
-                    f"{compared['role']} {compared['second']}, on the same faces.{_few_runs(compared, metrics[0])}"
-                )
-                yield say(text, f"evaluation.{name}.comparisons.{place}.metrics")
+    every = [
+        (name, place, compared)
+        for name, scored in report["evaluation"].items()
+        for place, compared in enumerate(scored.get("comparisons", []))
+    ]
+    judged = corrected([compared for _, _, compared in every], told)
+    for (name, place, compared), sides in zip(every, judged, strict=True):
+        verdict, metrics = _verdict_of(compared, sides, ("better in", "worse in"))
+        if verdict:
+            text = (
+                f"On {name} (n = {compared['n']:,}) the winner {compared['first']} is {verdict} than the "
+                f"{compared['role']} {compared['second']}, on the same faces.{_few_runs(compared, metrics[0])}"
+            )
+            yield say(text, f"evaluation.{name}.comparisons.{place}.metrics")
 
 
-def _verdict_of(compared: Mapping[str, Any], told: Sequence[str], words: tuple[str, str]) -> tuple[str, list[str]]:
+def _verdict_of(
+    compared: Mapping[str, Any], sides: Mapping[str, int], words: tuple[str, str]
+) -> tuple[str, list[str]]:
     """``better in macro-F1 (+0.020 [0.005, 0.035]) but worse in accuracy (...)``, and the metrics named."""
-    sides = {metric: supported(compared, metric) for metric in told if metric in compared["metrics"]}
     parts = []
     for side, word in zip((1, -1), words, strict=True):
         found = [_with_difference(compared, metric) for metric, its in sides.items() if its == side]
@@ -85,7 +94,8 @@ def variants(report: Mapping[str, Any]) -> Iterator[Finding]:
     """What temperature and ensembles bring on the first protocol."""
     for name, scored in list(report["evaluation"].items())[:1]:
         for kind, variant in scored.get("variants", {}).items():
-            verdict, _ = _verdict_of(variant["difference"], _SAID[kind], ("improves", "worsens"))
+            (sides,) = corrected([variant["difference"]], _SAID[kind])
+            verdict, _ = _verdict_of(variant["difference"], sides, ("improves", "worsens"))
             if verdict:
                 text = f"{_VARIANTS[kind]} {verdict} on {name} against {_rival(kind, scored)}, n = {scored['n']:,}."
                 figure = f"reliability-{name}.svg" if kind == "temperature" else None
@@ -166,6 +176,8 @@ def _verdict(study: Mapping[str, Any], objective: str, effects: list[Mapping[str
     if rest:
         reach = statistics.median((said["interval"][1] - said["interval"][0]) / 2 for said in effects)
         text += f"; {rest} cannot be told from it, as intervals reach {reach:.3f} to either side (median)"
+    if times := study["noise"].get(objective, {}).get("reference_times"):
+        text += f". The reference's own runs spread {times:.1f} times as wide as the others', which widens them all"
     return say(f"{text}.", "factors.effects", "factors.svg")
 
 
@@ -228,15 +240,20 @@ def insight(report: Mapping[str, Any]) -> Iterator[Finding]:
             if said["difference"] > 0:
                 yield say(text, f"insight.disagreement.{name}", "disagreement.svg")
     versatile = found["versatility"]
-    if versatile and versatile["interval"] and versatile["interval"][0] > 0:
+    if versatile and versatile["interval"] and (versatile["interval"][0] > 0 or versatile["interval"][1] < 0):
+        how = "accuracy and worst-class recall go together"
+        if versatile["rho"] < 0:
+            how = "a higher accuracy goes with a lower worst-class recall"
         text = (
-            f"Over {plural(versatile['n'], 'finished trial')} accuracy and worst-class recall go together: rank "
-            f"correlation {versatile['rho']:.2f} {interval(versatile['interval'])} (observational)."
+            f"Over {compared_trials(versatile)} {how}: rank correlation {versatile['rho']:.2f} "
+            f"{interval(versatile['interval'])} (observational)."
         )
         yield say(text, "insight.versatility", "versatility.svg")
-    if versatile and versatile["interval"] and versatile["interval"][1] < 0:
-        text = (
-            f"Over {plural(versatile['n'], 'finished trial')} a higher accuracy goes with a lower worst-class recall: "
-            f"rank correlation {versatile['rho']:.2f} {interval(versatile['interval'])} (observational)."
-        )
-        yield say(text, "insight.versatility", "versatility.svg")
+
+
+def compared_trials(said: Mapping[str, Any]) -> str:
+    """40 finished trials; or 120 trials as they were after epoch 2, where rungs chose among them then."""
+    n, at_epoch = said.get("n", said.get("trials", 0)), said.get("at_epoch")
+    if at_epoch is None:
+        return plural(n, "finished trial")
+    return f"{plural(n, 'trial')} as they were after epoch {at_epoch}"

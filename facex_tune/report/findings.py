@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from facex_tune.data.faces import left_out
-from facex_tune.evaluation.intervals import MIN_SEEDS
+from facex_tune.evaluation.intervals import LEVEL, MIN_SEEDS
 from facex_tune.report import comparison_findings as more
 from facex_tune.report.wording import Finding, interval, listed, metric_words, number, plural, say, with_interval
 from facex_tune.runs.history import keeps
 
+NORMAL_975 = 1.959964
 COPIES_TOLD = 0.01  # of a set's faces
 
 
@@ -46,15 +48,30 @@ def _search(report: Mapping[str, Any]) -> Iterator[Finding]:
     if best["state"] != "finished":
         how = "is still running" if best["state"] == "running" else "was stopped early"
         text = f"No trial has finished all its epochs; the best, t{best['trial']:04d}, {how}."
+        if finished := states.get("finished", 0):
+            broken = f"{plural(finished, 'trial')} that finished broke a constraint"
+            text = f"The best, t{best['trial']:04d}, {how}; {broken}."
         yield say(text, "search.trials")
+    yield from _constraints(report)
+    if failed := states.get("failed", 0):
+        yield say(f"{failed} of {total} failed; the leaderboard says why.", "search.trials.failed")
+
+
+def _constraints(report: Mapping[str, Any]) -> Iterator[Finding]:
+    """How many trials keep them, of all that there are, whether they finished or not."""
     bounds = {
         name: {end: limit for end, limit in said.items() if limit is not None}
         for name, said in report["study"]["constraints"].items()
     }
-    if not keeps(bounds, report["leaderboard"][0]["metrics"]):
+    if not bounds:
+        return
+    board = report["leaderboard"]
+    kept = sum(row["keeps"] if "keeps" in row else keeps(bounds, row["metrics"]) for row in board)
+    if kept:
+        said = f"{kept:,} of {plural(len(board), 'trial')} keep every constraint of the study; the best is one of them."
+        yield say(said, "leaderboard.0.metrics")
+    else:
         yield say("No trial keeps every constraint of the study; the best breaks them too.", "leaderboard.0.metrics")
-    if failed := states.get("failed", 0):
-        yield say(f"{failed} of {total} failed; the leaderboard says why.", "search.trials.failed")
 
 
 def _tests(report: Mapping[str, Any]) -> Iterator[Finding]:
@@ -88,10 +105,48 @@ def _adjusted(report: Mapping[str, Any]) -> Iterator[Finding]:
 def _weakest(report: Mapping[str, Any]) -> Iterator[Finding]:
     for name, scored in list(report["evaluation"].items())[:1]:
         if scored["per_emotion"]:
-            emotion, row = min(scored["per_emotion"].items(), key=lambda item: item[1]["recall"])
-            recall = f"{number(row['recall'])} {interval(row['recall_interval'])}".strip()
-            said = f"Least recognised on {name}: {emotion}, recall {recall} on {plural(row['support'], 'face')}."
-            yield say(said, f"evaluation.{name}.per_emotion.{emotion}", f"confusion-{name}.svg")
+            least = _least_recognised(scored["per_emotion"])
+            first, place = least[0], f"evaluation.{name}.per_emotion"
+            recalls = [f"{each} {_recall(scored['per_emotion'][each], alone=len(least) == 1)}" for each in least]
+            said = f"Least recognised on {name}: {listed(recalls)}"
+            if len(least) > 1:
+                said += "; these cannot be told apart"
+            yield say(f"{said}.", f"{place}.{first}", f"confusion-{name}.svg")
+
+
+def _recall(row: Mapping[str, Any], *, alone: bool) -> str:
+    """Without its interval where it may be the lowest by chance: of several that are close, the lowest is too low."""
+    ends = interval(row["recall_interval"]) if alone else ""
+    value = f"recall {number(row['recall'])} {ends}".strip()
+    return f"({value} on {plural(row['support'], 'face')})"
+
+
+def _least_recognised(per_emotion: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The emotion of the lowest recall and those that cannot be told from it, the lowest first: with 95 % confidence
+    the truly least recognised is among them (a subset selection after Gupta, Technometrics 7, 1965, by Bonferroni).
+    """
+    from scipy import special
+
+    order = sorted(per_emotion, key=lambda emotion: per_emotion[emotion]["recall"])
+    lowest, *others = [(per_emotion[emotion]["recall"], _standard_error(per_emotion[emotion])) for emotion in order]
+    reach = float(special.ndtri(1 - (1 - LEVEL) / max(len(others), 1)))
+    near = [
+        emotion
+        for emotion, (recall, error) in zip(order[1:], others, strict=True)
+        if recall - lowest[0] <= reach * math.hypot(error, lowest[1])
+    ]
+    return [order[0], *near]
+
+
+def _standard_error(row: Mapping[str, Any]) -> float:
+    """Of a recall: from its interval, which knows clusters; without one as of independent faces, two more of them right
+    and two wrong (Agresti and Coull, The American Statistician 52, 1998).
+    """
+    if row["recall_interval"] is not None:
+        return float(row["recall_interval"][1] - row["recall_interval"][0]) / (2 * NORMAL_975)
+    n = row["support"] + 4
+    share = (row["recall"] * row["support"] + 2) / n
+    return float((share * (1 - share) / n) ** 0.5)
 
 
 def _selection(report: Mapping[str, Any]) -> Iterator[Finding]:
@@ -104,14 +159,22 @@ def _selection(report: Mapping[str, Any]) -> Iterator[Finding]:
         f"{plural(bias['trials_compared'], 'trial')}, and {number(again['mean'])} on the same validation faces as the "
         f"mean of {plural(len(again['seeds']), 'new seed')}"
     )
+    ends = bias["retrained_interval"]
     if bias["epochs_at_search"] == bias["epochs_retrained"]:
-        said = f"Selection bias: {told}: {bias['bias']:+.3f}."
+        if ends is None:  # one number against another, and training runs differ by as much
+            return
+        low, high = (bias["at_search"] - end for end in (ends[1], ends[0]))
+        said = f"Selection bias: {told}: {bias['bias']:+.3f} {_signed(low, high)}."
     else:
         said = (
             f"Selection bias cannot be told from longer training: {told}, but after "
             f"{plural(bias['epochs_retrained'], 'epoch')} in place of {bias['epochs_at_search']}."
         )
     yield say(said, "search.selection_bias")
+
+
+def _signed(low: float, high: float) -> str:
+    return f"[{low:+.3f}, {high:+.3f}]"
 
 
 def _gap(report: Mapping[str, Any]) -> Iterator[Finding]:
@@ -163,7 +226,10 @@ def _copies(report: Mapping[str, Any]) -> Iterator[Finding]:
         clean = scored["clean"]
         if clean["n"] and clean["excluded"] > COPIES_TOLD * scored["n"] and scored["data"] not in told:
             told.add(scored["data"])
-            share = f"{clean['excluded']:,} of the {plural(scored['n'], 'face')} of {name}"
+            trained = clean.get("in_training", clean["excluded"])
+            share = f"{trained:,} of the {plural(scored['n'], 'face')} of {name}"
+            if further := clean["excluded"] - trained:
+                share += f", validation alone of {further:,}"
             said = (
                 f"Training holds an exact, mirrored or near copy of {share}; without such faces: "
                 f"{_two(clean['metrics'])} (n = {clean['n']:,})."

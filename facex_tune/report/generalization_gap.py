@@ -32,9 +32,10 @@ def of_run(
         validation, tests: the winner's answers, with one test-time augmentation throughout.
 
     Returns:
-        one row a protocol, none without validation: protocol, metric, validation, test, gap, interval, seeds,
-        n_validation, n, without_copies (false where a table does not tell copies) and same_data, which tells a
-        generalization gap from a change of faces or of labels.
+        one row a protocol: protocol, metric, validation, test, gap, interval, seeds, n_validation, n, without_copies
+        (false where a table does not tell copies) and same_data, which tells a generalization gap from a change of
+        faces or of labels. None without validation, and none where a class is scored on one side alone (contempt of
+        ferplus.majority8, which validation leaves out): other classes are another score.
     """
     if validation is None:
         return []
@@ -43,7 +44,7 @@ def of_run(
     for name, test in tests.items():
         told = validation.in_training_N is not None and test.in_training_N is not None
         sides = [_Side.of(table, without_copies=told) for table in (validation, test)]
-        if not all(len(side.labels_N) for side in sides):
+        if not all(len(side.labels_N) for side in sides) or sides[0].classes != sides[1].classes:
             continue
         entropy = np.random.SeedSequence([seed, seeds.EVALUATE, zlib.crc32(name.encode()), DRAWS_OF_GAPS])
         rows.append(
@@ -73,6 +74,11 @@ class _Side:
             kept_N = ~table.in_training_N
         return cls(table.labels_N[kept_N], table.groups_N[kept_N], table.probabilities_MNC[:, kept_N])
 
+    @property
+    def classes(self) -> set[int]:
+        """Those that are scored."""
+        return set(self.labels_N.tolist())
+
     def value(self, metric: str) -> float | None:
         """The mean over models; None where these faces cannot measure it."""
         found = [metrics.scores(found_NC, self.labels_N).get(metric) for found_NC in self.probabilities_MNC]
@@ -96,7 +102,8 @@ def _gap(sides: list[_Side], objective: str, seed: np.random.SeedSequence) -> di
     draws = [side.drawn(metric, child) for side, child in zip(sides, seed.spawn(2), strict=True)]
     interval = None
     if draws[0] is not None and draws[1] is not None:
-        interval = intervals.percentile(draws[0] - draws[1], min(len(np.unique(side.groups_N)) for side in sides))
+        clusters = min(intervals.rests_on(metric, side.labels_N, side.groups_N) for side in sides)
+        interval = intervals.percentile(draws[0] - draws[1], clusters)
     return {"metric": metric, "validation": validation, "test": test, "gap": validation - test, "interval": interval}
 
 

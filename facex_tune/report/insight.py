@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from facex_tune import seeds
 from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import intervals
-from facex_tune.runs.history import FINISHED
+from facex_tune.runs.history import FINISHED, before_rungs
 from facex_tune.space import FAMILIES
 from facex_tune.storage.files import Place
 
@@ -34,7 +34,7 @@ SUSPECTS = 50
 @dataclass(frozen=True)
 class Answers:
     """A table of faces as it was kept, with the winner's models' probabilities; `in_training_N` says which faces have a
-    copy there, and is None where the table does not.
+    copy there, or among the validation faces, and is None where the table does not.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Answers:
             table["source"].to_pylist(),
             np.moveaxis(np.array(found), 1, 2),
             np.array(table["agreed"], np.float64) if "agreed" in columns else None,
-            np.array(table["in_training"], np.bool_) if "in_training" in columns else None,
+            _known(table) if "in_training" in columns else None,
         )
 
     def take(self, rows_N: NDArray[np.integer[Any]] | NDArray[np.bool_]) -> Answers:
@@ -80,6 +80,13 @@ class Answers:
             None if agreed_N is None else agreed_N[rows_N],
             None if in_training_N is None else in_training_N[rows_N],
         )
+
+
+def _known(table: Any) -> NDArray[np.bool_]:
+    """Which faces have a copy in training, or among the validation faces that models were chosen by."""
+    columns = [name for name in ("in_training", "in_validation") if name in table.column_names]
+    known_N: NDArray[np.bool_] = np.any([np.array(table[name], np.bool_) for name in columns], axis=0)
+    return known_N
 
 
 def answers_of(run: Run, document: Mapping[str, Any]) -> tuple[Answers | None, dict[str, Answers]]:
@@ -120,12 +127,13 @@ def _seed(seed: int, name: str) -> np.random.SeedSequence:
 
 
 def versatility(trials: Sequence[Trial], seed: np.random.SeedSequence) -> dict[str, Any] | None:
-    """How far a high accuracy goes with a high worst-class recall over the finished trials: Spearman's rho with an
-    interval over trials, and by part how much better the worst class is than the accuracy lets expect (a straight
-    line's residual). Observational. None below eight finished trials.
+    """How far a high accuracy goes with a high worst-class recall: Spearman's rho with an interval over trials, and by
+    part how much better the worst class is than the accuracy lets expect (a straight line's residual). Over the trials
+    among which no rung has chosen, at the epoch of the first that did (`history.before_rungs`). Observational. None
+    below eight such trials.
     """
-    done = [trial for trial in trials if trial.state == FINISHED and "worst_class_recall" in trial.metrics]
-    xy_2T = np.array([[trial.metrics[name] for trial in done] for name in ("accuracy", "worst_class_recall")])
+    at_epoch, done, found = _measured_alike(trials, ("accuracy", "worst_class_recall"))
+    xy_2T = np.array([[each[name] for each in found] for name in ("accuracy", "worst_class_recall")])
     if len(done) < 8 or min(len(set(row)) for row in xy_2T.tolist()) < 3:
         return None
     drawn = np.random.default_rng(seed).integers(0, len(done), (intervals.DRAWS, len(done)))
@@ -140,12 +148,23 @@ def versatility(trials: Sequence[Trial], seed: np.random.SeedSequence) -> dict[s
             parts.append(row | {"interval": intervals.over_seeds(own)})
     points: list[dict[str, Any]] = [
         {"trial": trial.number}
-        | {name: trial.metrics[name] for name in ("accuracy", "worst_class_recall")}
+        | {name: each[name] for name in ("accuracy", "worst_class_recall")}
         | {family: str(trial.config[family]) for family in FAMILIES}
-        for trial in done
+        for trial, each in zip(done, found, strict=True)
     ]
     interval = intervals.percentile(rhos[np.isfinite(rhos)], len(done))
-    return {"n": len(done), "rho": _spearman(xy_2T), "interval": interval, "parts": parts, "points": points}
+    said = {"n": len(done), "at_epoch": at_epoch, "rho": _spearman(xy_2T), "interval": interval}
+    return said | {"parts": parts, "points": points}
+
+
+def _measured_alike(
+    trials: Sequence[Trial], names: Sequence[str]
+) -> tuple[int | None, list[Trial], list[Mapping[str, float]]]:
+    """The trials that no rung has chosen, and what each had at the epoch at which they are looked at."""
+    at_epoch, alike = before_rungs(trials)
+    pairs = [(trial, trial.metrics if at_epoch is None else trial.epochs[at_epoch]) for trial in alike]
+    known = [(trial, found) for trial, found in pairs if all(name in found for name in names)]
+    return at_epoch, [trial for trial, _ in known], [found for _, found in known]
 
 
 def _spearman(xy_2T: NDArray[np.float64]) -> float:

@@ -102,7 +102,7 @@ def factorial(corners: Sequence[Mapping[str, Any]], levels: Mapping[str, Sequenc
 
 
 def versatility(points: Sequence[Mapping[str, Any]]) -> Figure:
-    """Worst-class recall against accuracy of finished trials, coloured by architecture."""
+    """Worst-class recall against accuracy of trials, coloured by architecture."""
     figure, axes = new_axes()
     names = list(dict.fromkeys(str(point["model"]) for point in points))
     for number, name in enumerate(names):

@@ -14,6 +14,7 @@ from facex_tune import metrics
 from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import compare
 from facex_tune.report import figures
+from facex_tune.report.comparison_findings import compared_trials
 from facex_tune.report.figure_choice import winner_label
 from facex_tune.report.wording import interval, knob_text, metric_words, number, plural
 from facex_tune.runs.store import Run
@@ -90,7 +91,7 @@ def _environment() -> Environment:
         "beyond": lambda compared, metric: bool(compare.supported(compared, metric)),
         "has_emotion": lambda effects, emotion: any(f"f1.{emotion}" in effect["metrics"] for effect in effects),
     }
-    environment.globals |= {"plural": plural, "emotions": EMOTIONS}
+    environment.globals |= {"plural": plural, "emotions": EMOTIONS, "compared_trials": compared_trials}
     return environment
 
 

@@ -122,6 +122,7 @@ def selection_bias(run: Run, history: History) -> dict[str, Any] | None:
 def leaderboard(run: Run, history: History) -> list[dict[str, Any]]:
     """Every trial, best first."""
     objective, front = run.study.objective[0], history.pareto(run.study)
+    keepers = history.keepers(run.study)
     return [
         {
             "rank": rank,
@@ -132,6 +133,7 @@ def leaderboard(run: Run, history: History) -> list[dict[str, Any]]:
             "value": finite(trial.metrics.get(objective)),
             "metrics": {name: finite(value) for name, value in trial.metrics.items()},
             "pareto": trial.number in front,
+            **({"keeps": trial.number in keepers} if run.study.bounds else {}),
         }
         for rank, trial in enumerate(history.leaderboard(run.study), start=1)
     ]

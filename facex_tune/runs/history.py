@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from facex_tune.study import Study
 
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
+BY_BUDGET = "budget"  # begins the reason of a trial that the end of a budget stopped, and no rung
 _ORDER = {FINISHED: 0, STOPPED: 1, RUNNING: 2, FAILED: 3}
 
 
@@ -98,21 +99,23 @@ class History:
         return self.stage_seconds.get("search", 0.0)
 
     def leaderboard(self, study: Study) -> list[Trial]:
-        """Trials, best first: finished ones, then stopped (see `compared_at`), running (longer before shorter), failed.
+        """Trials, best first: those that keep the study's constraints, then those that break them, failed ones last.
 
-        Only trials that keep the study's constraints come before those that break them; of several objectives' trials,
-        the Pareto front comes first, and within it and behind it the first objective decides.
+        Among either, finished ones come first, then stopped (see `compared_at`) and running (longer before shorter); of
+        several objectives' trials, the Pareto front comes first, and within it and behind it the first objective
+        decides.
         """
         front, level = self.pareto(study), self.compared_at(study)
 
         def rank(trial: Trial) -> tuple[Any, ...]:
-            judged_at = min(trial.last_epoch, level) if trial.state == STOPPED else trial.last_epoch
+            judged_at = _judged_at(trial, level)
             fidelity = 0 if trial.state == FINISHED else -judged_at
-            broken = not keeps(study.bounds, trial.metrics)
+            broken = not keeps(study.bounds, trial.epochs.get(judged_at, {}))
             behind = trial.number not in front
             return (
-                _ORDER[trial.state],
+                trial.state == FAILED,
                 broken,
+                _ORDER[trial.state],
                 behind,
                 fidelity,
                 badness(study.objective, trial.epochs.get(judged_at, {}))[0],
@@ -120,6 +123,17 @@ class History:
             )
 
         return sorted(self.trials.values(), key=rank)
+
+    def keepers(self, study: Study) -> set[int]:
+        """The numbers of the trials that keep every constraint at the epoch at which the leaderboard compares them;
+        none that failed.
+        """
+        level = self.compared_at(study)
+        return {
+            trial.number
+            for trial in self.trials.values()
+            if trial.state != FAILED and keeps(study.bounds, trial.epochs.get(_judged_at(trial, level), {}))
+        }
 
     def compared_at(self, study: Study) -> int:
         """The epoch at which stopped trials are compared, 0 where there are none: the highest that enough of them have
@@ -146,6 +160,11 @@ class History:
         return pareto_front({trial.number: badness(study.objective, trial.metrics) for trial in eligible})
 
 
+def _judged_at(trial: Trial, level: int) -> int:
+    """The epoch whose metrics a trial is ranked by; stopped ones are compared at `level`."""
+    return min(trial.last_epoch, level) if trial.state == STOPPED else trial.last_epoch
+
+
 def pareto_front(badness: Mapping[int, tuple[float, ...]]) -> set[int]:
     """The numbers that no other beats, of those whose every value is finite; smaller is better."""
     # in this order, one is beaten by another that comes before it, or by none
@@ -155,6 +174,22 @@ def pareto_front(badness: Mapping[int, tuple[float, ...]]) -> set[int]:
         if math.isfinite(max(mine)) and not beaten:
             front.append((mine, number))
     return {number for _, number in front}
+
+
+def before_rungs(trials: Iterable[Trial]) -> tuple[int | None, list[Trial]]:
+    """The trials among which no rung has chosen, and the epoch at which to look at them; None for their last one.
+
+    Who goes on from a rung is chosen by value, so that among survivors a knob that decides does so no longer, and two
+    values that have nothing to do with each other seem to exclude each other. Where rungs stopped trials, it is all
+    that came as far as the first of these, as they were there; else all that finished.
+    """
+    every = list(trials)
+    stopped = [trial for trial in every if trial.state == STOPPED and trial.epochs]
+    at_rungs = [trial.last_epoch for trial in stopped if not trial.reason.startswith(BY_BUDGET)]
+    if not at_rungs:
+        return None, [trial for trial in every if trial.state == FINISHED]
+    first = min(at_rungs)
+    return first, [trial for trial in every if trial.state != FAILED and first in trial.epochs]
 
 
 def badness(objectives: Sequence[str], metrics: Mapping[str, float]) -> tuple[float, ...]:
@@ -182,6 +217,19 @@ def keeps(constraints: Mapping[str, Mapping[str, float]], metrics: Mapping[str, 
         metric in metrics and bounds.get("min", float("-inf")) <= metrics[metric] <= bounds.get("max", float("inf"))
         for metric, bounds in constraints.items()
     )
+
+
+def violation(constraints: Mapping[str, Mapping[str, float]], metrics: Mapping[str, float]) -> float:
+    """By how much metrics break constraints, all of them together, in the metrics' own units: 0 where they keep every
+    one, infinite where one was not measured.
+    """
+    total = 0.0
+    for metric, bounds in constraints.items():
+        value = metrics.get(metric, math.nan)
+        if math.isnan(value):
+            return math.inf
+        total += max(0.0, bounds.get("min", -math.inf) - value) + max(0.0, value - bounds.get("max", math.inf))
+    return total
 
 
 def fold(events: Iterable[Mapping[str, Any]]) -> History:

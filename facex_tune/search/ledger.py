@@ -28,7 +28,8 @@ Ints = NDArray[np.int64]
 Varied = frozenset[tuple[str, Any]]  # a configuration's knobs that vary, with their values
 
 BEST_REMEMBERED, LATEST_REMEMBERED = 100, 200
-BROKEN = 1.0  # how far a failed trial is from each bound: as far as a metric between 0 and 1 can be
+BROKEN = 1.0  # how far a failed trial is from each bound at least: as far as a metric between 0 and 1 can be
+FURTHER = 1.1  # times the furthest that any trained trial is from a bound, a failed one is
 _WHEN = datetime(2000, 1, 1)  # Optuna wants a time of a trial that ended; no sampler reads it
 
 
@@ -128,7 +129,7 @@ class Ledger:
         A failed trial has each metric's finite worst value; one that has not come as far as the first rung has NaN.
         """
         epochs_N, states_N = np.array(self._epochs, dtype=np.int64), np.array(self._states, dtype=object)
-        failed_N = (states_N == FAILED) | ((states_N != RUNNING) & (epochs_N == 0))
+        failed_N = self._failed_N()
         levels = self._levels(epochs_N[~failed_N & (epochs_N > 0)], epochs_N[~failed_N & (states_N != RUNNING)])
         probable_NC = np.full((len(self), len(self._channels)), np.nan)
         if len(levels):
@@ -138,6 +139,12 @@ class Ledger:
             probable_NC[rows] = self._table_NEC[rows, levels[at]] + self._gains_LC(levels)[at]
         probable_NC[failed_N] = self._worst_seen_C(probable_NC) if self.view.models_values else self._worst_C
         return probable_NC
+
+    def _failed_N(self) -> NDArray[np.bool_]:
+        """Which trials failed, or ended before their first epoch."""
+        epochs_N, states_N = np.array(self._epochs, dtype=np.int64), np.array(self._states, dtype=object)
+        failed_N: NDArray[np.bool_] = (states_N == FAILED) | ((states_N != RUNNING) & (epochs_N == 0))
+        return failed_N
 
     def _levels(self, reached: Ints, ended: Ints) -> Ints:
         """The epochs at which trials ended, and the deepest that any has reached; none before a trial has ended."""
@@ -165,8 +172,19 @@ class Ledger:
 
     def shown(self) -> list[FrozenTrial]:
         """The trials as a sampler sees them, in the order of their numbers."""
-        probable_NC = self.probable_NC()
-        return [self._frozen(self.entries[number], probable_NC[number]) for number in self._remembered(probable_NC)]
+        probable_NC, failed_N = self.probable_NC(), self._failed_N()
+        beyond = self._beyond(probable_NC[~failed_N])
+        return [
+            self._frozen(self.entries[number], probable_NC[number], beyond if failed_N[number] else None)
+            for number in self._remembered(probable_NC)
+        ]
+
+    def _beyond(self, trained_NC: Floats) -> dict[str, float]:
+        """By how much a failed trial breaks each bound: by more than any that trained does, so that it is the least
+        feasible by their sum too, whatever the metrics' units.
+        """
+        broken = [self.violations(row_C) for row_C in trained_NC if not np.isnan(row_C[0])]
+        return {name: max([BROKEN, *(FURTHER * each[name] for each in broken)]) for name in self._bound_names}
 
     def _remembered(self, probable_NC: Floats) -> list[int]:
         """All; or, of those that are told, the best by each objective and the latest, and those that run."""
@@ -187,6 +205,10 @@ class Ledger:
         badness_NO: Floats = probable_NC[:, :objectives] * self._signs_C[:objectives] + 1e6 * broken_N[:, None]
         return badness_NO
 
+    @property
+    def _bound_names(self) -> list[str]:
+        return [f"{name}.{end}" for name, bound in self.bounds.items() for end in ("min", "max") if end in bound]
+
     def violations(self, probable_C: Floats) -> dict[str, float]:
         """By how much a trial breaks each bound; zero or less where it keeps it."""
         found: dict[str, float] = {}
@@ -198,9 +220,9 @@ class Ledger:
                 found[f"{name}.max"] = value - bound["max"]
         return found
 
-    def _frozen(self, entry: Entry, probable_C: Floats) -> FrozenTrial:
-        """As Optuna's samplers want it."""
-        is_told, state = not math.isnan(probable_C[0]), self._states[entry.number]
+    def _frozen(self, entry: Entry, probable_C: Floats, beyond: Mapping[str, float] | None) -> FrozenTrial:
+        """As Optuna's samplers want it; `beyond` has a failed trial's distances from the bounds."""
+        is_told = not math.isnan(probable_C[0])
         trial = FrozenTrial(
             number=entry.number,
             state=TrialState.COMPLETE if is_told else TrialState.RUNNING,
@@ -216,6 +238,6 @@ class Ledger:
             trial_id=entry.number,
         )
         if is_told:
-            for name, violation in self.violations(probable_C).items():
-                trial.set_constraint(name, BROKEN if state == FAILED else violation)
+            for name, violation in (beyond or self.violations(probable_C)).items():
+                trial.set_constraint(name, violation)
         return trial

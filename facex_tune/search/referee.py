@@ -14,7 +14,7 @@ from facex_tune import seeds
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.metrics import gives_one_answer
 from facex_tune.runs import retention
-from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, Trial, fold, keeps
+from facex_tune.runs.history import BY_BUDGET, FAILED, FINISHED, RUNNING, STOPPED, Trial, fold, keeps, violation
 from facex_tune.runs.store import Event, Log, Run
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.searcher import Searcher
@@ -60,7 +60,7 @@ class Referee:
         for event in events:
             self.searcher.replay(event)
             if event["type"] == "epoch" and self._is_compared(self.trials[event["trial"]], event["epoch"]):
-                self.scheduler.goes_on(event["trial"], event["epoch"], self._value(event["metrics"]))
+                self._compared(event["trial"], event["epoch"], event["metrics"])
             elif event["type"] == "trial_recovered":
                 self._noted.add((event["trial"], event["reason"], event["detail"]))
 
@@ -236,11 +236,16 @@ class Referee:
             )
         elif trial.last_epoch >= self.study.fidelity.max_epochs:
             self._end(trial, FINISHED)
-        elif not self.scheduler.goes_on(trial.number, trial.last_epoch, self._value(trial.metrics)):
+        elif not self._compared(trial.number, trial.last_epoch, trial.metrics):
             self._end(trial, STOPPED, epoch=trial.last_epoch, reason="rung")
         elif self.over() not in ("", "trials"):
             self._end_by_budget(trial)
         return trial.state == RUNNING
+
+    def _compared(self, number: int, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """The scheduler's answer."""
+        broken_by = violation(self.study.bounds, metrics)
+        return self.scheduler.goes_on(number, epoch, self._value(metrics), broken_by)
 
     def _is_compared(self, trial: Trial, epoch: int) -> bool:
         """Whether an epoch is shown to the scheduler, as `_goes_on` does: others are not measured against the last one,
@@ -249,7 +254,7 @@ class Referee:
         return epoch < self.study.fidelity.max_epochs and not collapsed(trial, epoch)
 
     def _end_by_budget(self, trial: Trial) -> None:
-        self._end(trial, STOPPED, epoch=trial.last_epoch, reason=f"budget: {self.over()}")
+        self._end(trial, STOPPED, epoch=trial.last_epoch, reason=f"{BY_BUDGET}: {self.over()}")
 
     def _end(self, trial: Trial, state: str, **fields: Any) -> None:
         event = {FINISHED: "trial_finished", STOPPED: "trial_stopped", FAILED: "trial_failed"}[state]

@@ -6,7 +6,7 @@ from collections import Counter
 
 from facex_tune import seeds
 from facex_tune.errors import InputError
-from facex_tune.runs.history import FINISHED, STOPPED, Candidate, History, Trial, baseline_of, keeps
+from facex_tune.runs.history import FINISHED, STOPPED, Candidate, History, Trial, baseline_of
 from facex_tune.runs.store import Log, Run
 from facex_tune.search import fleet
 from facex_tune.search.fleet import Order
@@ -16,23 +16,23 @@ from facex_tune.study import Study
 
 
 def choose(history: History, study: Study) -> list[Trial]:
-    """The trials to retrain: the best finished ones; where none finished, the best of the stopped ones, compared at the
-    highest epoch that enough of them have passed (`History.compared_at`).
+    """The trials to retrain: of those that keep the study's constraints the best finished ones; where none finished,
+    the best of the stopped ones, compared at the highest epoch that enough of them have passed (`History.compared_at`).
 
-    Those that break a constraint are chosen only where none keeps them.
+    Those that break a constraint are chosen only where no trial keeps all of them, finished or stopped.
 
     Raises:
         InputError: no trial has a value.
     """
     board = [trial for trial in history.leaderboard(study) if trial.state in (FINISHED, STOPPED) and trial.metrics]
-    eligible = [trial for trial in board if trial.state == FINISHED] or board
-    if not eligible:
+    if not board:
         reasons = sorted({trial.reason for trial in history.trials.values() if trial.reason})
         raise InputError(
             f"no trial can be retrained: none came to a value (reasons: {', '.join(reasons) or 'none was run'})"
         )
-    kept = [trial for trial in eligible if keeps(study.bounds, trial.metrics)]
-    return (kept or eligible)[: study.retrain.top]
+    keepers = history.keepers(study)
+    eligible = [trial for trial in board if trial.number in keepers] or board
+    return ([trial for trial in eligible if trial.state == FINISHED] or eligible)[: study.retrain.top]
 
 
 def retrain(run: Run, log: Log, context: Context) -> None:

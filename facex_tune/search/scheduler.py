@@ -7,8 +7,8 @@ from __future__ import annotations
 import math
 import statistics
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Sequence
+from bisect import insort
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -20,14 +20,19 @@ MOST_GO_ON = 1.5  # times 1/reduction of a rung's trials; chosen on the search b
 class Scheduler(Protocol):
     """Says after each epoch whether a trial may go on."""
 
-    def goes_on(self, trial: int, epoch: int, value: float) -> bool:
-        """False: stop the trial here. Asked again for the same (trial, epoch), it answers the same."""
+    def goes_on(self, trial: int, epoch: int, value: float, violation: float = 0.0) -> bool:
+        """False: stop the trial here. Asked again for the same (trial, epoch), it answers the same.
+
+        Args:
+            violation: by how much the trial breaks the study's constraints (`history.violation`); one that breaks them
+                comes behind all that keep them, whatever its value.
+        """
 
 
 class NoScheduler:
     """Every trial runs its whole course."""
 
-    def goes_on(self, trial: int, epoch: int, value: float) -> bool:
+    def goes_on(self, trial: int, epoch: int, value: float, violation: float = 0.0) -> bool:
         return True
 
 
@@ -38,24 +43,37 @@ class _Comparing(ABC):
     def _said(self) -> dict[tuple[int, int], bool]:
         return {}
 
-    def goes_on(self, trial: int, epoch: int, value: float) -> bool:
+    def goes_on(self, trial: int, epoch: int, value: float, violation: float = 0.0) -> bool:
         """The comparison's answer, the same whenever it is asked; a value that is not finite stops anywhere."""
         if (trial, epoch) not in self._said:
-            self._said[trial, epoch] = math.isfinite(value) and self._compare(trial, epoch, value)
+            self._said[trial, epoch] = math.isfinite(value) and self._compare(trial, epoch, value, violation)
         return self._said[trial, epoch]
 
     @abstractmethod
-    def _compare(self, trial: int, epoch: int, value: float) -> bool:
+    def _compare(self, trial: int, epoch: int, value: float, violation: float) -> bool:
         """Whether the trial goes on, its finite value taken in."""
 
 
-def cut(best_first: Sequence[float], gone_on: int, reduction: int) -> float:
+Standing = tuple[float, float]
+"""(-violation, value), larger being better: who keeps the constraints comes before who breaks them, and of two who
+break them, who does so by less (Deb, Computer Methods in Applied Mechanics and Engineering 186, 2000).
+"""
+
+
+def fills(passed: Iterable[Standing], own: Standing) -> int:
+    """How many of those that went on from a rung take a place there from one that comes now: all, but from one that
+    keeps the constraints only those that keep them too.
+    """
+    return sum(own[0] < 0 or each[0] == 0 for each in passed)
+
+
+def cut(best_first: Sequence[Standing], gone_on: int, reduction: int) -> Standing:
     """What the last trial at a rung must have reached to go on, larger being better: to be among the best 1/reduction;
     or, where that has let MOST_GO_ON / reduction of them pass already, to be the best.
 
     Args:
-        best_first: the values of all that came to the rung, the last trial's among them.
-        gone_on: how many of the others went on.
+        best_first: the standings of all that came to the rung, the last trial's among them.
+        gone_on: how many of the others went on (see `fills`).
     """
     is_full = gone_on >= math.ceil(MOST_GO_ON * len(best_first) / reduction)
     places = 1 if is_full else math.ceil(len(best_first) / reduction)
@@ -68,7 +86,8 @@ class Asha(_Comparing):
 
     One rule is added. The paper's trials come in any order; a sampler's become better and better, so that most of them
     pass a rung whose early members were drawn at random, and the budget goes into trials at full length. Where half as
-    many again as 1/reduction have gone on from a rung, only one that none before it has beaten does.
+    many again as 1/reduction have gone on from a rung, only one that none before it has beaten does. In a study with
+    constraints, trials that break them stand behind all that keep them, at every rung.
 
     Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020.
 
@@ -83,24 +102,28 @@ class Asha(_Comparing):
         self.reduction, self.sign = reduction, 1.0 if maximize else -1.0
         count = 0
         self.rungs: dict[int, dict[int, float]] = {}
-        self._gone_on: Counter[int] = Counter()
+        self._standings: dict[int, list[Standing]] = {}  # of each rung, the worst first
+        self._passed: dict[int, list[Standing]] = {}
         while (rung := min_epochs * reduction**count) < max_epochs:
             self.rungs[rung] = {}
             count += 1
 
-    def _compare(self, trial: int, epoch: int, value: float) -> bool:
+    def _compare(self, trial: int, epoch: int, value: float, violation: float) -> bool:
         if epoch not in self.rungs:
             return True
-        rung = self.rungs[epoch]
-        rung[trial] = self.sign * value
-        goes_on = rung[trial] >= cut(sorted(rung.values(), reverse=True), self._gone_on[epoch], self.reduction)
-        self._gone_on[epoch] += goes_on
+        self.rungs[epoch][trial] = self.sign * value
+        standings, passed = self._standings.setdefault(epoch, []), self._passed.setdefault(epoch, [])
+        own = (-violation, self.sign * value)
+        insort(standings, own)
+        goes_on = own >= cut(standings[::-1], fills(passed, own), self.reduction)
+        if goes_on:
+            passed.append(own)
         return goes_on
 
 
 class Median(_Comparing):
     """The median stopping rule: a trial stops once its best value so far is worse than the median of what the others
-    had, on average, over as many epochs.
+    had, on average, over as many epochs. With constraints, how far they are broken comes before values.
 
     Source: Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.1.
 
@@ -113,21 +136,27 @@ class Median(_Comparing):
 
     def __init__(self, min_epochs: int, maximize: bool) -> None:
         self.min_epochs, self.sign = min_epochs, 1.0 if maximize else -1.0
-        self._seen: dict[int, dict[int, float]] = {}
+        self._seen: dict[int, dict[int, Standing]] = {}
 
-    def _compare(self, trial: int, epoch: int, value: float) -> bool:
+    def _compare(self, trial: int, epoch: int, value: float, violation: float) -> bool:
         own = self._seen.setdefault(trial, {})
-        own[epoch] = self.sign * value
+        own[epoch] = -violation, self.sign * value
         others = [
             self._average(seen, epoch) for number, seen in self._seen.items() if number != trial and epoch in seen
         ]
         if epoch < self.min_epochs or len(others) < self.MIN_OTHERS:
             return True
-        return max(own.values()) >= statistics.median(others)
+        others.sort()
+        middle = others[(len(others) - 1) // 2], others[len(others) // 2]
+        return max(own.values()) >= _mean(middle)
 
     @staticmethod
-    def _average(seen: dict[int, float], until: int) -> float:
-        return statistics.fmean(value for epoch, value in seen.items() if epoch <= until)
+    def _average(seen: dict[int, Standing], until: int) -> Standing:
+        return _mean([standing for epoch, standing in seen.items() if epoch <= until])
+
+
+def _mean(standings: Sequence[Standing]) -> Standing:
+    return statistics.fmean(each[0] for each in standings), statistics.fmean(each[1] for each in standings)
 
 
 def build(study: Study) -> Scheduler:

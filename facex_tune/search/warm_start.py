@@ -14,7 +14,7 @@ from facex_tune.runs.history import FINISHED, Trial
 from facex_tune.runs.store import Log, Run
 from facex_tune.space import Config, Space, is_active, is_fixed
 from facex_tune.storage.files import Place, place
-from facex_tune.study import Holdout, Study
+from facex_tune.study import Holdout, Study, protocols
 
 SAME = ("data", "validation", "labels", "duplicates")  # else values do not compare
 
@@ -79,6 +79,9 @@ def _differences(earlier: Run, run: Run) -> list[str]:
     differs = [f"{key} {was[key]} there, {now[key]} here" for key in SAME if was[key] != now[key]]
     if isinstance(study.validation, Holdout) and before.search.seed != study.search.seed:
         differs.append(f"search.seed {before.search.seed} there, {study.search.seed} here, which cuts the holdout")
+    there, here = _dropped_for(earlier), _dropped_for(run)
+    if study.duplicates == "drop" == before.duplicates and there != here:
+        differs.append(f"duplicates: drop kept copies of {_named(there)} out of training there, of {_named(here)} here")
     faces_there, faces_here = _fingerprint(earlier), _fingerprint(run)
     if before.data == study.data and faces_there and faces_here and faces_there != faces_here:
         differs.append(f"data {study.data} was prepared with other faces there")
@@ -87,6 +90,16 @@ def _differences(earlier: Run, run: Run) -> list[str]:
     if before.fidelity.max_epochs != study.fidelity.max_epochs:
         differs.append(f"{before.fidelity.max_epochs} epochs there, {study.fidelity.max_epochs} here")
     return differs
+
+
+def _dropped_for(run: Run) -> set[str]:
+    """The splits of sealed sets whose copies `duplicates: drop` keeps out of training: those of the protocols."""
+    wanted = [protocols.find(name) for name in run.study.evaluate.protocols]
+    return {f"{each.data}/{split}" for each in wanted for split in each.splits}
+
+
+def _named(splits: set[str]) -> str:
+    return ", ".join(sorted(splits)) or "no sealed set"
 
 
 def _fingerprint(run: Run) -> str | None:

@@ -206,6 +206,7 @@ class Worker:
             "weights": self.study.retrain.weights,
             "n_classes": self.n_classes,
             "class_counts": self.training.class_counts.tolist(),
+            "target_shares": self.training.target_shares.tolist(),
             "metrics": last,
             "params": sum(parameter.numel() for parameter in self.training.model.parameters()),
             "images_per_second": last["images_per_second"],

@@ -46,14 +46,17 @@ def rate_factor(schedule: str, progress: float, warmup: float) -> float:
     All rise linearly over `warmup`; "one_cycle" then falls linearly (after Smith and Topin 2018, whose momentum moves
     the other way and whose rate ends in a steeper fall; neither is done here), "cosine" along half a
     cosine (Loshchilov and Hutter 2017), "step" to a tenth at half and again at three quarters of the training (He et
-    al. 2016); "plateau" stays, and `plateau_factor` says the rest.
+    al. 2016), or later where a warm-up of more than a quarter leaves less: the peak, a tenth and a hundredth share at
+    least what is left. "plateau" stays, and `plateau_factor` says the rest.
     """
     if progress < warmup:
         return max(progress / warmup, 0.01)
     if schedule == "plateau":
         return 1.0
     if schedule == "step":
-        return 0.1 ** sum(progress >= milestone for milestone in STEP_MILESTONES)
+        first = max(STEP_MILESTONES[0], warmup + (1 - warmup) / 3)
+        second = max(STEP_MILESTONES[1], warmup + (1 - warmup) * 2 / 3)
+        return 0.1 ** ((progress >= first) + (progress >= second))
     left = 1 - (progress - warmup) / (1 - warmup)
     return left if schedule == "one_cycle" else 0.5 * (1 - math.cos(math.pi * left))
 

@@ -1,7 +1,8 @@
 """Post-hoc logit adjustment: what a trained model's answers would be if every class were as frequent as any other.
 
 Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021 (its section 4): answer argmax (logit - tau ·
-  log frequency), with the frequencies of the training labels.
+  log frequency). Frequencies are those of the mean training target: of the labels, or of the annotators' votes in their
+  place, with label smoothing, since these are what a network's answers come to on average.
 
 It costs no training, so every trial and every final model has it. tau is chosen on validation faces by macro-F1, among
 `TAUS`, the smallest of equals: on those faces the adjusted score is a little flattered; on a sealed set, where tau is
@@ -27,10 +28,10 @@ SCORES = (MACRO_F1, ACCURACY)
 
 @dataclass(frozen=True)
 class Adjustment:
-    """A strength and the training faces of each class that it counts from."""
+    """A strength and how frequent each class is among the training targets, as faces or as shares."""
 
     tau: float
-    class_counts: tuple[int, ...]
+    class_counts: tuple[float, ...]
 
     def __call__(self, probabilities_NC: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Adjusted probabilities; rows sum to 1."""
@@ -39,18 +40,18 @@ class Adjustment:
         return adjusted_NC
 
 
-def class_weights(counts_C: NDArray[np.integer[Any]], tau: float) -> NDArray[np.float64]:
-    """What each class's probability is multiplied by: frequency ** -tau.
+def class_weights(counts_C: NDArray[Any], tau: float) -> NDArray[np.float64]:
+    """What each class's probability is multiplied by: frequency ** -tau, of counts or shares.
 
     A class without any training face has 1, less than any other: nothing speaks for answering it more often.
     """
-    share_C = np.where(counts_C > 0, counts_C / max(int(counts_C.sum()), 1), 1.0)
+    share_C = np.where(counts_C > 0, counts_C / (counts_C.sum() or 1), 1.0)
     weight_C: NDArray[np.float64] = share_C**-tau
     return weight_C
 
 
 def choose(
-    probabilities_NC: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]], counts_C: NDArray[np.integer[Any]]
+    probabilities_NC: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]], counts_C: NDArray[Any]
 ) -> float:
     """The tau of `TAUS` with the best macro-F1 on these faces."""
     scores = [_counted(probabilities_NC, labels_N, counts_C, tau)["macro_f1"] for tau in TAUS]
@@ -58,7 +59,7 @@ def choose(
 
 
 def scores(
-    probabilities_NC: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]], counts_C: NDArray[np.integer[Any]]
+    probabilities_NC: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]], counts_C: NDArray[Any]
 ) -> dict[str, float]:
     """Macro-F1 and accuracy of the adjusted answers at the tau chosen on the same faces, and that tau."""
     tau = choose(probabilities_NC, labels_N, counts_C)
@@ -67,15 +68,17 @@ def scores(
 
 
 def of_model(info: dict[str, Any]) -> Adjustment | None:
-    """The adjustment that a final model was saved with; None for one that was saved before there was any."""
-    tau, counts = info.get("metrics", {}).get(TAU), info.get("class_counts")
+    """The adjustment that a final model was saved with; None for one that was saved before there was any. Older ones
+    know the faces of each class alone, from which their tau was chosen.
+    """
+    tau, counts = info.get("metrics", {}).get(TAU), info.get("target_shares", info.get("class_counts"))
     return None if tau is None or counts is None else Adjustment(float(tau), tuple(counts))
 
 
 def _counted(
     probabilities_NC: NDArray[np.floating[Any]],
     labels_N: NDArray[np.integer[Any]],
-    counts_C: NDArray[np.integer[Any]],
+    counts_C: NDArray[Any],
     tau: float,
 ) -> dict[str, NDArray[np.float64]]:
     answers_N = (probabilities_NC * class_weights(counts_C, tau)).argmax(axis=1)

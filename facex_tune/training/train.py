@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from facex_tune import metrics, parts, train_knobs
 from facex_tune.augment._mixing import Mixing
-from facex_tune.balance import Loss
+from facex_tune.balance import Loss, Targets
 from facex_tune.space import Config, knobs_of
 from facex_tune.training import posthoc
 from facex_tune.training.batches import Batches, Split
@@ -116,10 +116,13 @@ class Training:
         model, self.pretrained = start_model(config, n_classes, pixel_scale(train.images_NHW))
         self.model = placed(model, device)
         self.optimizer = build_optimizer(self.model, self.knobs)
-        self.plan = parts.balance(str(config["balance"])).plan(
-            train.labels_N, n_classes, parts.knobs("balance", config)
+        smoothing = float(self.knobs["label_smoothing"] or 0)
+        towards = Targets.of(train.labels_N, n_classes, train.targets_NC, smoothing)
+        self.plan = parts.balance_plan(
+            str(config["balance"]), train.labels_N, n_classes, parts.knobs("balance", config), towards
         )
         self.class_counts = torch.bincount(train.labels_N, minlength=n_classes).cpu().numpy()  # of real faces
+        self.target_shares = towards.shares_C().cpu().numpy()  # of real faces, as they are trained towards
         if self.plan.synthesize is not None:
             self.train = train.joined(*self.plan.synthesize(train.images_NHW, train.targets_NC, self._epoch_seed(0)))
         self.batches = Batches(
@@ -127,7 +130,7 @@ class Training:
             self.plan,
             largest=int(self.knobs["batch_size"] or 1),
             n_classes=n_classes,
-            smoothing=float(self.knobs["label_smoothing"] or 0),
+            smoothing=smoothing,
         )
         self.augment = parts.augment(str(config["augment"])).build(parts.knobs("augment", config))
         self.mixing = Mixing(*(float(self.knobs[name] or 0) for name in ("mixup", "cutmix", "erasing", "noise")))
@@ -270,7 +273,7 @@ class Training:
         if not np.isfinite(probabilities_NC).all():
             raise Diverged(f"validation logits are not finite in epoch {number}")
         labels_N = self.validation.labels_N.cpu().numpy()
-        adjusted = posthoc.scores(probabilities_NC, labels_N, self.class_counts)
+        adjusted = posthoc.scores(probabilities_NC, labels_N, self.target_shares)
         return metrics.scores(probabilities_NC, labels_N) | adjusted
 
     def _validation_logits(self, number: int) -> Tensor:

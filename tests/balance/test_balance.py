@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from facex_tune import parts
-from facex_tune.balance import quota_positions
+from facex_tune.balance import Targets, quota_positions
 
 COUNTS = (6, 2, 1, 0)
 LABELS_N = torch.tensor([0] * 6 + [1] * 2 + [2])
@@ -169,6 +169,146 @@ def test_ldam_weighs_classes_late() -> None:
 def test_a_plan_without_a_late_loss_keeps_its_loss() -> None:
     plan = parts.balance("none").plan(LABELS_N, 4, {})
     assert plan.loss_at(0.0) is plan.loss_at(1.0) is plan.loss
+
+
+# What a loss teaches in the end, with label smoothing and with annotators' votes: free logits of one face, brought to
+# the minimum. Who learns t with logits + tau · log q ends at f = log t - tau · log q + constant, whatever the network.
+
+FER2013 = torch.tensor([3995, 436, 4097, 7215, 4830, 3171, 4965])
+PI = (FER2013 / FER2013.sum()).numpy().astype(float)
+FER2013_LABELS_N = torch.arange(7).repeat_interleave(FER2013)
+HAPPY, DISGUST, ANGRY = 3, 1, 0
+
+
+def told(name: str, smoothing: float, knobs: Any, labels_N: torch.Tensor = FER2013_LABELS_N) -> Any:
+    """The plan of a training with that smoothing."""
+    towards = Targets.of(labels_N, 7, smoothing=smoothing)
+    return parts.balance_plan(name, labels_N, 7, knobs, towards)
+
+
+def optimum(loss: Any, target_C: Any) -> np.ndarray:
+    """What softmax answers of free logits come to."""
+    logits_NC = torch.zeros(1, 7, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits_NC], max_iter=500, line_search_fn="strong_wolfe", tolerance_change=1e-12)
+    target_NC = torch.as_tensor(target_C, dtype=torch.float32)[None]
+
+    def cost() -> torch.Tensor:
+        optimizer.zero_grad()
+        found = loss(logits_NC, target_NC)
+        found.backward()
+        return found
+
+    optimizer.step(cost)
+    return logits_NC.detach().softmax(1)[0].numpy()
+
+
+def smoothed(label: int, smoothing: float) -> np.ndarray:
+    return np.eye(7)[label] * (1 - smoothing) + smoothing / 7
+
+
+def by_hand(target_C: np.ndarray, prior_C: np.ndarray, tau: float) -> np.ndarray:
+    found_C = target_C / prior_C**tau
+    return found_C / found_C.sum()
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.2, 0.3])
+@pytest.mark.parametrize(
+    ("name", "knobs", "tau"),
+    [("logit_adjust", {"tau": tau}, tau) for tau in (0.5, 1.0, 1.5)] + [("balanced_softmax", {}, 1.0)],
+)
+def test_smoothing_is_no_evidence_for_rare_classes(name: str, knobs: Any, tau: float, smoothing: float) -> None:
+    """Of a face that is happy with certainty the answer is happy, and the loss divides by the mean of its targets."""
+    target_C = smoothed(HAPPY, smoothing)
+    found_C = optimum(told(name, smoothing, knobs).loss, target_C)
+    assert found_C == pytest.approx(by_hand(target_C, (1 - smoothing) * PI + smoothing / 7, tau), abs=2e-3)
+    assert found_C.argmax() == HAPPY
+    assert found_C[DISGUST] < found_C[HAPPY] / 2
+
+
+def test_a_certain_face_in_numbers() -> None:
+    """Smoothing .1, tau 1, on paper: q is .0279 for disgust and .2405 for happy; .9143 / .2405 = 3.80 for happy,
+    .0143 / .0279 = .512 for disgust, .49 for the other five together. By face counts it was .72 and .19.
+    """
+    found_C = optimum(told("balanced_softmax", 0.1, {}).loss, smoothed(HAPPY, 0.1))
+    assert found_C[[HAPPY, DISGUST]] == pytest.approx([0.79, 0.106], abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs"),
+    [
+        ("class_weights", {"kind": "inverse", "power": 1.0}),
+        ("class_weights", {"kind": "effective_number", "beta": 0.9999}),
+        ("ldam_drw", {"margin": 1e-6, "beta": 0.9999, "late_from": 0.0}),
+    ],
+)
+def test_weights_leave_the_smoothed_part_alone(name: str, knobs: Any) -> None:
+    """A certain face is learned as its own target, whatever it weighs: no class that only smoothing names gains."""
+    target_C = smoothed(HAPPY, 0.1)
+    found_C = optimum(told(name, 0.1, knobs).loss_at(1.0), target_C)
+    assert found_C == pytest.approx(target_C, abs=1e-3)
+
+
+def test_margins_are_for_labels_alone() -> None:
+    """Of a happy face smoothing names disgust and angry alike, although disgust's margin is wider."""
+    found_C = optimum(told("ldam_drw", 0.1, {"margin": 4.0, "beta": 0.9, "late_from": 1.0}).loss, smoothed(HAPPY, 0.1))
+    assert found_C[DISGUST] == pytest.approx(found_C[ANGRY], rel=1e-2)
+    assert found_C.argmax() == HAPPY
+
+
+def test_weights_still_weigh_labels() -> None:
+    """Half disgust, half angry: weighed by inverse frequency, and smoothed then."""
+    half_C = (np.eye(7)[DISGUST] + np.eye(7)[ANGRY]) / 2
+    found_C = optimum(told("class_weights", 0.1, {"power": 1.0}).loss, half_C * 0.9 + 0.1 / 7)
+    assert found_C == pytest.approx(by_hand(half_C, PI, 1.0) * 0.9 + 0.1 / 7, abs=2e-3)
+
+
+def test_focal_with_smoothing_ends_at_a_confidence_of_69() -> None:
+    found_C = optimum(told("focal", 0.1, {"gamma": 2.0}).loss, smoothed(HAPPY, 0.1))
+    assert found_C[HAPPY] == pytest.approx(0.69, abs=0.005)
+    others_C = np.delete(found_C, HAPPY)
+    assert others_C == pytest.approx(np.full(6, others_C.mean()), abs=1e-3), "no class gains more than another"
+
+
+def test_an_absent_class_is_answered_least_with_smoothing_too() -> None:
+    """Although smoothing gives it a seventh of .3 of every face, as it does the others."""
+    labels_N = FER2013_LABELS_N[FER2013_LABELS_N != DISGUST]
+    found_C = optimum(told("logit_adjust", 0.3, {"tau": 1.5}, labels_N).loss, smoothed(HAPPY, 0.3))
+    assert found_C.argmin() == DISGUST
+
+
+def test_targets_of_votes_count_votes() -> None:
+    """Two faces called angry by majority, of which the votes give two tenths to disgust."""
+    votes_NC = torch.tensor([[0.9, 0.1, 0, 0, 0, 0, 0], [0.9, 0.1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0]])
+    towards = Targets.of(torch.tensor([ANGRY, ANGRY, HAPPY]), 7, votes_NC)
+    assert towards.counts_C.numpy() == pytest.approx([1.8, 0.2, 0, 1, 0, 0, 0])
+    assert Targets.of(torch.tensor([0]), 7, votes_NC, 0.2).shares_C().numpy()[:4] == pytest.approx(
+        [0.8 * 0.6 + 0.2 / 7, 0.8 * 0.2 / 3 + 0.2 / 7, 0, 0.8 / 3 + 0.2 / 7]
+    )
+
+
+@pytest.mark.parametrize(("name", "knobs"), [("balanced_softmax", {}), ("class_weights", {"power": 1.0})])
+def test_one_vote_in_ten_for_a_rare_emotion_does_not_win(name: str, knobs: Any) -> None:
+    """Shares of FER+'s training votes: disgust is .0048 of the majorities and .0120 of the votes. Of a face that nine
+    of ten call angry the balanced answer is v / mean v: .9 / .0932 for angry, .1 / .0120 for disgust.
+    """
+    votes_C = np.array([0.0932, 0.0120, 0.0511, 0.2713, 0.1419, 0.1376, 0.2929])
+    majorities_N = torch.arange(7).repeat_interleave(torch.tensor([9, 1, 3, 30, 14, 14, 34]) * 10)
+    towards = Targets(torch.tensor(votes_C * len(majorities_N), dtype=torch.float32))
+    plan = parts.balance_plan(name, majorities_N, 7, knobs, towards)
+    nine_of_ten_C = np.eye(7)[ANGRY] * 0.9 + np.eye(7)[DISGUST] * 0.1
+    found_C = optimum(plan.loss, nine_of_ten_C)
+    assert found_C == pytest.approx(by_hand(nine_of_ten_C, votes_C, 1.0), abs=2e-3)
+    assert found_C.argmax() == ANGRY
+
+
+def test_a_part_of_ones_own_need_not_know_of_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own:
+        @staticmethod
+        def plan(labels_N: torch.Tensor, n_classes: int, knobs: Any) -> Any:
+            return len(labels_N), n_classes, knobs
+
+    monkeypatch.setattr(parts, "balance", lambda name: Own)
+    assert parts.balance_plan("own", LABELS_N, 4, {}, Targets.of(LABELS_N, 4)) == (9, 4, {})
 
 
 # Sampling

@@ -21,6 +21,7 @@ from facex_tune.evaluation import scoring
 from facex_tune.evaluation.evaluate import evaluate
 from facex_tune.pipeline import stages
 from facex_tune.pipeline.options import Options
+from facex_tune.report import findings, insight
 from facex_tune.report.report import manifests, report
 from facex_tune.runs.store import Run
 from facex_tune.training import classifier, devices
@@ -157,7 +158,15 @@ def test_clean_excludes_near_copies_in_another_set(make_run: RunMaker, data_dir:
     scored = _evaluated(run, data_dir, ["synthetic.lab.6"])["synthetic.lab.6"]
     table = pd.read_parquet(run.evaluation_folder / "synthetic.lab.6.parquet")
     assert table.loc[table["in_training"], "row"].tolist() == [8]
-    assert (scored["clean"]["n"], scored["clean"]["excluded"]) == (35, 1)
+    assert table.loc[table["in_validation"], "row"].tolist() == [9], "the winner was chosen by it"
+    clean = scored["clean"]
+    assert (clean["n"], clean["excluded"], clean["in_training"]) == (34, 2, 1)
+    said = [each["text"] for each in findings._copies({"evaluation": {"synthetic.lab.6": scored}})]
+    assert "copy of 1 of the 36 faces of synthetic.lab.6, validation alone of 1; without such faces" in said[0]
+    answers = insight.Answers.read("x", run.evaluation_folder / "synthetic.lab.6.parquet", ["t0001-s0"])
+    assert answers is not None
+    assert answers.in_training_N is not None
+    assert int(answers.in_training_N.sum()) == 2, "the gap, too, is told on faces that nobody knew"
     assert scored["clusters"] == "duplicate groups (subjects are unknown)"  # this set has no sequences
 
 

@@ -10,7 +10,7 @@ import pytest
 from facex_tune.data.faces import SIDE, VOTE_ANSWERS, Faces
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
-from facex_tune.evaluation import intervals, scoring
+from facex_tune.evaluation import compare, intervals, scoring
 from facex_tune.study import protocols
 
 SEED = np.random.SeedSequence([0, 4])
@@ -134,6 +134,21 @@ def test_the_mean_over_models_has_the_interval_of_the_mean() -> None:
     assert both["per_model"] == [21 / 41, 21 / 41]
     assert both["seeds_interval"] is None
     assert width(answers_MN) < width(answers_MN[:1]) / 3
+
+
+def test_worst_class_recall_has_no_interval_over_faces() -> None:
+    """Of seven classes with one recall each draw's least lies below it: an interval of draws held .5 in 11 of 150."""
+    rng = np.random.default_rng(0)
+    labels_N = np.arange(700) % 7
+    answers_N = np.where(rng.random(700) < 0.5, labels_N, (labels_N + 1) % 7)
+    scored = scoring.score(np.eye(7)[answers_N][None], labels_N, np.arange(700), SEED)["metrics"]
+    assert scored["worst_class_recall"]["mean"] < 0.5
+    assert [name for name, each in scored.items() if each["interval"] is None] == ["worst_class_recall", "ece"]
+    other = np.eye(7)[rng.permutation(answers_N)][None]
+    compared = compare.difference(np.eye(7)[answers_N][None], other, labels_N, np.arange(700), SEED)
+    assert compared["metrics"]["worst_class_recall"]["interval"] is None
+    assert compare.supported(compared, "worst_class_recall") == 0
+    assert compare.supported(compared, "accuracy") == 1
 
 
 def _rare(missed: bool) -> dict[str, Any]:

@@ -89,3 +89,15 @@ def test_an_objective_that_a_set_cannot_measure_gives_way_to_accuracy() -> None:
 
 def test_without_validation_answers_there_is_no_gap() -> None:
     assert generalization_gap.of_run(document(), None, {"fer2013.private": table(share(70, 0.6))}) == []
+
+
+def test_no_gap_where_other_classes_are_scored() -> None:
+    """Contempt, of which validation has none and which a model of seven classes can only miss, is no lack of
+    generalization; nor is a class that a set has no face of.
+    """
+    side = table(share(700, 0.6))
+    with_contempt = replace(side, labels_N=np.where(np.arange(700) < 16, 7, side.labels_N))
+    six = side.take(side.labels_N != 6)
+    tests = {"ferplus.majority7": side, "ferplus.majority8": with_contempt, "ckplus.6": six}
+    rows = generalization_gap.of_run(document("macro_f1", data="ferplus", labels="ferplus_majority"), side, tests)
+    assert [row["protocol"] for row in rows] == ["ferplus.majority7"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from facex_tune import study
 from facex_tune.runs import history
-from facex_tune.runs.history import best_of_each, fold, keeps
+from facex_tune.runs.history import best_of_each, fold, keeps, violation
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Event = dict[str, Any]
@@ -132,7 +133,38 @@ def test_trials_that_keep_the_constraints_go_before_those_that_break_them() -> N
     events += trained(1, [0.5], "trial_finished", worst_class_recall=0.3)
     events += trained(2, [0.8], "trial_finished")  # not measured
     events += trained(3, [0.7], "trial_stopped", worst_class_recall=0.9)
-    assert order(events, constraints={"worst_class_recall": {"min": 0.3}}) == [1, 0, 2, 3]
+    assert order(events, constraints={"worst_class_recall": {"min": 0.3}}) == [1, 3, 0, 2]
+
+
+def test_a_stopped_trial_is_judged_where_it_is_compared() -> None:
+    """The first kept the bound at epoch 2, where all four are compared, and just not at 3, where it alone came."""
+    at = [[(0.3, 0.1), (0.40, 0.25), (0.42, 0.19)]] + [[(0.3, 0.1), (0.35 - n / 100, 0.21)] for n in range(3)]
+    events = [
+        told
+        for number, values in enumerate(at)
+        for told in (
+            started(number),
+            *(epoch(number, n, f1, worst_class_recall=recall) for n, (f1, recall) in enumerate(values, start=1)),
+            event("trial_stopped", trial=number, epoch=len(values)),
+        )
+    ]
+    said = {
+        "constraints": {"worst_class_recall": {"min": 0.2}},
+        "fidelity": {"min_epochs": 2, "max_epochs": 18, "reduction": 3},
+    }
+    parsed = study.parse({"version": 1, "name": "x", "data": "synthetic", **said})
+    assert fold(events).compared_at(parsed) == 2
+    assert order(events, **said) == [0, 1, 2, 3]
+    assert fold(events).keepers(parsed) == {0, 1, 2, 3}
+
+
+def test_how_far_constraints_are_broken() -> None:
+    bounds = {"worst_class_recall": {"min": 0.3}, "ece": {"min": 0.01, "max": 0.1}}
+    assert violation(bounds, {"worst_class_recall": 0.3, "ece": 0.1}) == 0
+    assert violation(bounds, {"worst_class_recall": 0.1, "ece": 0.4}) == pytest.approx(0.5)
+    assert violation(bounds, {"worst_class_recall": 0.9, "ece": 0.0}) == pytest.approx(0.01)
+    assert violation(bounds, {"ece": 0.05}) == violation(bounds, {"worst_class_recall": math.nan, "ece": 0.05})
+    assert violation(bounds, {"ece": 0.05}) == math.inf
 
 
 def test_a_trial_without_a_value_goes_last_of_its_kind() -> None:

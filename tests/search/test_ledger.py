@@ -104,6 +104,20 @@ def test_bounds_are_told_as_constraints_at_the_probable_fidelity() -> None:
     assert [round(each["ece.max"], 6) for each in told] == [-0.1, -0.1, -0.1, 1.0]
 
 
+def test_a_failed_trial_is_less_feasible_than_any_that_trained() -> None:
+    """A log loss of 2.1 breaks a bound of .9 by 1.2, which is more than any metric between 0 and 1 can."""
+    from optuna.samplers._tpe.sampler import _get_infeasible_trial_score
+
+    book = ledger(bounds={"log_loss": {"max": 0.9}, "worst_class_recall": {"min": 0.3}})
+    trained(book, [0.55], FINISHED, log_loss=2.1, worst_class_recall=0.4)
+    trained(book, [0.55], FINISHED, log_loss=0.8, worst_class_recall=0.0)
+    trained(book, [], FAILED)
+    trained(book, [], STOPPED)  # by a budget, before its first epoch
+    scores = [_get_infeasible_trial_score(trial) for trial in book.shown()]
+    assert scores[:2] == pytest.approx([1.2, 0.3])
+    assert min(scores[2:]) > 1.2
+
+
 def test_several_objectives_are_told_together() -> None:
     book = ledger("macro_f1", "ece")
     trained(book, [0.5], FINISHED, ece=0.1)

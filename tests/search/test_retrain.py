@@ -18,7 +18,7 @@ from facex_tune.errors import InputError, Interrupted
 from facex_tune.pipeline import stages
 from facex_tune.pipeline.begin import begin
 from facex_tune.pipeline.options import Options
-from facex_tune.runs.history import STOPPED, History, Trial
+from facex_tune.runs.history import FINISHED, STOPPED, History, Trial
 from facex_tune.runs.store import Run
 from facex_tune.search import factor_study, fleet, ray_session, retrain
 from facex_tune.search.factor_progress import Asked, Progress, winner_of
@@ -87,6 +87,20 @@ def test_trials_that_break_a_constraint_neither_are_chosen_nor_say_where_to_comp
     broken = [flat(n, 30, 0.9, worst_class_recall=0.1) for n in range(3)]
     kept = [flat(3, 10, 0.5, worst_class_recall=0.4), flat(4, 11, 0.3, worst_class_recall=0.4)]
     assert chosen([*broken, *kept], top=1, constraints={"worst_class_recall": {"min": 0.3}}) == [3]
+
+
+def test_a_stopped_trial_that_keeps_the_constraints_is_chosen_before_finished_ones_that_break_them() -> None:
+    broken = [flat(n, 40, 0.9, worst_class_recall=0.1) for n in range(3)]
+    for trial in broken:
+        trial.state = FINISHED
+    kept = [flat(3, 10, 0.5, worst_class_recall=0.4), flat(4, 10, 0.6, worst_class_recall=0.4)]
+    bound = {"constraints": {"worst_class_recall": {"min": 0.3}}}
+    assert chosen([*broken, *kept], top=1, **bound) == [4]
+    assert chosen([*broken, *kept], top=4, **bound) == [4, 3], "no place for one that breaks them"
+    finished = flat(5, 40, 0.4, worst_class_recall=0.4)
+    finished.state = FINISHED
+    assert chosen([*broken, *kept, finished], top=1, **bound) == [5], "of those that keep them, one that finished"
+    assert chosen(broken, top=1, **bound) == [0], "where none keeps them"
 
 
 # What a run's log says, and what is trained of it

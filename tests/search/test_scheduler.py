@@ -74,6 +74,38 @@ def test_asked_again_it_answers_the_same(asked: list[tuple[int, int, float]]) ->
     assert {key: asha.goes_on(*key, 0.0) for key in first} == first
 
 
+def test_who_breaks_a_constraint_comes_behind_all_that_keep_it() -> None:
+    asha = Asha(1, 9, 3, True)
+    assert asha.goes_on(0, 1, 0.6, 0.2), "nobody else is there"
+    assert asha.goes_on(1, 1, 0.2), "the worse value, which keeps the bound"
+    assert not asha.goes_on(2, 1, 0.9, 0.01), "one place of three, and one before it keeps the bound"
+    assert asha.goes_on(3, 1, 0.1), "two places of four, and only one other keeps the bound"
+    assert asha.rungs == {1: {0: 0.6, 1: 0.2, 2: 0.9, 3: 0.1}, 3: {}}
+
+
+def test_who_breaks_a_constraint_by_less_comes_before_who_does_by_more() -> None:
+    asha = Asha(1, 9, 3, False)
+    assert asha.goes_on(0, 1, 1.0, 0.3)
+    assert asha.goes_on(1, 1, 2.0, 0.1)
+    assert not asha.goes_on(2, 1, 0.1, 0.2)
+
+
+def test_trials_that_break_a_constraint_leave_their_places_to_one_that_keeps_it() -> None:
+    """Six of six have gone on, each better than all before; the rung is full for their like alone."""
+    asha = Asha(1, 9, 3, True)
+    assert all(asha.goes_on(trial, 1, 0.1 * trial, 0.1) for trial in range(6))
+    assert asha.goes_on(6, 1, 0.2)
+    assert asha.goes_on(7, 1, 0.1), "the second best of eight, and only one that keeps the bound has gone on"
+
+
+def test_the_median_rule_looks_at_constraints_first() -> None:
+    median = Median(1, True)
+    for trial in range(3):
+        assert median.goes_on(trial, 1, 0.2 + 0.1 * trial)
+    assert not median.goes_on(3, 1, 0.9, 0.05)
+    assert median.goes_on(4, 1, 0.31)
+
+
 def test_the_median_rule_compares_the_best_with_the_others_averages() -> None:
     median = Median(2, True)
     for trial, values in enumerate([(0.1, 0.5), (0.2, 0.6), (0.3, 0.7)]):  # averages .3, .4, .5

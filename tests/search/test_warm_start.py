@@ -96,6 +96,26 @@ def test_what_does_not_mean_the_same_is_left_out_with_its_reason(
     assert len(taken) + sum(left_out.values()) == 12
 
 
+@pytest.mark.parametrize("duplicates", ["drop", "keep"])
+def test_other_protocols_drop_other_faces(earlier: Run, tmp_path: Path, duplicates: str) -> None:
+    """Under `duplicates: drop` training is without copies of what the protocols will score, which are other faces."""
+    there, here = (
+        Run.create(
+            tmp_path / name,
+            name,
+            studied(duplicates=duplicates, evaluate={"protocols": protocols}),
+            data={},
+            environment={},
+        )
+        for name, protocols in (("there", ["synthetic.private"]), ("here", ["synthetic.lab.6"]))
+    )
+    said = (
+        "duplicates: drop kept copies of synthetic/private_test out of training there, of synthetic_lab/test here"
+    )
+    assert warm_start._differences(there, here) == ([said] if duplicates == "drop" else [])
+    assert warm_start._differences(here, here) == []
+
+
 @pytest.mark.parametrize(
     ("validation", "seed", "there", "here", "reason"),
     [

@@ -173,6 +173,7 @@ def test_a_finished_model_loads_and_scores_as_it_did(context: Context, tiny_data
     assert info["class_counts"] == np.bincount(seen_N, minlength=7).tolist()
     adjustment = posthoc.of_model(info)
     assert adjustment is not None
+    assert adjustment.class_counts == tuple(worker.training.target_shares.tolist())
     assert adjustment.tau == last["metrics"]["adjust_tau"]
     lines = (run.final_folder(0, 1) / "history.csv").read_text().splitlines()
     assert len(lines) == 3

@@ -62,3 +62,10 @@ def test_a_model_saved_before_there_was_an_adjustment_has_none() -> None:
     assert posthoc.of_model({"metrics": {"adjust_tau": 0.5}}) is None
     found = posthoc.of_model({"metrics": {"adjust_tau": 0.5}, "class_counts": [3, 1]})
     assert found == posthoc.Adjustment(0.5, (3, 1))
+
+
+def test_shares_of_the_training_targets_count_before_faces() -> None:
+    """Models saved before those were known have the faces alone, from which their tau was chosen."""
+    info = {"metrics": {"adjust_tau": 0.5}, "class_counts": [3, 1], "target_shares": [0.6, 0.4]}
+    assert posthoc.of_model(info) == posthoc.Adjustment(0.5, (0.6, 0.4))
+    assert posthoc.class_weights(np.array([0.6, 0.3, 0.0]), 1.0) == pytest.approx([1.5, 3, 1])

@@ -346,6 +346,8 @@ def test_rates_rise_then_fall_to_nothing() -> None:
 
 
 def test_steps_fall_to_a_tenth_twice() -> None:
+    after = [optimization.rate_factor("step", progress, 0.5) for progress in (0.49, 0.5, 0.66, 0.67, 0.83, 0.84)]
+    assert after == pytest.approx([0.98, 1, 1, 0.1, 0.1, 0.01]), "each lasts a third of what the warm-up leaves"
     factors = [optimization.rate_factor("step", progress, 0.1) for progress in (0.05, 0.1, 0.49, 0.5, 0.74, 0.75, 1.0)]
     assert factors == pytest.approx([0.5, 1, 1, 0.1, 0.1, 0.01, 0.01])
 

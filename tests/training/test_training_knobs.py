@@ -104,16 +104,35 @@ def test_the_model_has_the_dropout_that_is_asked(faces: tuple[Split, Split]) -> 
 
 
 def test_every_epoch_says_what_adjusting_would_make_of_it(faces: tuple[Split, Split]) -> None:
-    """With the frequencies of the training labels, on the probabilities of the model that is kept."""
+    """With the mean training target, on the probabilities of the model that is kept."""
     run = training(faces)
-    assert run.class_counts.tolist() == torch.bincount(faces[0].labels_N, minlength=7).tolist()
-    run.class_counts = np.array([300, 100, 40, 30, 20, 7, 3])
+    faces_C = torch.bincount(faces[0].labels_N, minlength=7)
+    assert run.class_counts.tolist() == faces_C.tolist()
+    assert run.target_shares == pytest.approx((0.9 * faces_C / 240 + 0.1 / 7).numpy())
+    run.target_shares = np.array([300, 100, 40, 30, 20, 7, 3])
     found = run.epoch().metrics
     probabilities_NC = classifier.probabilities_NC(run.kept, faces[1].images_NHW.numpy(), CPU)
     labels_N = faces[1].labels_N.numpy()
-    expected = posthoc.scores(probabilities_NC, labels_N, run.class_counts)
+    expected = posthoc.scores(probabilities_NC, labels_N, run.target_shares)
     assert {name: found[name] for name in (*posthoc.SCORES, posthoc.TAU)} == expected
     assert found["macro_f1_adjusted"] >= found["macro_f1"] == metrics.scores(probabilities_NC, labels_N)["macro_f1"]
+
+
+@pytest.mark.parametrize("balance", ["none", "logit_adjust", "balanced_softmax", "class_weights"])
+def test_a_training_divides_by_what_it_trains_towards(faces: tuple[Split, Split], balance: str) -> None:
+    """The mean of its targets, smoothed and by votes: where every face has that mean for its target, a loss that
+    balances wholly has nothing to learn at even logits, and plain cross-entropy has.
+    """
+    votes_C = torch.tensor([0.05, 0.1, 0.05, 0.6, 0.1, 0.02, 0.08])
+    voted = Split(faces[0].images_NHW, torch.full((240,), 3), votes_C.expand(240, 7))
+    wholly = {"balance__logit_adjust__tau": 1.0, "balance__class_weights__power": 1.0}
+    run = training((voted, faces[1]), balance=balance, train__label_smoothing=0.2, **wholly)
+    assert run.target_shares == pytest.approx((0.8 * votes_C + 0.2 / 7).numpy())
+    logits_BC = torch.zeros(8, 7, requires_grad=True)
+    run.plan.loss_at(1.0)(logits_BC, run.batches.targets(torch.arange(8))).backward()
+    assert logits_BC.grad is not None
+    pull = float(logits_BC.grad.abs().max())
+    assert pull > 0.01 if balance == "none" else pull < 1e-6
 
 
 # Faces that a strategy makes up
