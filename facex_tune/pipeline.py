@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from facex_tune import files, parts, protocols, remote, surroundings
 from facex_tune.data import faces, prepare
 from facex_tune.data.emotions import EMOTIONS
-from facex_tune.errors import InputError, Interrupted, StorageOutage, nearest
+from facex_tune.errors import InputError, Interrupted, RayLost, StorageOutage, nearest
 from facex_tune.files import Place
 from facex_tune.remote import RemotePath
 from facex_tune.signals import raising_interrupted
@@ -117,19 +117,27 @@ def execute(run: Run, stages: Sequence[str], options: Options, listeners: Sequen
     resume = resume_words(run, options)
     with raising_interrupted(resume, ends_process=options.ends_process) as signals, run.log() as log:
         log.listeners += listeners
-        signals.last_words = partial(_log_interrupted, log)
+        signals.last_words = partial(_last_words, log)
         with contextlib.ExitStack() as ray:  # outlives the last event: ending Ray takes its time
             try:
-                _execute(run, stages, options, log, ray)
+                _execute(run, stages, options, log, ray, lambda process: signals.end(RayLost(resume, process)))
             except BaseException as error:  # Ray's compiled half may have made another one of the interruption
                 interrupted = error if isinstance(error, Interrupted) else signals.behind(error)
                 if interrupted is not None:
                     signals.last_words = None
                     _log_interrupted(log, interrupted)
+                    raise interrupted from (None if interrupted is error else error)
                 raise
 
 
-def _execute(run: Run, stages: Sequence[str], options: Options, log: Log, ray: contextlib.ExitStack) -> None:
+def _execute(
+    run: Run,
+    stages: Sequence[str],
+    options: Options,
+    log: Log,
+    ray: contextlib.ExitStack,
+    on_lost: Callable[[str], object],
+) -> None:
     _same_header(run)
     history = run.history()
     left = stages_left(stages, history)
@@ -143,7 +151,7 @@ def _execute(run: Run, stages: Sequence[str], options: Options, log: Log, ray: c
         log.append("run_started", stages=left, options=_plain(options), **_header_as_begun(run))
     if not log.is_fenced:
         log.tell("note", text=f"{run.storage}: this store itself keeps no second writer out; start none")
-    _with_ray([stage for stage in left if stage in NEED_RAY], run, log, options, ray)
+    _with_ray([stage for stage in left if stage in NEED_RAY], run, log, options, ray, on_lost)
     ray.close()
     _without_ray([stage for stage in left if stage not in NEED_RAY], run, log, options)
 
@@ -234,7 +242,20 @@ def _log_interrupted(log: Log, interrupted: Interrupted) -> None:
         log.append("run_interrupted", signal=interrupted.signal_name)
 
 
-def _with_ray(stages: Sequence[str], run: Run, log: Log, options: Options, ray: contextlib.ExitStack) -> None:
+def _last_words(log: Log, interrupted: Interrupted) -> None:
+    """Of a process that ends without unwinding."""
+    _log_interrupted(log, interrupted)
+    log.close()
+
+
+def _with_ray(
+    stages: Sequence[str],
+    run: Run,
+    log: Log,
+    options: Options,
+    ray: contextlib.ExitStack,
+    on_lost: Callable[[str], object],
+) -> None:
     if not stages:
         return
     log.tell("note", text="starting Ray" if options.address is None else f"joining Ray at {options.address}")
@@ -246,7 +267,7 @@ def _with_ray(stages: Sequence[str], run: Run, log: Log, options: Options, ray: 
         "retrain": retrain.retrain,
         "factors": partial(factors.factors, asked=options.factors or Asked()),
     }
-    ray.enter_context(cluster.connected(options.address))
+    ray.enter_context(cluster.connected(options.address, surroundings.ray_cpus(), on_lost))
     log.listeners.append(telemetry.Telemetry(run.name, run.study, run.history()))
     for stage in stages:
         work[stage](run, log, _context(run, options, log.fence))
