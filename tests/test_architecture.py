@@ -25,7 +25,7 @@ EMOTIONS = "data.emotions"  # a vocabulary, below the room that it stands in
 LAYERS = (
     (
         *("__init__", "errors", "remote", "remote_access", "remote_errors", "files", "space", "metrics", "posthoc"),
-        *("seeds", EMOTIONS),
+        *("seeds", "loopback", EMOTIONS),
     ),
     ("parts", "protocols", "recipe", "narrowing", "contradictions", "reading", "study", "history"),
     ("data", "models", "augment", "balance"),

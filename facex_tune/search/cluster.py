@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from facex_tune.errors import InputError
+from facex_tune.loopback import spare_proxy
 from facex_tune.search import ray_folder, ray_processes
 from facex_tune.study import Resources
 
@@ -94,6 +95,7 @@ def _started(stack: ExitStack, cpus: int | None) -> Any:
 def _joined(address: str, said: str) -> Any:
     import ray
 
+    spare_proxy(address)
     try:
         return ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:

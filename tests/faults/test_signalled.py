@@ -110,7 +110,7 @@ def test_a_signal_is_heard_in_every_stage_of_a_whole_run(
         assert time.monotonic() - begun <= 10
         assert "interrupted by SIGTERM: continue with `facex-tune resume r " in errors.strip().splitlines()[-1]
         assert [event["type"] for event in place.run.events()][-1] == "run_interrupted"
-        assert place.run.history().stages[stage] == "started"
+        assert place.run.history().stages.get(stage) != "finished"
         assert lease.holder(place.run.folder) is None
 
 
