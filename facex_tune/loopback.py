@@ -22,10 +22,8 @@ def spare_proxy(url: str | None) -> None:
         return
     said = next((os.environ[name] for name in _NAMES if os.environ.get(name)), "")
     listed = [each.strip() for each in said.split(",") if each.strip()]
-    if "*" in listed:
-        return
     wanted = [host, f"[{host}]"] if ":" in host else [host]  # urllib compares IPv6 with its brackets, others without
-    missing = [each for each in wanted if each not in listed]
+    missing = [] if "*" in listed else [each for each in wanted if each not in listed]
     if missing or any(os.environ.get(name) != said for name in _NAMES):
         os.environ.update(dict.fromkeys(_NAMES, ",".join([*listed, *missing])))
 
