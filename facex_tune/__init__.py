@@ -13,11 +13,11 @@ __version__ = "0.1.0"
 
 
 def load_run(path: str | Path, kind: str = "trials") -> pd.DataFrame:
-    """A run's folder as a pandas frame: its "trials", "epochs" or final "models"; see `facex_tune.frames`.
+    """A run's folder as a pandas frame: its "trials", "epochs" or final "models"; see `facex_tune.runs.frames`.
 
     Raises:
         facex_tune.errors.InputError: there is no run, or no such kind.
     """
-    from facex_tune import frames  # here, so that importing the package stays cheap
+    from facex_tune.runs import frames  # here, so that importing the package stays cheap
 
     return frames.load_run(path, kind)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 
 SIX = ("accuracy", "balanced_accuracy", "macro_f1", "worst_class_recall", "log_loss", "ece")
 PER_EMOTION = ("precision", "recall", "f1")

@@ -25,9 +25,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, cast
 
-from facex_tune import files
 from facex_tune.errors import InputError, nearest
 from facex_tune.space import FAMILIES, Config, Knobs, Space, knobs_of
+from facex_tune.storage import files
 
 FOLDERS = {"model": "models", "augment": "augment", "balance": "balance"}
 MUST_HAVE = {"model": ("SPACE", "PRECISION", "build"), "augment": ("SPACE", "build"), "balance": ("SPACE", "plan")}

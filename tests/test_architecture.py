@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -20,30 +21,23 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "facex_tune"
 
-EMOTIONS = "data.emotions"  # a vocabulary, below the room that it stands in
-# Imports go downwards, or sideways within a layer.
-LAYERS = (
-    (
-        *("__init__", "errors", "remote", "remote_access", "remote_errors", "files", "space", "metrics", "posthoc"),
-        *("seeds", "loopback", EMOTIONS),
-    ),
-    ("parts", "protocols", "recipe", "narrowing", "contradictions", "reading", "study", "history"),
-    ("data", "models", "augment", "balance"),
-    (
-        *("lease", "segments", "retention", "batches", "classifier", "devices", "graphs", "optimization", "train"),
-        *("store", "frames"),
-    ),
-    ("search",),
-    ("evidence",),
-    ("surroundings", "signals", "estimating", "costs"),
+# Rooms from the ground up: a module or folder of the package each. Imports go strictly downwards, and those of one
+# floor do not know each other.
+FLOORS = (
+    ("errors", "seeds"),
+    ("emotions", "space", "storage"),
+    ("metrics", "parts", "train_knobs", "models", "augment", "balance"),
+    ("training", "study"),
+    ("data", "runs"),
+    ("search", "inspection"),
+    ("evidence", "display", "mirrors"),
     ("pipeline",),
-    ("overview", "runs"),
     ("service",),
-    ("outcome", "options", "doctor", "tables", "run_tables"),
-    ("plan", "board", "screen", "lines", "progress", "following", "mirrors"),
-    ("elsewhere", "cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
-KNOW_RAY = ("search", "service")
+# The libraries that some rooms alone may know.
+KEPT = {"ray": ("search", "service"), "fsspec": ("storage",), "rich": ("display", "cli"), "typer": ("cli",)}
 PARTS = ("models", "augment", "balance")
 BY_NAME = {"s3fs", "kagglehub"}  # imported by name: fsspec does it when a URL begins with s3://, and `data get`
 HEAVY = ("torch", "torchvision", "scipy", "sklearn", "imblearn")
@@ -68,9 +62,10 @@ def modules(package: Path) -> dict[str, str]:
     return found
 
 
-def imports(module: str, source: str) -> Iterator[Import]:
+@cache
+def imports(module: str, source: str) -> tuple[Import, ...]:
     """Every import of a module; those under `if TYPE_CHECKING` and inside functions do not run at the top."""
-    yield from _walk(module, ast.parse(source), at_top=True)
+    return tuple(_walk(module, ast.parse(source), at_top=True))
 
 
 def _walk(module: str, node: ast.AST, at_top: bool) -> Iterator[Import]:
@@ -86,45 +81,60 @@ def _walk(module: str, node: ast.AST, at_top: bool) -> Iterator[Import]:
             yield from _walk(module, child, at_top and not inside and not typing_only)
 
 
-def layer(name: str) -> int | None:
-    """The layer of a dotted name inside the package, the longest prefix deciding; None: in no layer."""
-    for length in range(name.count(".") + 1, 0, -1):
-        prefix = ".".join(name.split(".")[:length])
-        for index, names in enumerate(LAYERS):
-            if prefix in names:
-                return index
-    return None
+def room(name: str) -> str:
+    """The room of a dotted name inside the package."""
+    return name.partition(".")[0]
 
 
-def faults(sources: dict[str, str]) -> list[str]:
-    """Every import that the house does not allow."""
-    found = [f"{name}: stands in no layer" for name in sources if layer(name) is None]
-    for name, source in sources.items():
-        for each in imports(name, source):
-            found += [fault for fault in (_upwards(each), _ray(each), _heavy_part(each)) if fault]
-    return found
+def floor(name: str) -> int | None:
+    """The floor of a dotted name inside the package; None: it has none. What `import facex_tune` runs lies lowest."""
+    if room(name) == "__init__":
+        return -1
+    return next((level for level, rooms in enumerate(FLOORS) if room(name) in rooms), None)
+
+
+def file_of(target: str, known: Collection[str]) -> str | None:
+    """The module among `known` that an import's target is or lies in; None: it is no part of the package.
+
+    `from facex_tune.room import file` is the file, and `from facex_tune.room import name` the room's `__init__`.
+    """
+    if room(target) != "facex_tune":
+        return None
+    steps = target.split(".")[1:]
+    prefixes = (".".join(steps[:length]) for length in range(len(steps), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in known), "__init__")
 
 
 # `facex_tune.load_run` stands at the bottom for its users' sake; it opens what it needs when it is called, so that
 # importing the package stays cheap. This one import, inside a function, and no other.
-PUBLIC_DOOR = Import("__init__", "facex_tune.frames", at_top=False)
+PUBLIC_DOOR = Import("__init__", "facex_tune.runs.frames", at_top=False)
 
 
-def _upwards(each: Import) -> str:
-    if each == PUBLIC_DOOR:
+def faults(sources: dict[str, str]) -> list[str]:
+    """Every import that the house does not allow."""
+    found = [f"{name}: stands on no floor" for name in sources if floor(name) is None]
+    for name, source in sources.items():
+        for each in imports(name, source):
+            found += [fault for fault in (_misdirected(each, sources), *_kept(each), _heavy_part(each)) if fault]
+    return found
+
+
+def _misdirected(each: Import, known: Collection[str]) -> str:
+    target = file_of(each.target, known)
+    if target is None or each == PUBLIC_DOOR or room(target) == room(each.module):
         return ""
-    if not each.target.startswith("facex_tune."):
+    here, there = floor(each.module), floor(target)
+    if here is None or there is None or there < here:
         return ""
-    here, there = layer(each.module), layer(each.target.removeprefix("facex_tune."))
-    if here is not None and there is not None and there > here:
-        return f"{each.module} imports {each.target}: upwards"
-    return ""
+    return f"{each.module} imports {each.target}: {'sideways' if there == here else 'upwards'}"
 
 
-def _ray(each: Import) -> str:
-    if each.target.partition(".")[0] == "ray" and each.module.partition(".")[0] not in KNOW_RAY:
-        return f"{each.module} imports {each.target}: only search and service know Ray"
-    return ""
+def _kept(each: Import) -> list[str]:
+    return [
+        f"{each.module} imports {each.target}: only {' and '.join(rooms)} may know {library}"
+        for library, rooms in KEPT.items()
+        if room(each.target) == library and room(each.module) not in rooms
+    ]
 
 
 def _heavy_part(each: Import) -> str:
@@ -135,22 +145,86 @@ def _heavy_part(each: Import) -> str:
     return ""
 
 
-def test_every_import_goes_downwards() -> None:
+def arrows(sources: dict[str, str]) -> dict[str, set[str]]:
+    """File -> the files of the package that it imports, for types and inside functions too."""
+    found: dict[str, set[str]] = {}
+    for name, source in sources.items():
+        targets = (file_of(each.target, sources) for each in imports(name, source) if each != PUBLIC_DOOR)
+        found[name] = {target for target in targets if target is not None and target != name}
+    return found
+
+
+def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """The groups of names that all lead to each other, largest first."""
+    reached = {name: _reached(name, graph) for name in graph}
+    groups = {frozenset(there for there in reached[name] if name in reached[there]) for name in graph}
+    return sorted((sorted(group) for group in groups if len(group) > 1), key=len, reverse=True)
+
+
+def _reached(name: str, graph: Mapping[str, Collection[str]]) -> set[str]:
+    found, wanted = {name}, [name]
+    while wanted:
+        new = set(graph[wanted.pop()]) - found
+        found |= new
+        wanted += new
+    return found
+
+
+def between_rooms(graph: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+    """Room -> the other rooms that its files import."""
+    found: dict[str, set[str]] = {room(name): set() for name in graph}
+    for name, targets in graph.items():
+        found[room(name)] |= {room(target) for target in targets} - {room(name)}
+    return found
+
+
+def longest_chain(graph: Mapping[str, Collection[str]]) -> list[str]:
+    """Names of which each imports the next, as many as there can be; those of a circle count as one."""
+    circle_of = {name: tuple(circle) for circle in circles(graph) for name in circle}
+    one = {name: circle_of.get(name, (name,)) for name in graph}
+    steps: dict[tuple[str, ...], set[tuple[str, ...]]] = {group: set() for group in one.values()}
+    for name, targets in graph.items():
+        steps[one[name]] |= {one[target] for target in targets} - {one[name]}
+    chains: dict[tuple[str, ...], list[str]] = {}
+
+    def chain(group: tuple[str, ...]) -> list[str]:
+        if group not in chains:
+            chains[group] = [" + ".join(group), *max((chain(each) for each in steps[group]), key=len, default=[])]
+        return chains[group]
+
+    return max((chain(group) for group in steps), key=len)
+
+
+def test_every_import_goes_strictly_downwards() -> None:
     assert faults(modules(PACKAGE)) == []
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circles(arrows(modules(PACKAGE))) == []
 
 
 @pytest.mark.parametrize(
     ("module", "planted", "said"),
     [
-        ("train", "import ray", "only search and service know Ray"),
-        ("train", "def f():\n    from ray import tune", "only search and service know Ray"),
-        ("errors", "from facex_tune.train import run", "upwards"),
-        ("store", "from facex_tune import pipeline", "upwards"),
-        ("__init__", "from facex_tune import frames", "upwards"),
-        ("__init__", "def f():\n    from facex_tune import pipeline", "upwards"),
-        ("errors", "def f():\n    from facex_tune import frames", "upwards"),
+        ("training.train", "import ray", "only search and service may know ray"),
+        ("training.train", "def f():\n    from ray import tune", "only search and service may know ray"),
+        ("runs.store", "import fsspec", "only storage may know fsspec"),
+        ("pipeline.stages", "from rich.console import Console", "only display and cli may know rich"),
+        ("display.table", "import typer", "only cli may know typer"),
+        ("errors", "from facex_tune.training.train import run", "upwards"),
+        ("errors", "def f():\n    from facex_tune.runs import frames", "upwards"),
+        ("runs.store", "from facex_tune.pipeline import stages", "upwards"),
+        ("runs.store", "if TYPE_CHECKING:\n    from facex_tune.search.worker import Context", "upwards"),
+        ("space", "from facex_tune import metrics", "upwards"),
+        ("service.jobs", "from facex_tune.cli import main", "upwards"),
+        ("__init__", "from facex_tune.runs import frames", "upwards"),
+        ("__init__", "def f():\n    from facex_tune.pipeline import stages", "upwards"),
+        ("training.train", "from facex_tune.study import Study", "sideways"),
+        ("runs.history", "def f():\n    from facex_tune.data import faces", "sideways"),
+        ("mirrors.mirror", "from facex_tune.display.board import Board", "sideways"),
+        ("parts", "if TYPE_CHECKING:\n    from facex_tune import models", "sideways"),
         ("models.resnet", "from torch import nn", "inside their functions"),
-        ("somewhere", "import json", "in no layer"),
+        ("somewhere", "import json", "on no floor"),
     ],
 )
 def test_a_planted_import_is_found(module: str, planted: str, said: str) -> None:
@@ -158,6 +232,22 @@ def test_a_planted_import_is_found(module: str, planted: str, said: str) -> None
     found = set(faults(sources | {module: f"{sources.get(module, '')}\n{planted}\n"})) - set(faults(sources))
     assert len(found) == 1
     assert said in found.pop()
+
+
+@pytest.mark.parametrize(
+    ("module", "planted", "other"),
+    [
+        ("runs.lease", "from facex_tune.runs import store", "runs.store"),
+        ("runs.lease", "def f():\n    from facex_tune.runs.store import Run", "runs.store"),
+        ("study.schema", "if TYPE_CHECKING:\n    from facex_tune.study.study import Study", "study.study"),
+        ("study.schema", "if TYPE_CHECKING:\n    from facex_tune.study import Study", "study"),
+        ("display.table", "from facex_tune.display.screen import screen", "display.screen"),
+    ],
+)
+def test_a_planted_circle_is_found(module: str, planted: str, other: str) -> None:
+    sources = modules(PACKAGE)
+    (found,) = circles(arrows(sources | {module: f"{sources[module]}\n{planted}\n"}))
+    assert {module, other} <= set(found)
 
 
 def loaded_by(statement: str, path: Path = ROOT) -> set[str]:
@@ -195,14 +285,14 @@ def not_of_torch(loaded: set[str]) -> set[str]:
 
 
 def test_training_needs_torch_and_numpy_only() -> None:
-    assert not_of_torch(loaded_by("import facex_tune.train")) == set()
+    assert not_of_torch(loaded_by("import facex_tune.training.train")) == set()
 
 
 def test_a_planted_import_in_train_is_loaded_and_found(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "facex_tune", ignore=shutil.ignore_patterns("__pycache__"))
-    train = tmp_path / "facex_tune" / "train.py"
+    train = tmp_path / "facex_tune" / "training" / "train.py"
     train.write_text(train.read_text(encoding="utf-8").replace("import torch\n", "import torch\nimport ray\n", 1))
-    assert "ray" in not_of_torch(loaded_by("import facex_tune.train", tmp_path))
+    assert "ray" in not_of_torch(loaded_by("import facex_tune.training.train", tmp_path))
 
 
 def test_importing_the_package_is_cheap() -> None:
@@ -233,3 +323,28 @@ def test_every_dependency_is_used_and_every_use_is_declared() -> None:
     # an extra that is not installed here is known by its own name
     owners = {owner.lower() for module in used for owner in provided.get(module, {module} & names)}
     assert {name.lower() for name in names} - BY_NAME == owners
+
+
+def structure(package: Path) -> str:
+    """What `--print` prints of a package: its size, its order, and what breaks that."""
+    sources = modules(package)
+    files = arrows(sources)
+    rooms = between_rooms(files)
+    chain = longest_chain(rooms)
+    entries = [each for each in package.iterdir() if each.name != "__pycache__"]
+    lines = [f"entries of {package.name}/: {len(entries)}"]
+    lines += [f"longest chain of rooms: {len(chain)}: {' > '.join(chain)}"]
+    lines += [f"arrows between rooms: {sum(map(len, rooms.values()))}"]
+    for title, found in (
+        ("imports that are not allowed", faults(sources)),
+        ("circles of rooms", [", ".join(circle) for circle in circles(rooms)]),
+        ("circles of files", [", ".join(circle) for circle in circles(files)]),
+    ):
+        lines += [f"{title}: {len(found)}", *(f"  {each}" for each in found)]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] != ["--print"]:
+        sys.exit("usage: python tests/test_architecture.py --print [FOLDER OF THE PACKAGE]")
+    print(structure(Path(sys.argv[2]) if sys.argv[2:] else PACKAGE))

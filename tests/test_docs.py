@@ -15,7 +15,7 @@ import yaml
 
 from facex_tune import study
 from facex_tune.cli import app
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from facex_tune import metrics
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 
 
 def _drawn(seed: int, n: int = 200, n_classes: int = 7) -> tuple[np.ndarray, np.ndarray]:

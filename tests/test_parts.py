@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from facex_tune import costs, parts, study
+from facex_tune import parts, study
 from facex_tune.errors import InputError
+from facex_tune.inspection import costs
 from facex_tune.space import Config
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.facelike import least_like_faces
 from facex_tune.data.faces import SPLITS, VOTE_ANSWERS, Faces, exact_groups, open_set
 from facex_tune.data.near import Pairs, blank, near_pairs
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 
 VERSION = 1

@@ -17,9 +17,9 @@ from typing import Any, BinaryIO, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.atomic import write_folder
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError, nearest
+from facex_tune.storage.folders import write_folder
 
 SIDE = 48
 SPLITS = ("train", "public_test", "private_test", "test")

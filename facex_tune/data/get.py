@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from facex_tune import files
 from facex_tune.data import prepare
 from facex_tune.data.sources._download import Download
 from facex_tune.data.tree import one_line
 from facex_tune.errors import InputError
+from facex_tune.storage import files
 
 EXTRA = "facex-tune[kaggle]"
 TIMEOUT_S = 60

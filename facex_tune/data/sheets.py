@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune import files
 from facex_tune.data.audit import Found, face
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import SIDE, Faces
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
+from facex_tune.storage import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune import protocols
 from facex_tune.data import faces as faces_room
-from facex_tune.data.emotions import N_FER2013
 from facex_tune.data.faces import Faces
 from facex_tune.data.groups import copies_between
+from facex_tune.emotions import N_FER2013
 from facex_tune.errors import InputError
-from facex_tune.study import Holdout, Study
+from facex_tune.study import Holdout, Study, protocols
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import SIDE, Skipped
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 
 if TYPE_CHECKING:

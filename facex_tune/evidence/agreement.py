@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from facex_tune.data.faces import Faces
 from facex_tune.evidence import intervals
 from facex_tune.metrics import LOG_LOSS_WORST
-from facex_tune.protocols import Protocol
+from facex_tune.study.protocols import Protocol
 
 
 def vote_shares(votes_NC: NDArray[np.integer[Any]], classes: tuple[int, ...]) -> NDArray[np.float64]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from facex_tune.evidence.findings import DASH, interval, knob_text, metric_words, number, plural
 from facex_tune.evidence.records import label
+from facex_tune.evidence.wording import DASH, interval, knob_text, metric_words, number, plural
 from facex_tune.metrics import SIX
 
 

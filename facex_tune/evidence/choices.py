@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune import files, metrics, seeds
+from facex_tune import metrics, seeds
 from facex_tune.data import training_set
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces
 from facex_tune.data.groups import copies_between
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence import compare
 from facex_tune.evidence.calibration import best_temperature, tempered
+from facex_tune.storage import files
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from facex_tune.store import Run
+    from facex_tune.runs.store import Run
 
 SCHEMA = 1
 GREEDY_STEPS = 20
@@ -59,7 +60,7 @@ def choose(
     Args:
         names: labels of the models, the winner's first.
     """
-    from facex_tune import classifier, devices
+    from facex_tune.training import classifier, devices
 
     loaded = training_set.load(run.study, data_dir)
     faces = loaded.validation

@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune import posthoc, protocols
 from facex_tune.data import faces as face_sets
 from facex_tune.data import training_set
 from facex_tune.data.faces import Faces
 from facex_tune.data.groups import copies_between
 from facex_tune.errors import InputError
 from facex_tune.evidence import choices, records
-from facex_tune.posthoc import Adjustment
-from facex_tune.protocols import Protocol
+from facex_tune.study import protocols
+from facex_tune.study.protocols import Protocol
+from facex_tune.training import posthoc
+from facex_tune.training.posthoc import Adjustment
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from facex_tune.store import Log, Run
+    from facex_tune.runs.store import Log, Run
 
 
 def evaluate(
@@ -58,7 +59,7 @@ def evaluate(
 
 def _load(run: Run, models: Sequence[records.ModelKey], device: str | None) -> list[tuple[nn.Module, dict[str, Any]]]:
     """Each model, and what its config.json says."""
-    from facex_tune import classifier, devices
+    from facex_tune.training import classifier, devices
 
     loaded = []
     for key in models:
@@ -173,7 +174,7 @@ class _Opener:
 
     def _predicted(self, faces: Faces) -> tuple[NDArray[np.float32], tuple[Adjustment | None, ...]]:
         """Probabilities, M x N x C, and each model's post-hoc adjustment."""
-        from facex_tune import classifier, devices
+        from facex_tune.training import classifier, devices
 
         device = devices.pick_device(self.device_name)
         per_model: list[NDArray[np.float32]] = []

@@ -9,10 +9,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facex_tune import files
 from facex_tune.data.faces import SIDE
 from facex_tune.errors import InputError
 from facex_tune.evidence.predict import Trained, describe
+from facex_tune.storage import files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,7 +89,7 @@ def with_preprocessing(trained: Trained) -> nn.Module:
     import torch
     from torch import Tensor, nn
 
-    from facex_tune import classifier
+    from facex_tune.training import classifier
 
     class Whole(nn.Module):
         """uint8 faces_NHW -> probabilities_NC."""

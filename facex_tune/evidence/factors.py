@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence.intervals import LEVEL
 from facex_tune.search.asked import Progress
 from facex_tune.search.factorial import Cell
 from facex_tune.space import Config
 
 if TYPE_CHECKING:
-    from facex_tune.store import Run
+    from facex_tune.runs.store import Run
 
 NOISIER = 0.1  # p value below which a cell's own spread is not taken for chance
 Finished = Mapping[tuple[str, int], Mapping[str, float]]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune import files
-from facex_tune.evidence.findings import metric_words
-from facex_tune.files import Place
+from facex_tune.evidence.wording import metric_words
+from facex_tune.storage import files
+from facex_tune.storage.files import Place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

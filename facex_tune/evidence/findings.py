@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from facex_tune.evidence import insights_said as more
 from facex_tune.evidence.intervals import MIN_SEEDS
-from facex_tune.history import keeps
+from facex_tune.evidence.wording import Finding, interval, listed, metric_words, number, plural, say, with_interval
+from facex_tune.runs.history import keeps
 
-Finding = dict[str, Any]
 COPIES_TOLD = 0.01  # of a set's faces
-DASH = "\u2013"
 
 
 def findings(report: Mapping[str, Any]) -> list[Finding]:
@@ -20,63 +20,11 @@ def findings(report: Mapping[str, Any]) -> list[Finding]:
         report: report.json without its findings. `figure` names a file in report/figures/ or is None; `evidence` is a
             path into the report.
     """
-    from facex_tune.evidence import insights_said as more
-
     # what copies of training faces are worth stands right behind the scores that contain them
     scores = (_search, _tests, _copies, _adjusted)
     results = (more.retrained, more.comparisons, more.variants, more.factors, _weakest, more.insight)
     parts = (*scores, *results, _selection, _gap, _missing, _seeds, _opened, _synthetic)
     return [finding for part in parts for finding in part(report)]
-
-
-def number(value: float | None) -> str:
-    """Three decimals: at n = 3,589 the third is within the noise already."""
-    return DASH if value is None else f"{value:.3f}"
-
-
-def interval(ends: Any) -> str:
-    """[low, high], or nothing where there is no interval."""
-    return "" if ends is None else f"[{ends[0]:.3f}, {ends[1]:.3f}]"
-
-
-def with_interval(metric: Mapping[str, Any]) -> str:
-    """A metric's mean over models and its interval over faces."""
-    return f"{number(metric['mean'])} {interval(metric['interval'])}".strip()
-
-
-def knob_text(value: Any) -> str:
-    """A knob's value for reading: three significant digits."""
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def plural(n: int, word: str) -> str:
-    """1 seed, 2 seeds, 1,200 faces."""
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
-
-
-def listed(said: Sequence[str]) -> str:
-    """a, b and c."""
-    return " and ".join([*([", ".join(said[:-1])] if said[1:] else []), *said[-1:]])
-
-
-WORDS = {
-    "macro_f1": "macro-F1",
-    "macro_f1_adjusted": "adjusted macro-F1",
-    "ece": "calibration error (ECE)",
-    "log_loss": "log loss",
-}
-
-
-def metric_words(name: str) -> str:
-    """A metric's name as it stands in a sentence."""
-    return WORDS.get(name, name.replace("_", " "))
-
-
-def say(text: str, evidence: str, figure: str | None = None) -> Finding:
-    """A sentence, where its evidence stands in report.json, and the file in report/figures/ that shows it."""
-    return {"text": text, "figure": figure, "evidence": evidence}
 
 
 def _search(report: Mapping[str, Any]) -> Iterator[Finding]:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune import metrics, protocols, seeds
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune import metrics, seeds
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence import compare, intervals
 from facex_tune.evidence.insight import Answers
+from facex_tune.study import protocols
 
 DRAWS_OF_GAPS = 10  # among the seeds of a protocol's draws
 

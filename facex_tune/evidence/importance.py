@@ -8,13 +8,13 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from facex_tune.history import FINISHED
+from facex_tune.runs.history import FINISHED
 from facex_tune.space import Choice, Int, Knob
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-    from facex_tune.history import History
+    from facex_tune.runs.history import History
     from facex_tune.study import Study
 
 TOP_SHARE = 0.1

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune import seeds
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence import intervals
-from facex_tune.files import Place
-from facex_tune.history import FINISHED
+from facex_tune.runs.history import FINISHED
 from facex_tune.space import FAMILIES
+from facex_tune.storage.files import Place
 
 if TYPE_CHECKING:
-    from facex_tune.history import Trial
-    from facex_tune.store import Run
+    from facex_tune.runs.history import Trial
+    from facex_tune.runs.store import Run
 
 PAIRS = 5
 BANDS = ((0.0, 0.6), (0.6, 0.8), (0.8, 1.01))
@@ -224,7 +224,7 @@ def _own_labels(data: str, validation: Answers | None, answers: Mapping[str, Ans
     """The validation faces and those of each protocol that judges by the set's own labels, each face once: none of them
     was trained on.
     """
-    from facex_tune import protocols
+    from facex_tune.study import protocols
 
     tables = [] if validation is None else [(data, validation)]
     for name, each in answers.items():

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from facex_tune.evidence.compare import supported
-from facex_tune.evidence.findings import Finding, interval, knob_text, listed, metric_words, number, plural, say
+from facex_tune.evidence.wording import Finding, interval, knob_text, listed, metric_words, number, plural, say
 from facex_tune.metrics import MAXIMIZE
 
 SHOWN = 3  # effects of a kind, the largest; the report's table has them all

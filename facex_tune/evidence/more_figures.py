@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facex_tune.evidence.figures import ACCENT, FAINT, HEIGHT_IN, INK, SEED_COLOURS, WIDTH_IN, new_axes
-from facex_tune.evidence.findings import metric_words
+from facex_tune.evidence.wording import metric_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune import metrics, posthoc
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune import metrics
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence import compare, figures
-from facex_tune.evidence.findings import interval, knob_text, metric_words, number, plural
 from facex_tune.evidence.plots import winner_label
+from facex_tune.evidence.wording import interval, knob_text, metric_words, number, plural
+from facex_tune.runs.store import Run
 from facex_tune.space import FAMILIES, knobs_of
-from facex_tune.store import Run
+from facex_tune.training import posthoc
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence import figures, more_figures
 from facex_tune.evidence.calibration import reliability
 from facex_tune.evidence.insight import Answers
 from facex_tune.evidence.records import label
-from facex_tune.files import Place
-from facex_tune.history import FAILED, best_of_each
 from facex_tune.metrics import MAXIMIZE
+from facex_tune.runs.history import FAILED, best_of_each
+from facex_tune.storage.files import Place
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from facex_tune.store import Run
+    from facex_tune.runs.store import Run
 
 
 def draw(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, str]:

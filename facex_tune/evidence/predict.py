@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune import files
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError, nearest
-from facex_tune.files import Place
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
+from facex_tune.storage import files
+from facex_tune.storage.files import Place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,7 +127,7 @@ def reason_of(error: Exception) -> str:
 
 def predict(trained: Trained, paths: Sequence[Path], *, device_name: str | None, tta: str) -> dict[str, Any]:
     """{version, model, emotions, tta, images: [{file, emotion, probabilities {emotion: p}}]}."""
-    from facex_tune import classifier, devices
+    from facex_tune.training import classifier, devices
 
     images_NHW = read_faces(paths)
     device = devices.pick_device(device_name)

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune import files, seeds
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune import seeds
 from facex_tune.data.faces import Faces
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence import agreement, intervals, scoring, sequences, variants
 from facex_tune.evidence.choices import Choices
-from facex_tune.posthoc import Adjustment
-from facex_tune.protocols import Protocol
+from facex_tune.storage import files
+from facex_tune.study.protocols import Protocol
+from facex_tune.training.posthoc import Adjustment
 
 if TYPE_CHECKING:
-    from facex_tune.store import Run
+    from facex_tune.runs.store import Run
 
 SCHEMA = 1
 GALLERY_FACES = 20

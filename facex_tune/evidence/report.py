@@ -10,14 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facex_tune import files, frames, protocols
 from facex_tune.data import faces as face_sets
 from facex_tune.errors import InputError
 from facex_tune.evidence import cards, figures, page, plots, records, sheets_out, summary
-from facex_tune.files import Place
+from facex_tune.runs import frames
+from facex_tune.storage import files
+from facex_tune.storage.files import Place
+from facex_tune.study import protocols
 
 if TYPE_CHECKING:
-    from facex_tune.store import Run
+    from facex_tune.runs.store import Run
 
 
 SCHEMA = Path(__file__).parent / "report.schema.json"

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune import metrics
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces, majority_labels
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 from facex_tune.evidence import intervals
-from facex_tune.protocols import Protocol
+from facex_tune.study.protocols import Protocol
 
 
 def judged(protocol: Protocol, faces: Faces) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from facex_tune import files, seeds
+from facex_tune import seeds
 from facex_tune.errors import InputError
 from facex_tune.evidence import compare, page, summary
 from facex_tune.evidence.insight import Answers
 from facex_tune.evidence.report import manifests
-from facex_tune.files import Place
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
+from facex_tune.storage import files
+from facex_tune.storage.files import Place
 
 FOLDER = "comparisons"
 

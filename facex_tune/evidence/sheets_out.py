@@ -7,9 +7,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from facex_tune import files
-from facex_tune.files import Place
 from facex_tune.metrics import PER_EMOTION, SIX
+from facex_tune.storage import files
+from facex_tune.storage.files import Place
 
 Rows = list[dict[str, Any]]
 

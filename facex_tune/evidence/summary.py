@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facex_tune import files, posthoc
 from facex_tune.evidence import choices, factors, gap, importance, insight, intervals
 from facex_tune.evidence.findings import findings
-from facex_tune.history import History, Trial
 from facex_tune.metrics import MAXIMIZE
+from facex_tune.runs.history import History, Trial
+from facex_tune.storage import files
+from facex_tune.training import posthoc
 
 if TYPE_CHECKING:
-    from facex_tune.store import Run
+    from facex_tune.runs.store import Run
 
 VERSION = 1
 # What an evaluation does not say that was made before these were measured.

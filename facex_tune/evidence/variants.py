@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from facex_tune.evidence import compare, scoring
 from facex_tune.evidence.calibration import reliability, tempered
 from facex_tune.evidence.choices import Choices
-from facex_tune.history import History, baseline_of
+from facex_tune.runs.history import History, baseline_of
 
 ModelKey = tuple[int, int]
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facex_tune import files, following, frames
 from facex_tune.errors import InputError
-from facex_tune.frames import Times
-from facex_tune.history import History, fold
-from facex_tune.store import Event, Run
+from facex_tune.runs import frames, tail
+from facex_tune.runs.frames import Times
+from facex_tune.runs.history import History, fold
+from facex_tune.runs.store import Event, Run
+from facex_tune.storage import files
 
 OPTUNA, TENSORBOARD, CSV = "optuna.log", "tensorboard", "trials.csv"
 HOW_TO_OPEN = {
@@ -55,7 +56,7 @@ def mirror(run: Run, targets: Targets, *, follow: bool = False) -> dict[str, Any
     try:
         with ExitStack() as stack, suppress(KeyboardInterrupt):  # Ctrl-C ends the following; what is written is whole
             updates = _updates(run, targets, stack)
-            for new in following.batches(run) if follow else [list(run.events())]:
+            for new in tail.batches(run) if follow else [list(run.events())]:
                 events += new
                 if new or not events:
                     _update(updates, events)

@@ -21,12 +21,12 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from facex_tune.frames import Times
-from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial
 from facex_tune.metrics import MAXIMIZE
+from facex_tune.runs.frames import Times
+from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial
+from facex_tune.runs.store import Run
 from facex_tune.search.samplers import distribution
 from facex_tune.space import is_fixed
-from facex_tune.store import Run
 from facex_tune.study import Study
 
 STATES = {

@@ -14,11 +14,12 @@ from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionEndI
 from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboardX.record_writer import RecordWriter
 
-from facex_tune import files, metrics
-from facex_tune.frames import Times
-from facex_tune.history import FAILED, RUNNING, History, Trial
+from facex_tune import metrics
+from facex_tune.runs.frames import Times
+from facex_tune.runs.history import FAILED, RUNNING, History, Trial
+from facex_tune.runs.store import Run
 from facex_tune.space import Choice, Knob, Value
-from facex_tune.store import Run
+from facex_tune.storage import files
 
 FILE = "events.out.tfevents.facex_tune"  # TensorBoard looks for `tfevents`; one name, so that it is written anew
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from facex_tune.errors import InputError
-from facex_tune.history import History
+from facex_tune.runs.history import History
 from facex_tune.search.factorial import Cell
 
 STAGE = "factors"

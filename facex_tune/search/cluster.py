@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from facex_tune.errors import InputError
-from facex_tune.loopback import spare_proxy
 from facex_tune.search import ray_folder, ray_processes
+from facex_tune.storage.loopback import spare_proxy
 from facex_tune.study import Resources
 
 _SETTINGS = {

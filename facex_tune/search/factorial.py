@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from facex_tune.history import FINISHED, History
+from facex_tune.runs.history import FINISHED, History
 from facex_tune.space import FAMILIES, Choice, Config, Float, Int, Knob, Space, Value, is_active, knobs_of
 from facex_tune.study import Study
 

@@ -14,14 +14,14 @@ from typing import Any
 
 from facex_tune import seeds
 from facex_tune.errors import InputError
-from facex_tune.history import History
+from facex_tune.runs.history import History
+from facex_tune.runs.store import Log, Run
 from facex_tune.search import fleet
 from facex_tune.search.asked import STAGE, Asked, Progress, winner_of
 from facex_tune.search.factorial import Cell, design
 from facex_tune.search.fleet import Order
 from facex_tune.search.worker import Context, Job, Report
 from facex_tune.space import FAMILIES
-from facex_tune.store import Log, Run
 
 SEEDS = 3
 

@@ -21,7 +21,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from facex_tune import metrics
-from facex_tune.history import FAILED, RUNNING
+from facex_tune.runs.history import FAILED, RUNNING
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

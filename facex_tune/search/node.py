@@ -18,11 +18,11 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from facex_tune.data import faces
-from facex_tune.data.atomic import write_folder
 from facex_tune.errors import InputError
-from facex_tune.files import Place
+from facex_tune.runs.store import Run
 from facex_tune.search.worker import Context
-from facex_tune.store import Run
+from facex_tune.storage.files import Place
+from facex_tune.storage.folders import write_folder
 
 CACHE = "FACEX_CACHE"  # where a node keeps what it fetched; default: ~/.cache/facex_tune
 PROBE_WAITS_S = 60.0

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
-from facex_tune import retention, seeds
+from facex_tune import seeds
 from facex_tune.errors import InputError, StorageOutage
-from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, Trial, fold, keeps
 from facex_tune.metrics import gives_one_answer
+from facex_tune.runs import retention
+from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, Trial, fold, keeps
+from facex_tune.runs.store import Event, Log, Run
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.searcher import Searcher
 from facex_tune.search.worker import Job, Report
-from facex_tune.store import Event, Log, Run
 
 WORKER_LOSSES = 5  # in one epoch; a sixth worker would be lost to it too
 HOPELESS = 20  # failures in a row before any epoch; where every second configuration fails, one search in a million
@@ -278,7 +279,7 @@ class Referee:
         """The first objective's.
 
         Raises:
-            InputError: it was not measured. `pipeline.problems` refuses such a study; a run may be older than that.
+            InputError: it was not measured. `preflight.problems` refuses such a study; a run may be older than that.
         """
         name = self.study.objective[0]
         if name not in metrics:

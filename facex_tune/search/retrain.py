@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from facex_tune import files, seeds
+from facex_tune import seeds
 from facex_tune.errors import InputError
-from facex_tune.history import FINISHED, STOPPED, Candidate, History, Trial, baseline_of, keeps
+from facex_tune.runs.history import FINISHED, STOPPED, Candidate, History, Trial, baseline_of, keeps
+from facex_tune.runs.store import Log, Run
 from facex_tune.search import fleet
 from facex_tune.search.fleet import Order
 from facex_tune.search.worker import Context, Job, Report
-from facex_tune.store import Log, Run
+from facex_tune.storage import files
 from facex_tune.study import Study
 
 

@@ -18,12 +18,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
 from facex_tune.errors import InputError
+from facex_tune.runs.store import Log, Run
 from facex_tune.search import cluster, node, warm_start
 from facex_tune.search.referee import WORKER_LOSSES, Referee
 from facex_tune.search.searcher import AHEAD_FROM_SLOTS
 from facex_tune.search.trainable import FaceTrial
 from facex_tune.search.worker import Context
-from facex_tune.store import Log, Run
 
 
 def search(run: Run, log: Log, context: Context) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from facex_tune.history import FAILED, FINISHED, STOPPED, Trial
+from facex_tune.runs.history import FAILED, FINISHED, STOPPED, Trial
 from facex_tune.search import samplers
 from facex_tune.search.ledger import Ledger
 from facex_tune.search.samplers import distribution

@@ -10,9 +10,9 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
-from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, History
 from facex_tune.metrics import MAXIMIZE
-from facex_tune.store import Event
+from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History
+from facex_tune.runs.store import Event
 from facex_tune.study import Study
 
 STATES = (RUNNING, FINISHED, STOPPED, FAILED)

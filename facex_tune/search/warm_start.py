@@ -10,10 +10,10 @@ from collections import Counter
 from typing import Any
 
 from facex_tune.errors import InputError
-from facex_tune.files import Place, place
-from facex_tune.history import FINISHED, Trial
+from facex_tune.runs.history import FINISHED, Trial
+from facex_tune.runs.store import Log, Run
 from facex_tune.space import Config, Space, is_active, is_fixed
-from facex_tune.store import Log, Run
+from facex_tune.storage.files import Place, place
 from facex_tune.study import Holdout, Study
 
 SAME = ("data", "validation", "labels", "duplicates")  # else values do not compare

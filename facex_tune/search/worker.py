@@ -18,16 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facex_tune import devices, files, parts, remote, train
-from facex_tune.batches import Split
+from facex_tune import parts
 from facex_tune.data import training_set
 from facex_tune.errors import InputError, StorageOutage
-from facex_tune.files import Place
-from facex_tune.lease import LeaseLost
+from facex_tune.runs.lease import LeaseLost
+from facex_tune.runs.store import Run
 from facex_tune.search.watchdog import Watchdog
 from facex_tune.space import Config
-from facex_tune.store import Run
+from facex_tune.storage import files, remote_path
+from facex_tune.storage.files import Place
 from facex_tune.study import Study
+from facex_tune.training import devices, train
+from facex_tune.training.batches import Split
 
 Report = dict[str, Any]
 LAST_WORD_S = 5.0  # of a process that ends itself, to a store that may not answer
@@ -178,7 +180,7 @@ class Worker:
         return hangs
 
     def _remember_hang(self, detail: str) -> None:
-        with suppress(StorageOutage), remote.hurry(LAST_WORD_S):
+        with suppress(StorageOutage), remote_path.hurry(LAST_WORD_S):
             files.write_json(self._hangs_path, {"times": self._hangs()["times"] + 1, "detail": detail})
 
     @property

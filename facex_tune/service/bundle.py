@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from facex_tune import files
 from facex_tune.errors import InputError
-from facex_tune.files import Place
+from facex_tune.storage import files
+from facex_tune.storage.files import Place
 
 CHUNK_BYTES = 1 << 20
 _FILES = ("run.json",)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from facex_tune import __version__
 from facex_tune.errors import InputError, nearest
-from facex_tune.loopback import spare_proxy
 from facex_tune.service import packing
+from facex_tune.storage.loopback import spare_proxy
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import uvicorn
 
 from facex_tune.errors import InputError
-from facex_tune.pipeline import Options
+from facex_tune.pipeline.options import Options
 from facex_tune.service.serve import application
 
 ENDS_WITHIN_S = 5  # for answers that are being sent; runs get their own time

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from facex_tune import files, runs
-from facex_tune.history import RUNNING, Trial
+from facex_tune.runs import overview
+from facex_tune.runs.history import RUNNING, Trial
+from facex_tune.runs.store import Run
 from facex_tune.service.manager import Manager
-from facex_tune.store import Run
+from facex_tune.storage import files
 from facex_tune.study import Study
 
 ROWS = 30  # of the leaderboard: enough to watch by
@@ -18,7 +19,7 @@ def document(manager: Manager, name: str) -> dict[str, Any]:
     """Everything that the page shows of one run."""
     run = manager.open(name)
     history, study = run.history(), run.study
-    told = runs.of_run(run, top=ROWS)
+    told = overview.of_run(run, top=ROWS)
     board = history.leaderboard(study)
     return {
         **told,

@@ -18,10 +18,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facex_tune import pipeline
 from facex_tune.errors import InputError
-from facex_tune.pipeline import Options
-from facex_tune.store import Run
+from facex_tune.pipeline.begin import begin
+from facex_tune.pipeline.options import Options
+from facex_tune.runs.store import Run
 from facex_tune.study import Study
 
 CONSOLE = "console.log"
@@ -55,7 +55,7 @@ class Manager:
         Raises:
             InputError: the study cannot run here, the name has another study, or too many wait.
         """
-        run = pipeline.begin(study, name, self.options)
+        run = begin(study, name, self.options)
         self.resume(run.name)
         return run
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from facex_tune.errors import InputError
-from facex_tune.files import Place
-from facex_tune.loopback import spare_proxy
 from facex_tune.service import bundle
 from facex_tune.service.bundle import Item
+from facex_tune.storage.files import Place
+from facex_tune.storage.loopback import spare_proxy
 
 TRIES = 3  # a report that is written again meanwhile no longer fits its checksum
 TIMEOUT_S = 30

@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from facex_tune import parts, protocols, recipe
+from facex_tune import parts, train_knobs
 from facex_tune import study as studies
 from facex_tune.errors import InputError
 from facex_tune.space import Choice, Knobs, Open, path_from_here
-from facex_tune.study import Study
+from facex_tune.study import Study, protocols
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 LARGEST_BYTES = 64 * 1024
@@ -115,7 +115,7 @@ def _files(found: Study, said: Mapping[str, Any]) -> list[str]:
 
 def _declared(found: Study) -> Knobs:
     """The knobs of a study's parts and of training, by qualified name, as they are before a study narrows them."""
-    declared = {f"train.{name}": knob for name, knob in recipe.SPACE.items()}
+    declared = {f"train.{name}": knob for name, knob in train_knobs.SPACE.items()}
     for family, chosen in found.space.parts.items():
         for part in chosen:
             declared |= {f"{family}.{part}.{name}": knob for name, knob in parts.find(family, part).SPACE.items()}

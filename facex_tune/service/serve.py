@@ -20,14 +20,14 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from facex_tune import __version__
-from facex_tune import runs as told
 from facex_tune.errors import InputError, StorageOutage
-from facex_tune.files import DamagedRun, Place
-from facex_tune.pipeline import Options
+from facex_tune.pipeline.options import Options
+from facex_tune.runs import overview as told
+from facex_tune.runs.store import Run
 from facex_tune.service import bundle, live, received
 from facex_tune.service.access import COOKIE, Gate
 from facex_tune.service.manager import Manager
-from facex_tune.store import Run
+from facex_tune.storage.files import DamagedRun, Place
 from facex_tune.study import json_schema
 
 PAGES = Path(__file__).parent / "pages"

@@ -20,9 +20,9 @@ from facex_tune import parts
 from facex_tune import study as studies
 from facex_tune.data import faces
 from facex_tune.data.sources import synthetic
+from facex_tune.runs.store import Run
 from facex_tune.search.worker import Context, Job, Worker
 from facex_tune.space import Value
-from facex_tune.store import Run
 
 VALIDATION = 16
 LARGEST: dict[str, dict[str, Value]] = {"vgg": {"depth": 16, "width": 1.0}, "facex_cnn": {"width": 1.0}}

@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facex_tune import metrics, parts, posthoc, recipe, train
-from facex_tune.batches import Split
-from facex_tune.classifier import probabilities_NC
+from facex_tune import metrics, parts, train_knobs
 from facex_tune.data.sources import synthetic
 from facex_tune.evidence import intervals
 from facex_tune.space import Config, Space, constant
+from facex_tune.training import posthoc, train
+from facex_tune.training.batches import Split
+from facex_tune.training.classifier import probabilities_NC
 
 N_CLASSES, MOST, RATIO = 7, 500, 50
 FOR_TAU, FOR_TEST = 100, 200
@@ -150,7 +151,7 @@ def config(label: str) -> Config:
             "augment": {"flip_shift": {"pixels": constant(2)}},
             "balance": {name: {knob: constant(each.default) for knob, each in parts.balance(name).SPACE.items()}},
         },
-        {name: constant(knob.default) for name, knob in recipe.SPACE.items()},
+        {name: constant(knob.default) for name, knob in train_knobs.SPACE.items()},
     )
     own: Config = {f"balance.{name}.{knob}": value for knob, value in STRATEGIES[label].items()}
     return {**space.defaults(), **own, "model.resnet.width": 16, "train.batch_size": BATCH}

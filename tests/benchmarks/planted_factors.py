@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from facex_tune import batches, parts, study, train
+from facex_tune import parts, study
 from facex_tune.data.sources import synthetic
 from facex_tune.evidence import factors
-from facex_tune.history import History, Trial
+from facex_tune.runs.history import History, Trial
 from facex_tune.search.factorial import design
 from facex_tune.seeds import of_factor
+from facex_tune.training import batches, train
 
 NET = '''"""A small network{doc}."""
 PRECISION = "fp32"

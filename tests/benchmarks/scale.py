@@ -29,14 +29,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from facex_tune import study as studies
-from facex_tune.history import FINISHED, STOPPED, Trial
 from facex_tune.metrics import names
+from facex_tune.runs.history import FINISHED, STOPPED, Trial
+from facex_tune.runs.store import Run
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.referee import Referee
 from facex_tune.search.samplers import distribution
 from facex_tune.search.searcher import Searcher
 from facex_tune.space import Config, Space
-from facex_tune.store import Run
 from facex_tune.study import Study
 
 SLOTS = 16

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from facex_tune.history import FAILED, FINISHED, STOPPED, Trial
+from facex_tune.runs.history import FAILED, FINISHED, STOPPED, Trial
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.ledger import Entry, Ledger, View
 from facex_tune.search.samplers import distribution
 from facex_tune.search.searcher import AHEAD_FROM_SLOTS, Searcher
 from facex_tune.space import Config
-from facex_tune.study import Fidelity, Search, Study
+from facex_tune.study import Study
+from facex_tune.study.schema import Fidelity, Search
 from tests.benchmarks.search_tasks import EPOCHS, Task
 
 METRIC = "accuracy"

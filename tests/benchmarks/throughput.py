@@ -21,11 +21,13 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from facex_tune import costs, parts, recipe, train
-from facex_tune.batches import Split
-from facex_tune.devices import has_fast_bf16, pick_device
+from facex_tune import parts, train_knobs
 from facex_tune.errors import InputError
+from facex_tune.inspection import costs
 from facex_tune.space import Choice, Config, Space, Value, constant
+from facex_tune.training import train
+from facex_tune.training.batches import Split
+from facex_tune.training.devices import has_fast_bf16, pick_device
 
 SIZES = ("size", "depth", "name")  # the knobs that choose another network; `width` too, where there is no other
 VARIANTS = (("fp32", 48), ("bf16", 48), ("fp32", 40), ("fp32", 32))
@@ -115,7 +117,7 @@ def _training(
 ) -> train.Training:
     space = Space(
         {"model": {model: dict(parts.model(model).SPACE)}, "augment": {"none": {}}, "balance": {"none": {}}},
-        {name: constant(knob.default) for name, knob in recipe.SPACE.items()},
+        {name: constant(knob.default) for name, knob in train_knobs.SPACE.items()},
     )
     config: Config = {**space.defaults(), "train.batch_size": batch, "train.precision": precision}
     images_NHW = torch.randint(0, 256, (batch * steps, pixels, pixels), dtype=torch.uint8, device=device)

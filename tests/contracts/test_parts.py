@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facex_tune import files, parts
-from facex_tune.classifier import Classifier
+from facex_tune import parts
 from facex_tune.data.sources import synthetic
 from facex_tune.space import FAMILIES, Choice, Config, Knob
+from facex_tune.storage import files
+from facex_tune.training.classifier import Classifier
 
 from .guard import HostWait, no_host_waits
 

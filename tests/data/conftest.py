@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces
 from facex_tune.data.sources import synthetic
+from facex_tune.emotions import EMOTIONS
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
 CKPLUS_NAMES = {"angry": "anger", "sad": "sadness"}

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces, Skipped, fingerprint
 from facex_tune.data.sources import ckplus
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces, exact_groups, fingerprint, holdout, majority_labels
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces, Skipped, fingerprint
 from facex_tune.data.sources import fer2013
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 
 
@@ -386,8 +386,8 @@ def test_exact_groups_of_the_real_lossless_faces(realdata_dir: Path) -> None:
 def test_majority_rule_gives_the_published_counts(realdata_dir: Path) -> None:
     import csv
 
-    from facex_tune.data.emotions import canonical
     from facex_tune.data.faces import majority_labels
+    from facex_tune.emotions import canonical
 
     with (realdata_dir / "fer2013new.csv").open(newline="") as file:
         header, *rows = csv.reader(file)

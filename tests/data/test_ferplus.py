@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces, Skipped, exact_groups, fingerprint, majority_labels, open_set
 from facex_tune.data.prepare import prepare
 from facex_tune.data.sources import ferplus
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"

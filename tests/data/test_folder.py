@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces, Skipped, fingerprint, open_set
 from facex_tune.data.prepare import prepare
 from facex_tune.data.sources import folder
 from facex_tune.data.sources.folder import Classes
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 
 

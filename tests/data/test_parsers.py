@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facex_tune.data.emotions import EMOTIONS, SYNONYMS, canonical
 from facex_tune.data.faces import Skipped
 from facex_tune.data.sources import _pixel_csv, ferplus, folder
 from facex_tune.data.sources._pixel_csv import USAGES, Layout
 from facex_tune.data.tree import open_tree
+from facex_tune.emotions import EMOTIONS, SYNONYMS, canonical
 from facex_tune.errors import InputError
 
 ANY_SPLIT = dict(zip(USAGES, ("train", "public_test", "private_test"), strict=True))

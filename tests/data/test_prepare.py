@@ -90,7 +90,7 @@ def test_a_new_file_is_a_new_source(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_faces_can_be_imported_with_numpy_alone() -> None:
     code = (
-        "import sys, facex_tune.data.faces, facex_tune.data.emotions; "
+        "import sys, facex_tune.data.faces, facex_tune.emotions; "
         "print([m for m in ('torch', 'ray', 'pandas', 'pyarrow', 'PIL') if m in sys.modules])"
     )
     assert run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

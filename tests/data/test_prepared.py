@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facex_tune.data import atomic, sheets
+from facex_tune.data import sheets
 from facex_tune.data.faces import (
     Faces,
     Skipped,
@@ -29,6 +29,7 @@ from facex_tune.data.faces import (
     write,
 )
 from facex_tune.errors import InputError
+from facex_tune.storage import folders
 
 SKIPPED = [Skipped("a.jpg", None, "broken"), Skipped("b.csv", 3, "pixel 300 out of range 0..255")]
 
@@ -123,7 +124,7 @@ def test_a_disk_that_fills_up_leaves_no_half_set(faces: Faces, tmp_path: Path, a
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(InputError, match="no space left"):
-        atomic.write_folder(tmp_path / "drawn", {"images.npy": fill}, needed_bytes=1000)
+        folders.write_folder(tmp_path / "drawn", {"images.npy": fill}, needed_bytes=1000)
     assert prepared_names(tmp_path) == (["drawn"] if already_there else [])
     assert [path.name for path in tmp_path.iterdir()] == prepared_names(tmp_path)
     if already_there:
@@ -191,14 +192,14 @@ def test_a_crash_while_writing_leaves_nothing(faces: Faces, tmp_path: Path) -> N
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        atomic.write_folder(tmp_path / "drawn", {"a": lambda file: file.write(b"1"), "b": interrupt}, needed_bytes=1)
+        folders.write_folder(tmp_path / "drawn", {"a": lambda file: file.write(b"1"), "b": interrupt}, needed_bytes=1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_rename_brings_the_older_set_back(faces: Faces, tmp_path: Path) -> None:
     put(faces, tmp_path)
     with pytest.raises(FileNotFoundError):
-        atomic._swap_in(tmp_path / ".vanished", tmp_path / "drawn")
+        folders._swap_in(tmp_path / ".vanished", tmp_path / "drawn")
     assert fingerprint(open_set(tmp_path, "drawn")) == fingerprint(faces)
     assert prepared_names(tmp_path) == ["drawn"]
 

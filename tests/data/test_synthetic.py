@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import Faces, fingerprint, majority_labels
 from facex_tune.data.sources import synthetic, synthetic_lab
+from facex_tune.emotions import EMOTIONS
 
 
 def silent(done: int, total: int) -> None:

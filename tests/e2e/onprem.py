@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from ray._private.utils import get_num_cpus
 
-from facex_tune.store import Event, Run
+from facex_tune.runs.store import Event, Run
 from tests.e2e.hosts import NET, OPERATOR, Host, end, install, make_key, put_token
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from facex_tune.history import FINISHED
-from facex_tune.store import Event, Run
+from facex_tune.runs.history import FINISHED
+from facex_tune.runs.store import Event, Run
 from tests.e2e.conftest import FULL, only_full
 from tests.e2e.onprem import (
     CHECKOUT,

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from facex_tune import classifier, protocols, study
+from facex_tune import study
 from facex_tune.data import faces
 from facex_tune.data.faces import SIDE, VOTE_ANSWERS, Faces
-from facex_tune.store import Log, Run
+from facex_tune.runs.store import Log, Run
+from facex_tune.study import protocols
+from facex_tune.training import classifier
 
 SAID: dict[str, Any] = {
     "version": 1,

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from facex_tune import classifier, metrics
+from facex_tune import metrics
 from facex_tune.evidence import calibration, choices, compare, insights_said, records
+from facex_tune.training import classifier
 
 from .conftest import RunMaker
 from .test_evaluate import _evaluated

@@ -13,14 +13,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facex_tune import classifier, devices, metrics, pipeline
+from facex_tune import metrics
 from facex_tune.data import faces
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 from facex_tune.evidence import scoring
 from facex_tune.evidence.evaluate import evaluate
 from facex_tune.evidence.report import manifests, report
-from facex_tune.store import Run
+from facex_tune.pipeline import stages
+from facex_tune.pipeline.options import Options
+from facex_tune.runs.store import Run
+from facex_tune.training import classifier, devices
 
 from .conftest import RunMaker, made_faces
 
@@ -259,7 +262,7 @@ def test_what_cannot_be_scored_leaves_no_trace(
     """A finished run stays finished, and a resume has nothing to go on with."""
     run = make_run()
     before = list(run.events())
-    options = pipeline.Options(run.storage, tmp_path / data, device="cpu", protocols=protocols)
+    options = Options(run.storage, tmp_path / data, device="cpu", protocols=protocols)
     with pytest.raises(InputError, match="is not prepared"):
-        pipeline.execute(run, ["evaluate", "report"], options, [])
+        stages.execute(run, ["evaluate", "report"], options, [])
     assert list(run.events()) == before

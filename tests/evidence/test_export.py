@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from facex_tune import classifier, parts
+from facex_tune import parts
 from facex_tune.cli import app
+from facex_tune.cli.outcome import Outcome
 from facex_tune.errors import InputError
 from facex_tune.evidence import export, predict
-from facex_tune.outcome import Outcome
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
+from facex_tune.training import classifier
 
 from .conftest import RunMaker
 

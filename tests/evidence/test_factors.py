@@ -10,7 +10,7 @@ import pytest
 from facex_tune import study as studies
 from facex_tune.errors import InputError
 from facex_tune.evidence import factors, importance, insights_said
-from facex_tune.history import Candidate, History, Trial
+from facex_tune.runs.history import Candidate, History, Trial
 from facex_tune.search import factorial
 from facex_tune.search.asked import Asked, Progress
 from facex_tune.search.factorial import Cell

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from facex_tune.data.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS
 from facex_tune.evidence import insight
 from facex_tune.evidence.insight import Answers
-from facex_tune.history import Trial
+from facex_tune.runs.history import Trial
 
 SEED = np.random.SeedSequence([0])
 FEAR, SAD = EMOTIONS.index("fear"), EMOTIONS.index("sad")

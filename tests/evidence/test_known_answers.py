@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facex_tune import protocols
-from facex_tune.data.emotions import EMOTIONS, canonical
 from facex_tune.data.faces import Faces, majority_labels
 from facex_tune.data.sources import ckplus, ferplus, synthetic
+from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.evidence import agreement, records, scoring, sequences
 from facex_tune.evidence.records import Opened, Scored
+from facex_tune.study import protocols
 
 SEED = np.random.SeedSequence([0])
 HAPPY, NEUTRAL = EMOTIONS.index("happy"), EMOTIONS.index("neutral")

@@ -16,11 +16,11 @@ import pytest
 
 from facex_tune import metrics, study
 from facex_tune.errors import InputError
-from facex_tune.evidence import figures, findings, page, several, sheets_out, summary
+from facex_tune.evidence import figures, findings, page, several, sheets_out, summary, wording
 from facex_tune.evidence.evaluate import evaluate
 from facex_tune.evidence.report import report
+from facex_tune.runs.store import Run
 from facex_tune.search import factorial
-from facex_tune.store import Run
 
 from .conftest import RunMaker, new_run, write_data
 
@@ -168,7 +168,7 @@ def test_a_model_card_for_each_model(finished: Finished) -> None:
     assert cards == ["t0000-s0", "t0000-s1", "t0001-s0", "t0001-s1"]
     text = (finished.run.report_folder / "cards" / "t0001-s1.md").read_text()
     scored = finished.document["evaluation"]["synthetic.private"]["metrics"]["accuracy"]
-    assert f"| accuracy | {findings.number(scored['per_model'][1])} |" in text
+    assert f"| accuracy | {wording.number(scored['per_model'][1])} |" in text
     assert "drawn faces" in text
 
 
@@ -276,8 +276,8 @@ def _at(document: Any, path: str) -> Any:
 def test_the_page_shows_what_was_measured(finished: Finished) -> None:
     document, shown = finished.document, _Page(finished.text)
     accuracy = document["evaluation"]["synthetic.private"]["metrics"]["accuracy"]
-    assert findings.number(accuracy["mean"]) in shown.text
-    assert findings.interval(accuracy["interval"]) in shown.text
+    assert wording.number(accuracy["mean"]) in shown.text
+    assert wording.interval(accuracy["interval"]) in shown.text
     assert "opened 1 time in this run" in shown.text
     assert "duplicate groups" in shown.text
     faces = [attributes for tag, attributes in shown.tags if tag == "li" and attributes.get("class") == "right"]
@@ -301,7 +301,7 @@ def test_adjusted_scores_stand_beside_the_plain_ones(make_run: RunMaker, data_di
     shown = _Page(text).text
     after = document["evaluation"]["synthetic.private"]["adjusted"]["metrics"]["macro_f1"]
     assert "adjusted post hoc, tau 0.5, 1.25" in shown
-    assert f"{findings.number(after['mean'])} {findings.interval(after['interval'])}" in shown
+    assert f"{wording.number(after['mean'])} {wording.interval(after['interval'])}" in shown
     assert "answers adjusted post hoc (tau 0.5, 1.25, chosen on validation)" in shown
     assert "adjusted macro-F1" in shown
     assert "0.543" in shown

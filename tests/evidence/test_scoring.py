@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facex_tune import protocols
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import SIDE, VOTE_ANSWERS, Faces
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 from facex_tune.evidence import intervals, scoring
+from facex_tune.study import protocols
 
 SEED = np.random.SeedSequence([0, 4])
 

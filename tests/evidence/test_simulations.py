@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from facex_tune.evidence import factors, intervals, summary
-from facex_tune.history import Candidate, History, Trial
+from facex_tune.runs.history import Candidate, History, Trial
 
 from .conftest import RunMaker
 

@@ -8,10 +8,11 @@ import tempfile
 from pathlib import Path
 
 from facex_tune import parts, study
-from facex_tune.pipeline import Options, _context
+from facex_tune.pipeline.options import Options
+from facex_tune.pipeline.stages import _context
+from facex_tune.runs.store import Run
 from facex_tune.search.referee import Referee
 from facex_tune.search.worker import Worker
-from facex_tune.store import Run
 
 
 def main() -> None:

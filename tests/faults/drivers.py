@@ -21,8 +21,8 @@ from typing import Any
 
 import yaml
 
-from facex_tune.history import RUNNING, Trial
-from facex_tune.store import Run
+from facex_tune.runs.history import RUNNING, Trial
+from facex_tune.runs.store import Run
 from tests.faults.conftest import PARTS
 
 ROOT = Path(__file__).resolve().parents[2]

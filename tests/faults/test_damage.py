@@ -11,21 +11,23 @@ from typing import Any
 
 import pytest
 
-from facex_tune import pipeline, study
+from facex_tune import study
 from facex_tune.errors import InputError
-from facex_tune.files import DamagedRun
-from facex_tune.store import Run
+from facex_tune.pipeline import stages
+from facex_tune.pipeline.options import Options
+from facex_tune.runs.store import Run
+from facex_tune.storage.files import DamagedRun
 from tests.faults.drivers import Place, told_once
 from tests.faults.drivers import study as study_data
 
 LONG = 20  # epochs of a third of a second: a driver that shall be killed on its way is not over before
 
 
-def begun(folder: Path) -> tuple[Run, pipeline.Options]:
+def begun(folder: Path) -> tuple[Run, Options]:
     """A run whose log has begun, without any stage."""
-    options = pipeline.Options(storage=folder, data_dir=folder)
+    options = Options(storage=folder, data_dir=folder)
     run = Run.create(folder, "r", study.parse(study_data()), data={}, environment={"packages": {}})
-    pipeline.execute(run, [], options, [])
+    stages.execute(run, [], options, [])
     return run, options
 
 
@@ -49,11 +51,11 @@ def test_an_edited_header_is_refused_with_what_was_changed(
     tmp_path: Path, change: Callable[[dict[str, Any]], object], said: str
 ) -> None:
     run, options = begun(tmp_path)
-    pipeline.execute(run, [], options, [])
+    stages.execute(run, [], options, [])
     events = list(run.events())
     edited(run, change)
     with pytest.raises(InputError, match="changed after the run began") as refused:
-        pipeline.execute(run, [], options, [])
+        stages.execute(run, [], options, [])
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
     assert list(run.events()) == events
@@ -64,7 +66,7 @@ def test_a_header_that_is_none_is_refused_by_its_file(tmp_path: Path, content: s
     run, options = begun(tmp_path)
     (run.folder / "run.json").write_text(content)
     with pytest.raises(DamagedRun, match=r"run\.json"):
-        pipeline.execute(run, [], options, [])
+        stages.execute(run, [], options, [])
 
 
 @pytest.mark.slow

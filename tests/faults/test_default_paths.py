@@ -112,8 +112,8 @@ def test_a_run_that_was_moved_goes_on_from_its_new_place(tiny_data: Path, tmp_pa
 def test_paths_are_absolute_by_the_links_that_they_are_given_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from facex_tune import files
-    from facex_tune.pipeline import Options
+    from facex_tune.pipeline.options import Options
+    from facex_tune.storage import files
 
     (tmp_path / "disk").mkdir()
     (tmp_path / "mount").symlink_to("disk")
@@ -130,7 +130,7 @@ def test_paths_are_absolute_by_the_links_that_they_are_given_by(
 
 
 def test_a_working_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from facex_tune import files
+    from facex_tune.storage import files
 
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")

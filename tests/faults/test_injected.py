@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from facex_tune.history import FAILED, FINISHED, STOPPED
+from facex_tune.runs.history import FAILED, FINISHED, STOPPED
 from facex_tune.search import retrain
 from tests.faults.conftest import only_full
 from tests.faults.drivers import Place, study

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from facex_tune.history import RUNNING
+from facex_tune.runs.history import RUNNING
+from facex_tune.runs.store import Run
 from facex_tune.search import scheduler as schedulers
-from facex_tune.store import Run
 from tests.faults.conftest import FULL, only_full
 from tests.faults.drivers import STEPS, Place, study, timeless, told_once
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from facex_tune import lease
+from facex_tune.runs import lease
 from tests.faults.conftest import FULL, only_full
 from tests.faults.drivers import LIFE_S, Place, children, study, told_once
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from facex_tune.history import FAILED, FINISHED
+from facex_tune.runs.history import FAILED, FINISHED
 from tests.faults.conftest import only_full
 from tests.faults.drivers import LIFE_S, STEPS, Place, children, study, told_once
 

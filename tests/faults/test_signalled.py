@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from facex_tune import lease
-from facex_tune.history import RUNNING
-from facex_tune.signals import DOUBLED_S
+from facex_tune.pipeline.signals import DOUBLED_S
+from facex_tune.runs import lease
+from facex_tune.runs.history import RUNNING
 from tests.faults.conftest import FULL, only_full
 from tests.faults.drivers import LIFE_S, Place, study, told_once
 

@@ -19,7 +19,7 @@ SMALL, LARGER = "210m", "400m"  # a run does not begin below 200 MB of free spac
 
 @pytest.mark.skipif(
     os.environ.get("FACEX_FAULTS") != "full",
-    reason="takes some two minutes: make faults; short form: test_store_full_disk.py",
+    reason="takes some two minutes: make faults; short form: test_full_disk.py",
 )
 @pytest.mark.skipif(not small_disk.is_allowed(), reason=small_disk.WHY_NOT)
 def test_a_run_on_a_disk_that_fills_up_says_so_and_resumes_when_there_is_room(tiny_data: Path, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from facex_tune import remote_access
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
+from facex_tune.storage import remote_access
 from tests import object_store
 from tests.object_store import CREDENTIALS, FaultyProxy
 from tests.search.conftest import tiny_data
@@ -23,7 +23,7 @@ from tests.search.test_resume import DEADLINE_S, DRIVER, STUDY, count, events, o
 
 __all__ = ["tiny_data"]  # a fixture
 pytestmark = pytest.mark.skipif(
-    os.environ.get("FACEX_FAULTS") != "full", reason="takes some ten minutes: make faults; short form: test_store_s3.py"
+    os.environ.get("FACEX_FAULTS") != "full", reason="takes some ten minutes: make faults; short form: test_s3_store.py"
 )
 OUTAGE_S = 60.0
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from facex_tune import study
-from facex_tune.store import Run
+from facex_tune.runs.store import Run
 
 SearchMaker = Callable[..., Run]
 SAID: dict[str, Any] = {

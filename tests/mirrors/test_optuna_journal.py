@@ -14,10 +14,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from facex_tune.frames import Times
 from facex_tune.mirrors.mirror import Targets, mirror
 from facex_tune.mirrors.optuna_journal import OptunaJournal
-from facex_tune.store import Log, Run
+from facex_tune.runs.frames import Times
+from facex_tune.runs.store import Log, Run
 from tests.mirrors.conftest import SearchMaker
 
 

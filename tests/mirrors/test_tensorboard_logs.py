@@ -13,10 +13,10 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from tensorboardX.record_writer import masked_crc32c
 
-from facex_tune.frames import Times
 from facex_tune.mirrors.mirror import Targets, mirror
 from facex_tune.mirrors.tensorboard_logs import TensorBoardLogs, tag
-from facex_tune.store import Run
+from facex_tune.runs.frames import Times
+from facex_tune.runs.store import Run
 from tests.mirrors.conftest import SearchMaker
 
 

@@ -34,7 +34,7 @@ ENDING = """
 import ctypes, os, signal, sys, time
 import ray._private.node
 from facex_tune.search import cluster
-from facex_tune.signals import raising_interrupted
+from facex_tune.pipeline.signals import raising_interrupted
 from facex_tune.errors import Interrupted
 
 handler = ctypes.pythonapi.PyOS_getsig

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facex_tune import study as studies
-from facex_tune.history import History
+from facex_tune.runs.history import History
 from facex_tune.search import factorial
 from facex_tune.search.factorial import Cell
 from facex_tune.space import Float

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facex_tune import parts, pipeline
+from facex_tune import parts
 from facex_tune.errors import InputError
 from facex_tune.evidence import factors as analysis
-from facex_tune.history import History, Trial
-from facex_tune.pipeline import Options
+from facex_tune.pipeline import stages
+from facex_tune.pipeline.begin import begin
+from facex_tune.pipeline.options import Options
+from facex_tune.runs.history import History, Trial
+from facex_tune.runs.store import Run
 from facex_tune.search import cluster, factors
 from facex_tune.search.asked import Asked, Progress, winner_of
 from facex_tune.search.factorial import Cell
-from facex_tune.store import Run
 
 from .conftest import tiny_study
 
@@ -27,7 +29,7 @@ FIXED = {name: knob.default for name, knob in parts.model("facex_cnn").SPACE.ite
 def searched(storage: Path, data: Path, **said: Any) -> Run:
     """A run with a winner, as its log would tell; nothing was trained."""
     study = tiny_study(**said)
-    run = pipeline.begin(study, "f", Options(storage, data))
+    run = begin(study, "f", Options(storage, data))
     config = study.space.random(np.random.default_rng(0)) | {"augment": "none", "balance": "none", "train.lr": 0.05}
     with run.log() as log:
         log.append("run_started")
@@ -41,7 +43,7 @@ def searched(storage: Path, data: Path, **said: Any) -> Run:
 def study_factors(run: Run, data: Path, asked: Asked) -> Progress:
     """One session of the stage, on a Ray that runs already."""
     with run.log() as log:
-        context = pipeline._context(run, Options(run.storage, data, "cpu"), log.fence)
+        context = stages._context(run, Options(run.storage, data, "cpu"), log.fence)
         factors.factors(run, log, context, asked)
     return Progress.of(run.events())
 
@@ -81,11 +83,11 @@ def test_a_study_that_was_asked_for_and_cut_short_before_it_began_is_all_to_do()
 def test_a_resumed_run_leaves_what_is_finished_except_the_study_and_its_report() -> None:
     history = History(stages=dict.fromkeys(("search", "retrain", "evaluate", "report"), "finished"))
     asked = ["search", "retrain", "evaluate", "factors", "report"]
-    assert pipeline.stages_left([stage for stage in asked if stage != "factors"], history) == []
-    assert pipeline.stages_left(asked, history) == ["factors", "report"]
-    assert pipeline.stages_left(["search"], history) == ["search"]
-    assert pipeline.stages_left([], history) == []
-    assert pipeline.stages_left(["evaluate", "report"], history) == ["evaluate", "report"]
+    assert stages.stages_left([stage for stage in asked if stage != "factors"], history) == []
+    assert stages.stages_left(asked, history) == ["factors", "report"]
+    assert stages.stages_left(["search"], history) == ["search"]
+    assert stages.stages_left([], history) == []
+    assert stages.stages_left(["evaluate", "report"], history) == ["evaluate", "report"]
 
 
 def test_quick_comparisons_are_trained_first_and_knobs_after_parts() -> None:
@@ -141,12 +143,12 @@ def test_a_study_cut_by_its_budget_goes_on_to_the_same_end(tiny_data: Path, tmp_
 
 
 def test_a_run_of_the_study_is_named_after_what_it_changes(tiny_data: Path, tmp_path: Path) -> None:
-    run = pipeline.begin(tiny_study(), "named", Options(tmp_path, tiny_data))
+    run = begin(tiny_study(), "named", Options(tmp_path, tiny_data))
     order = factors._order(run, {"epochs": 2}, 12, Cell("train.lr=0.1", {}, {"train.lr": 0.1}, {}), 1)
     assert order.name == "train.lr=0.1 seed 1"
 
 
 def test_without_a_winner_there_is_nothing_to_vary(tiny_data: Path, tmp_path: Path) -> None:
-    run = pipeline.begin(tiny_study(), "none", Options(tmp_path, tiny_data))
+    run = begin(tiny_study(), "none", Options(tmp_path, tiny_data))
     with pytest.raises(InputError, match="facex-tune retrain none"):
         winner_of(run.history(), run.name)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
-from facex_tune.history import FAILED, FINISHED, STOPPED
+from facex_tune.runs.history import FAILED, FINISHED, STOPPED
 from facex_tune.search.ledger import BEST_REMEMBERED, LATEST_REMEMBERED, Ledger, View
 
 

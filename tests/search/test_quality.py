@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from facex_tune.history import FINISHED, STOPPED, Trial
+from facex_tune.runs.history import FINISHED, STOPPED, Trial
 from facex_tune.search.searcher import Searcher
 from tests.benchmarks import scale
 from tests.benchmarks.search_simulation import RANDOM_LONGER, simulate

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from facex_tune.board import Board
+from facex_tune.display.board import Board
 from facex_tune.errors import InputError
-from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial
+from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial
+from facex_tune.runs.store import Log, Run
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.referee import HOPELESS, Referee
 from facex_tune.search.scheduler import Asha
 from facex_tune.search.telemetry import Telemetry
-from facex_tune.store import Log, Run
 from facex_tune.study import Study
 from tests.search.conftest import tiny_study
 

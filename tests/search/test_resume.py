@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from facex_tune.history import RUNNING
-from facex_tune.store import Run
+from facex_tune.runs.history import RUNNING
+from facex_tune.runs.store import Run
 
 DRIVER = [sys.executable, "-c", "from facex_tune.cli import main; main()"]
 DEADLINE_S = 600  # of one driver; it takes some forty seconds on an idle machine

@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 import yaml
 
-from facex_tune import files, parts, pipeline
+from facex_tune import parts
 from facex_tune.errors import InputError, Interrupted
-from facex_tune.history import STOPPED, History, Trial
-from facex_tune.pipeline import Options
+from facex_tune.pipeline import stages
+from facex_tune.pipeline.begin import begin
+from facex_tune.pipeline.options import Options
+from facex_tune.runs.history import STOPPED, History, Trial
+from facex_tune.runs.store import Run
 from facex_tune.search import cluster, factors, fleet, retrain
 from facex_tune.search.asked import Asked, Progress, winner_of
 from facex_tune.search.worker import Context, Job, Report
-from facex_tune.store import Run
+from facex_tune.storage import files
 from tests.faults import drivers
 
 from .conftest import tiny_study
@@ -105,7 +108,7 @@ def searched(storage: Path, data: Path, faults: list[str], **said: Any) -> Run:
         **{"space": space, "retrain": {"top": len(faults), "seeds": 1, "epochs": 2}, "evaluate": {"protocols": []}}
         | said
     )
-    run = pipeline.begin(study, "r", Options(storage, data))
+    run = begin(study, "r", Options(storage, data))
     with run.log() as log:
         log.append("run_started", stages=["search"])
         log.append("stage_started", stage="search")
@@ -132,7 +135,7 @@ def retrained(run: Run, data: Path, told: list[dict[str, Any]] | None = None) ->
     with run.log() as log:
         if told is not None:
             log.listeners.append(told.append)
-        context = pipeline._context(run, Options(run.storage, data, "cpu"), log.fence)
+        context = stages._context(run, Options(run.storage, data, "cpu"), log.fence)
         retrain.retrain(run, log, context)
     return list(run.events())[before:]
 
@@ -206,7 +209,7 @@ def test_no_more_models_are_trained_at_once_than_the_study_says(tiny_data: Path,
         retrained(run, tiny_data, told := [])
         with run.log() as log:
             log.listeners.append(told.append)
-            context = pipeline._context(run, Options(run.storage, tiny_data, "cpu"), log.fence)
+            context = stages._context(run, Options(run.storage, tiny_data, "cpu"), log.fence)
             factors.factors(run, log, context, Asked(seeds=1, epochs=1))
         slots = cluster.capacity(run.study.resources)
         assert at_once(context, 1) == at_once(replace(context, joined=True), 1) == 1
@@ -244,7 +247,7 @@ def test_whoever_is_cut_off_lets_its_models_be_saved_first(tiny_data: Path, tmp_
         raise AssertionError(said)
 
     with cluster.connected(None), run.log() as log:
-        context = pipeline._context(run, Options(run.storage, tiny_data, "cpu"), log.fence)
+        context = stages._context(run, Options(run.storage, tiny_data, "cpu"), log.fence)
         order = fleet.Order(0, 0, job, "model")
         with pytest.raises(Interrupted):
             fleet.train([order], context, study.resources, cut_off, unexpected, unexpected, unexpected)

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import ray
 
-from facex_tune import parts, pipeline
+from facex_tune import parts
 from facex_tune.errors import InputError
-from facex_tune.history import FAILED, STOPPED
-from facex_tune.pipeline import Options
+from facex_tune.pipeline import stages
+from facex_tune.pipeline.begin import begin
+from facex_tune.pipeline.options import Options
+from facex_tune.runs.history import FAILED, STOPPED
 from facex_tune.search import cluster, node, search
 from facex_tune.search.referee import WORKER_LOSSES, Referee
 from tests.search.conftest import tiny_study
@@ -39,9 +41,9 @@ def test_slots_fill_at_once_and_a_budget_that_is_used_up_ends_who_still_waits(
     of any. Slow: Ray is started.
     """
     study = tiny_study(budget={"trials": 50, "time": "1h"}, search={"seed": 3, "scheduler": "none"})
-    run = pipeline.begin(study, "s", Options(tmp_path, tiny_data))
+    run = begin(study, "s", Options(tmp_path, tiny_data))
     with run.log() as log:
-        context = pipeline._context(run, Options(tmp_path, tiny_data, "cpu"), log.fence)
+        context = stages._context(run, Options(tmp_path, tiny_data, "cpu"), log.fence)
         log.append("stage_started", stage="search")
         known: list[Referee] = []
         referee = Referee(run, log, lambda: 7200.0 * any(t.epochs for r in known for t in r.trials.values()))
@@ -69,9 +71,9 @@ def test_a_search_that_could_train_nothing_says_so_and_what_it_held(tiny_data: P
         space={"model": [{"faulty_net": {"fault": list(faults)}}], "augment": "none", "balance": "none"},
     )
     options = Options(tmp_path, tiny_data, "cpu")
-    run = pipeline.begin(study, "n", options)
+    run = begin(study, "n", options)
     with run.log() as log, pytest.raises(InputError, match=r"^no trial could be trained: all 2 failed before"):
-        search.search(run, log, pipeline._context(run, options, log.fence))
+        search.search(run, log, stages._context(run, options, log.fence))
     parts._own_folders.clear()
     history = run.history()
     assert history.stages["search"] == "started"
@@ -92,9 +94,9 @@ def test_what_no_trial_would_escape_is_told_before_those_that_wait_begin(tiny_da
         def worker_began(self, number: int) -> None:
             began.append(number)
 
-    run = pipeline.begin(tiny_study(budget={"trials": 50}), "f", Options(tmp_path, tiny_data))
+    run = begin(tiny_study(budget={"trials": 50}), "f", Options(tmp_path, tiny_data))
     with run.log() as log:
-        context = pipeline._context(run, Options(tmp_path, tiny_data, "cpu"), log.fence)
+        context = stages._context(run, Options(tmp_path, tiny_data, "cpu"), log.fence)
         lost = replace(context, data_dir=str(tmp_path / "nowhere"))
         referee = Counting(run, log)
         search._fit(referee, lost, node.share(context), lambda: len(referee.live) < WANTED, str(tmp_path / "tune"))

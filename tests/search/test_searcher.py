@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from optuna.samplers import TPESampler
 
-from facex_tune.history import FAILED, FINISHED, STOPPED, Trial
+from facex_tune.runs.history import FAILED, FINISHED, STOPPED, Trial
 from facex_tune.search import samplers
 from facex_tune.search.searcher import Searcher
 from facex_tune.space import Config

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from facex_tune.errors import InputError
+from facex_tune.runs.store import Run
 from facex_tune.search import warm_start
 from facex_tune.search.referee import Referee
-from facex_tune.store import Run
 from facex_tune.study import Study
 from tests.search.conftest import tiny_study
 from tests.search.test_referee import new_run, play

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facex_tune import files, parts, posthoc, train
+from facex_tune import parts
 from facex_tune.errors import InputError
-from facex_tune.lease import LeaseLost
+from facex_tune.runs.lease import LeaseLost
+from facex_tune.runs.store import Run
 from facex_tune.search import worker as worker_room
 from facex_tune.search.worker import Context, Job, Worker
-from facex_tune.store import Run
+from facex_tune.storage import files
 from facex_tune.study import Study
+from facex_tune.training import posthoc, train
 from tests.search.conftest import tiny_study
 
 FAULTY = Path(__file__).parents[1] / "faults" / "parts"
@@ -149,8 +151,9 @@ def test_an_epoch_that_the_log_holds_is_saved_however_long_that_takes(context: C
 def test_a_finished_model_loads_and_scores_as_it_did(context: Context, tiny_data: Path) -> None:
     import torch
 
-    from facex_tune import classifier, metrics
+    from facex_tune import metrics
     from facex_tune.data import faces
+    from facex_tune.training import classifier
 
     worker = Worker(context)
     worker.begin(job(context, epochs=2))

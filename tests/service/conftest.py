@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import uvicorn
 
-from facex_tune.pipeline import Options
+from facex_tune.pipeline.options import Options
+from facex_tune.runs.store import Run
 from facex_tune.service import listen
 from facex_tune.service.serve import application
-from facex_tune.store import Run
 from facex_tune.study import Study
 from tests.search.conftest import tiny_data, tiny_study
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from facex_tune.errors import InputError
-from facex_tune.pipeline import Options
+from facex_tune.pipeline.options import Options
+from facex_tune.runs.store import Run
 from facex_tune.service import access
 from facex_tune.service.access import Gate
-from facex_tune.store import Run
 
 from . import doors
 from .conftest import Client, serving

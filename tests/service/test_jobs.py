@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from facex_tune.errors import InputError
+from facex_tune.runs.store import Run
 from facex_tune.service import jobs, packing
 from facex_tune.service.jobs import Submission
-from facex_tune.store import Run
 
 from . import doors
 from .test_serve import STUDY

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from facex_tune.errors import InputError
-from facex_tune.pipeline import Options
+from facex_tune.pipeline.options import Options
 from facex_tune.service.manager import CONSOLE, Manager
 from tests.search.conftest import tiny_study
 

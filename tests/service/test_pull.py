@@ -15,10 +15,10 @@ import pytest
 
 from facex_tune import cli
 from facex_tune.errors import InputError
+from facex_tune.runs.store import Run
 from facex_tune.service import bundle
 from facex_tune.service.bundle import Item
 from facex_tune.service.pull import FolderSource, ServiceSource, Source, pull
-from facex_tune.store import Run
 
 from .conftest import Client
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from facex_tune.errors import InputError
-from facex_tune.pipeline import Options
+from facex_tune.pipeline.options import Options
 from facex_tune.service import received, serve
 from tests.search.conftest import tiny_study
 

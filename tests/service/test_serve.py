@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from facex_tune.pipeline import Options
-from facex_tune.store import Run
+from facex_tune.pipeline.options import Options
+from facex_tune.runs.store import Run
 from tests.search.conftest import tiny_study
 
 from .conftest import Client, serving

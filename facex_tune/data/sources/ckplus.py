@@ -19,11 +19,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from facex_tune.data.emotions import EMOTIONS, canonical
 from facex_tune.data.faces import Faces, Skipped
 from facex_tune.data.sources import _pixel_csv
 from facex_tune.data.sources._download import Download
 from facex_tune.data.tree import is_zip, one_of_a_name, open_tree, read_images, require_classes
+from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError
 
 DESCRIPTION = "CK+: 981 posed faces of 118 subjects, for testing only; SOURCE is CK+48, its zip, or ckextended.csv"

@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facex_tune.data.emotions import N_FER2013, canonical
 from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
 from facex_tune.data.sources import _pixel_csv
 from facex_tune.data.sources._download import Download
 from facex_tune.data.tree import Progress, Tree, is_zip, open_tree, read_images, require_classes
+from facex_tune.emotions import N_FER2013, canonical
 from facex_tune.errors import InputError
 
 DESCRIPTION = "FER2013: 35,887 faces; SOURCE is the folder data set, its zip, or fer2013.csv (plain or zipped)"

@@ -20,13 +20,13 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.emotions import N_FER2013, canonical
 from facex_tune.data.faces import VOTE_ANSWERS, Faces, Skipped
 from facex_tune.data.sources import fer2013, folder
 from facex_tune.data.sources._download import Download
 from facex_tune.data.sources._pixel_csv import column_names, first_line, records_of
 from facex_tune.data.sources.fer2013 import SPLIT_OF_USAGE
 from facex_tune.data.tree import Tree, is_image, is_zip, open_tree, require_classes, require_readable, told_as_damage
+from facex_tune.emotions import N_FER2013, canonical
 from facex_tune.errors import InputError
 
 DESCRIPTION = "FER+: SOURCE is a folder with fer2013.csv and fer2013new.csv (ten annotators' votes), or class folders"

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facex_tune.data.emotions import EMOTIONS, canonical
 from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
 from facex_tune.data.tree import IMAGE_SUFFIXES, Tree, decode_any_size, is_image, open_tree, read_images
+from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError, nearest
 
 DESCRIPTION = (

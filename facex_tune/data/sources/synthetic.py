@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.emotions import EMOTIONS
 from facex_tune.data.faces import VOTE_ANSWERS, Faces, Skipped, exact_groups
 from facex_tune.data.sources._render import ACTIONS, CHUNK, IDENTITY, VIEW, Floats, bell, render, uniform
+from facex_tune.emotions import EMOTIONS
 
 DESCRIPTION = "drawn faces, unbalanced and mislabelled like FER2013, with votes that tell the truth; needs no download"
 NEEDS_SOURCE = False

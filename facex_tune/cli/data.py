@@ -1,0 +1,178 @@
+"""The commands for data sets: prepare, get, list, show, audit. Parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from facex_tune.cli.common import examples, print_json, print_out
+from facex_tune.cli.options import DATA, DataDir, Json
+from facex_tune.storage import files
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the group `data` to the command line."""
+    data_app = typer.Typer(help="Prepare data sets, list, show and audit them.")
+    app.add_typer(data_app, name="data")
+    data_app.command(
+        epilog=examples(
+            "facex-tune data prepare fer2013 ~/Downloads/fer2013.zip",
+            "facex-tune data prepare ckplus ~/Downloads/ckplus.zip",
+            "facex-tune data prepare ferplus ~/Downloads/ferplus    # fer2013.csv and fer2013new.csv",
+            "facex-tune data prepare folder ~/faces --as my_faces --map boredom=neutral --drop other",
+            "facex-tune data prepare synthetic",
+        )
+    )(prepare)
+    data_app.command("get", epilog=examples("facex-tune data get fer2013", "facex-tune data get ckplus"))(get_data)
+    data_app.command("list", epilog=examples("facex-tune data list", "facex-tune data list --json"))(list_data)
+    data_app.command(
+        "show",
+        epilog=examples(
+            "facex-tune data show fer2013",
+            "facex-tune data show fer2013 --out pictures    # classes.png and faces.png",
+            "facex-tune data show fer2013 --json",
+        ),
+    )(show_data)
+    data_app.command(
+        epilog=examples(
+            "facex-tune data audit fer2013 ckplus",
+            "facex-tune data audit fer2013 ckplus --out audit    # audit.json, pairs.png, suspects.png",
+            "facex-tune data audit fer2013 --json",
+        )
+    )(audit)
+
+
+def prepare(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set; `facex-tune data list` names them.")],
+    source: Annotated[Path | None, typer.Argument(metavar="[SOURCE]", help="Its folder, zip or CSV.")] = None,
+    data: DataDir = DATA,
+    named: Annotated[str | None, typer.Option("--as", metavar="SET", help="folder: what to name the set.")] = None,
+    renames: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="CLASS=EMOTION", help="folder: what a class counts as. Repeatable."),
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option("--drop", metavar="CLASS", help="folder: leaves a class out. Repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read a data set from where you downloaded it into the folder of prepared data sets."""
+    from facex_tune.data import faces, prepare
+    from facex_tune.data.sources.folder import Classes
+    from facex_tune.display.view import counting
+
+    classes = Classes.parse(renames or (), drop or ()) if renames or drop else None
+    before = faces.fingerprints(data)
+    with counting(f"preparing {name}") as progress:
+        manifests = prepare.prepare(name, source, data, progress, set_name=named, classes=classes)
+    _tell_prepared(manifests, before, data, as_json)
+
+
+def get_data(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="fer2013, ferplus, ckplus or synthetic.")],
+    data: DataDir = DATA,
+    as_json: Json = False,
+) -> None:
+    """Download a data set and prepare it (needs the extra: pip install 'facex-tune\\[kaggle]')."""
+    from facex_tune.data import faces, get
+    from facex_tune.display.view import counting
+
+    before = faces.fingerprints(data)
+    with counting(f"preparing {name}") as progress:
+        manifests = get.get(name, data, progress)
+    _tell_prepared(manifests, before, data, as_json)
+
+
+def list_data(data: DataDir = DATA, as_json: Json = False) -> None:
+    """Data sets that are prepared, and those that could be."""
+    from facex_tune.cli import tables
+    from facex_tune.inspection import catalog
+
+    document = catalog.of_data(data)
+    if as_json:
+        print_json(document)
+    else:
+        print_out(tables.data_sets(document))
+
+
+def show_data(
+    name: Annotated[str, typer.Argument(metavar="SET", help="A prepared set; `facex-tune data list` names them.")],
+    data: DataDir = DATA,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            parser=files.absolute,
+            help="Also write a class histogram and a sheet of faces.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """A prepared set's classes, split by split; with --out as pictures, with sample faces of each emotion."""
+    from facex_tune.cli import tables
+    from facex_tune.inspection import catalog
+
+    document = catalog.of_set(data, name)
+    if as_json:
+        print_json(document)
+    else:
+        print_out(*tables.data_set(document))
+    if out is not None:
+        from facex_tune.data import sheets
+        from facex_tune.data.faces import open_set
+
+        for path in sheets.write_show(open_set(data, name), document, out):
+            typer.echo(f"written: {path}", err=as_json)
+
+
+def audit(
+    names: Annotated[list[str], typer.Argument(metavar="SET...", help="Prepared sets; `facex-tune data list`.")],
+    data: DataDir = DATA,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            parser=files.absolute,
+            help="Also write audit.json, sheets of pairs and of suspects.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find copies within and across splits and sets, contradicting labels, blank images and what is no face."""
+    from facex_tune.cli import tables
+    from facex_tune.data import audit
+    from facex_tune.display.view import counting
+
+    with counting("comparing every face with every other") as progress:
+        found = audit.search(names, data, progress)
+    document = audit.document(found, names, data)
+    if as_json:
+        print_json(document)
+    else:
+        print_out(*tables.audit(document))
+    if out is not None:
+        from facex_tune.data import sheets
+
+        for path in sheets.write_audit(found, document, out):
+            typer.echo(f"written: {path}", err=as_json)
+
+
+def _tell_prepared(manifests: dict[str, dict[str, Any]], before: Mapping[str, str], data: Path, as_json: bool) -> None:
+    for each, manifest in manifests.items():
+        if before.get(each, manifest["sha256"]) != manifest["sha256"]:
+            typer.echo(
+                f"note: {each}: replaced other faces of that name; a run begun with those goes on with those alone",
+                err=True,
+            )
+    if as_json:
+        print_json({"version": 1, "folder": str(data), "prepared": manifests})
+        return
+    for each, manifest in manifests.items():
+        skipped = f", {len(manifest['skipped'])} skipped (reasons in its manifest.json)" if manifest["skipped"] else ""
+        splits = ", ".join(f"{split} {sum(counts.values()):,}" for split, counts in manifest["counts"].items())
+        typer.echo(f"{each}: {manifest['n']:,} faces ({splits}){skipped}, in {data / each}")

@@ -1,0 +1,322 @@
+"""A run's events folded into what somebody watching it wants to know. Pure: neither terminal nor clock."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from bisect import insort
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from facex_tune.display.outline import Plan
+from facex_tune.metrics import gives_one_answer
+from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, badness, keeps, pareto_front
+from facex_tune.search.asked import Progress
+from facex_tune.search.scheduler import cut
+
+if TYPE_CHECKING:
+    from facex_tune.runs.history import History
+    from facex_tune.study import Study
+
+NOTES = 3
+_ORDER = {FINISHED: 0, STOPPED: 1, RUNNING: 1}
+
+
+@dataclass
+class Row:
+    """A trial: its objective's values by epoch, the last one last."""
+
+    label: str
+    state: str = RUNNING
+    epoch: int = 0
+    values: list[float] = field(default_factory=list)
+    reason: str = ""
+    broken: bool = False  # the last epoch breaks a constraint of the study
+    config: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def value(self) -> float:
+        """The last epoch's, NaN before the first."""
+        return self.values[-1] if self.values else math.nan
+
+    @property
+    def why(self) -> str:
+        """Why it ended, in a word; a trial that was stopped without a word was stopped at a rung."""
+        return self.reason.removeprefix("budget: ") or ("rung" if self.state == STOPPED else "")
+
+
+@dataclass
+class ModelRow:
+    """A final model, in training, done or failed."""
+
+    epoch: int = 0
+    values: list[float] = field(default_factory=list)
+    done: bool = False
+    failed: str = ""  # why there is none
+    images_per_second: float = 0.0
+    seconds: float = 0.0  # of its last epoch
+
+    @property
+    def value(self) -> float:
+        """The last one that was told, NaN before the first."""
+        return self.values[-1] if self.values else math.nan
+
+    @property
+    def in_training(self) -> bool:
+        return not self.done and not self.failed
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What ASHA compares at one epoch: `seen` trials, and the value that the last one had to reach to go on."""
+
+    epoch: int
+    seen: int
+    cut: float
+
+
+@dataclass
+class Board:
+    """Everything that the view shows."""
+
+    plan: Plan
+    stage: str = ""
+    rows: dict[int, Row] = field(default_factory=dict)
+    models: dict[tuple[int, int], ModelRow] = field(default_factory=dict)
+    factors: Progress = field(default_factory=Progress)
+    stage_budget_s: float | None = None  # of this session, where a stage has one of its own
+    opened: list[str] = field(default_factory=list)
+    recovered: Counter[str] = field(default_factory=Counter)  # what befell trials and models that went on, by reason
+    notes: deque[str] = field(default_factory=lambda: deque(maxlen=NOTES))
+    _at_rung: dict[int, list[float]] = field(default_factory=dict)  # larger is better, the worst first
+    _gone_on: Counter[int] = field(default_factory=Counter)  # from each rung
+    _cuts: dict[int, float] = field(default_factory=dict)  # of each rung, larger is better
+
+    @classmethod
+    def of(cls, study: Study, history: History, factors: Progress | None = None) -> Board:
+        """The board of a run, and of its factor study, that have come this far already."""
+        board = cls(Plan.of(study), factors=factors or Progress())
+        for number, trial in history.trials.items():
+            for epoch in sorted(trial.epochs):
+                board._epoch(number, epoch, trial.epochs[epoch])
+            row = board.row(number)
+            row.state, row.reason, row.config, row.seconds = trial.state, trial.reason, trial.config, trial.seconds
+        for epoch in board._gone_on:  # counted by the trials' numbers so far; they came there in another order
+            board._gone_on[epoch] = sum(row.epoch > epoch for row in board.rows.values())
+        for key, metrics in history.models.items():
+            board.models[key] = ModelRow(board.plan.model_epochs, [board.objective(metrics)], done=True)
+        board.models |= {key: ModelRow(failed=reason) for key, reason in history.failed_models.items()}
+        board.opened = list(history.opened)
+        return board
+
+    def see(self, event: Mapping[str, Any]) -> None:
+        """Folds one event in; a type that the board does not show leaves it as it is."""
+        handler = _HANDLERS.get(event["type"])
+        if handler is not None:
+            handler(self, event)
+        self.factors.see(event)
+
+    def row(self, number: int) -> Row:
+        """A trial's row, made where it is first mentioned."""
+        return self.rows.setdefault(number, Row(f"t{number:04d}"))
+
+    def objective(self, metrics: Mapping[str, float]) -> float:
+        """The study's (first) objective among metrics, NaN where it was not measured."""
+        return metrics.get(self.plan.objective, math.nan)
+
+    def _epoch(self, number: int, epoch: int, metrics: Mapping[str, float], seconds: float = 0.0) -> None:
+        row = self.row(number)
+        if epoch <= row.epoch:  # the log may tell an epoch twice
+            return
+        collapsed = gives_one_answer(metrics) and gives_one_answer(row.metrics)
+        row.epoch, row.metrics, row.seconds = epoch, metrics, row.seconds + seconds
+        row.values.append(self.objective(metrics))
+        row.broken = not keeps(self.plan.constraints, metrics)
+        if epoch in self.plan.rungs and math.isfinite(row.value) and not collapsed:
+            self._compare(epoch, -self.plan.sign * row.value)
+
+    def _compare(self, rung: int, value: float) -> None:
+        seen = self._at_rung.setdefault(rung, [])
+        insort(seen, value)
+        self._cuts[rung] = cut(seen[::-1], self._gone_on[rung], self.plan.reduction)
+        self._gone_on[rung] += value >= self._cuts[rung]
+
+    @property
+    def ended(self) -> int:
+        return sum(row.state != RUNNING for row in self.rows.values())
+
+    @property
+    def running(self) -> list[Row]:
+        return [row for row in self.rows.values() if row.state == RUNNING]
+
+    @property
+    def models_done(self) -> int:
+        return sum(row.done for row in self.models.values())
+
+    @property
+    def models_failed(self) -> int:
+        return sum(bool(row.failed) for row in self.models.values())
+
+    @property
+    def rungs(self) -> list[Rung]:
+        """Every rung that a trial has reached, the first one first."""
+        reached = [epoch for epoch in self.plan.rungs if epoch in self._at_rung]
+        return [Rung(epoch, len(self._at_rung[epoch]), -self.plan.sign * self._cuts[epoch]) for epoch in reached]
+
+    @property
+    def ends(self) -> Counter[tuple[str, str]]:
+        """How many trials ended in each (state, reason): ("finished", ""), ("stopped", "rung"), ("failed", ...)."""
+        return Counter((row.state, row.why) for row in self.rows.values() if row.state != RUNNING)
+
+    @property
+    def gpu_hours(self) -> float:
+        """GPU time that trials have held."""
+        return sum(row.seconds for row in self.rows.values()) * self.plan.gpus / 3600
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images that all running trials, or models, take in together, at the pace of their last epochs."""
+        if self.stage == "retrain":
+            return sum(row.images_per_second for row in self.models.values() if row.in_training)
+        if self.stage == "factors":
+            running = self.factors.running.values()
+            return sum(float(event.get("metrics", {}).get("images_per_second", 0.0)) for event in running)
+        return sum(row.metrics.get("images_per_second", 0.0) for row in self.running)
+
+    @property
+    def best_finished(self) -> float:
+        """The best value of a finished trial that keeps the constraints, NaN while there is none."""
+        best = self.best(1)
+        return best[0].value if best and best[0].state == FINISHED and not best[0].broken else math.nan
+
+    @property
+    def front(self) -> set[str]:
+        """The labels of the Pareto front, where there are several objectives."""
+        if not self.plan.others:
+            return set()
+        names = self.plan.objective, *self.plan.others
+        rows = {n: row for n, row in self.rows.items() if row.state == FINISHED and not row.broken}
+        return {rows[n].label for n in pareto_front({n: badness(names, row.metrics) for n, row in rows.items()})}
+
+    def best(self, count: int) -> list[Row]:
+        """The leading rows: finished ones first, of several objectives the Pareto front before the rest, then more
+        epochs, then the better value; failed ones are left out.
+        """
+        sign, front = self.plan.sign, self.front
+        measured = [row for row in self.rows.values() if row.state != FAILED and math.isfinite(row.value)]
+
+        def rank(row: Row) -> tuple[Any, ...]:
+            return _ORDER[row.state], row.broken, row.label not in front, -row.epoch, sign * row.value
+
+        return heapq.nsmallest(count, measured, key=rank)
+
+    def share_done(self, searched_s: float) -> float | None:
+        """How much of the current stage is done, 0 to 1, or None where nobody can tell.
+
+        Args:
+            searched_s: seconds that the search has taken, over all its resumes.
+        """
+        if self.stage == "search":
+            return self._share_searched(searched_s)
+        if self.stage == "retrain" and self.plan.models:
+            epochs = sum(row.epoch if row.in_training else self.plan.model_epochs for row in self.models.values())
+            return min(1.0, epochs / (self.plan.models * self.plan.model_epochs))
+        return self.factors.share_done if self.stage == "factors" else None
+
+    def slowest_s(self) -> float:
+        """Seconds that the slowest model in training still needs at its own pace; 0 where none is in training."""
+        training = [row for row in self.models.values() if row.in_training]
+        return max(((self.plan.model_epochs - row.epoch) * row.seconds for row in training), default=0.0)
+
+    def _share_searched(self, searched_s: float) -> float | None:
+        shares = [searched_s / self.plan.time_s] if self.plan.time_s else []
+        if self.plan.trials:
+            begun = sum(min(1.0, row.epoch / self.plan.max_epochs) for row in self.running)
+            shares.append((self.ended + begun) / self.plan.trials)
+        if self.plan.gpu_hours:
+            shares.append(self.gpu_hours / self.plan.gpu_hours)
+        return min(1.0, max(shares)) if shares else None
+
+
+def _stage_started(board: Board, event: Mapping[str, Any]) -> None:
+    board.stage, board.stage_budget_s = event["stage"], event.get("budget_s")
+    board.notes.clear()  # remarks on what is over
+    board.factors.running.clear()
+
+
+def _trial_started(board: Board, event: Mapping[str, Any]) -> None:
+    row = board.row(event["trial"])
+    row.state, row.config = RUNNING, event["config"]
+
+
+def _epoch(board: Board, event: Mapping[str, Any]) -> None:
+    board._epoch(event["trial"], event["epoch"], event["metrics"], event["seconds"])
+
+
+def _trial_ended(state: str) -> Callable[[Board, Mapping[str, Any]], None]:
+    def handle(board: Board, event: Mapping[str, Any]) -> None:
+        row = board.row(event["trial"])
+        row.state, row.reason = state, event.get("reason", "")
+        row.seconds += event.get("seconds", 0.0)
+
+    return handle
+
+
+def _model_started(board: Board, event: Mapping[str, Any]) -> None:
+    row = board.models.setdefault((event["candidate"], event["seed"]), ModelRow())
+    row.failed = ""  # it is tried again
+
+
+def _model_epoch(board: Board, event: Mapping[str, Any]) -> None:
+    row = board.models.setdefault((event["candidate"], event["seed"]), ModelRow())
+    row.epoch, row.images_per_second = event["epoch"], event["metrics"].get("images_per_second", 0.0)
+    row.seconds = event.get("seconds", 0.0)
+    row.values.append(board.objective(event["metrics"]))
+
+
+def _model_finished(board: Board, event: Mapping[str, Any]) -> None:
+    row = board.models.setdefault((event["candidate"], event["seed"]), ModelRow())
+    row.done, row.failed = True, ""
+    row.values.append(board.objective(event["metrics"]))
+
+
+def _model_failed(board: Board, event: Mapping[str, Any]) -> None:
+    board.models.setdefault((event["candidate"], event["seed"]), ModelRow()).failed = event["reason"]
+
+
+def _recovered(board: Board, event: Mapping[str, Any]) -> None:
+    board.recovered[event["reason"]] += 1
+    if event["type"] == "trial_recovered":
+        board.row(event["trial"]).seconds += event.get("seconds", 0.0)
+
+
+def _test_opened(board: Board, event: Mapping[str, Any]) -> None:
+    if event["protocol"] not in board.opened:
+        board.opened.append(event["protocol"])
+
+
+def _note(board: Board, event: Mapping[str, Any]) -> None:
+    board.notes.append(event["text"])
+
+
+_HANDLERS: dict[str, Callable[[Board, Mapping[str, Any]], None]] = {
+    "stage_started": _stage_started,
+    "trial_started": _trial_started,
+    "epoch": _epoch,
+    "trial_finished": _trial_ended(FINISHED),
+    "trial_stopped": _trial_ended(STOPPED),
+    "trial_failed": _trial_ended(FAILED),
+    "model_started": _model_started,
+    "model_epoch": _model_epoch,
+    "model_finished": _model_finished,
+    "model_failed": _model_failed,
+    "trial_recovered": _recovered,
+    "model_recovered": _recovered,
+    "factor_recovered": _recovered,
+    "test_opened": _test_opened,
+    "note": _note,
+}

@@ -1,0 +1,138 @@
+"""What an event is worth as one line of text, where no terminal draws the board. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from facex_tune.display.board import Board
+from facex_tune.display.screen import ends
+from facex_tune.display.text import clock, metric
+from facex_tune.runs.history import FAILED
+
+DETAIL_SHOWN = 120  # characters of what went wrong; the log has it whole
+
+
+def line(board: Board, event: Mapping[str, Any], stage_s: float = 0.0) -> str:
+    """What an event (already folded into the board) is worth as one line of text; empty for most.
+
+    Args:
+        stage_s: seconds that the current stage has taken.
+    """
+    if event["type"] == "stage_finished":
+        ended_by = f" (ended by its budget: {event['reason']})" if event.get("reason") else ""
+        if event["stage"] == "factors" and ended_by:
+            ended_by += "; the same command goes on"
+        how = f": {ends(board)}" if event["stage"] == "search" and board.ends else ""
+        return f"{event['stage']}: done in {clock(stage_s)}{ended_by}{how}"
+    writer = _LINES.get(event["type"])
+    return writer(board, event) if writer is not None else ""
+
+
+def _started_line(board: Board, event: Mapping[str, Any]) -> str:
+    factors = board.factors
+    if event["stage"] != "factors" or not factors.total:
+        return f"{event['stage']}: started"
+    size = f"{len(factors.cells)} configurations × {_times(factors.seeds, 'seed')} × {_times(factors.epochs, 'epoch')}"
+    left = f"{factors.total - factors.ended} of {factors.total} runs left"
+    within = f", within {clock(board.stage_budget_s)}" if board.stage_budget_s is not None else ""
+    return f"factors: started: {size}, {left}{within}"
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _trial_line(board: Board, event: Mapping[str, Any]) -> str:
+    row = board.row(event["trial"])
+    done = f"{board.ended}{f'/{board.plan.trials}' if board.plan.trials else ''} trials"
+    at = f"epoch {row.epoch}/{board.plan.max_epochs}"
+    if row.state == FAILED:
+        return f"{row.label} failed ({_with_detail(row.reason, event.get('detail'))}) {at} | {done}"
+    best = board.best(1)
+    leader = f" (best {best[0].label} {metric(best[0].value)})" if best else ""
+    return f"{row.label} {row.state} {at} {board.plan.objective} {metric(row.value)}{leader} | {done}"
+
+
+def _with_detail(reason: str, detail: str | None) -> str:
+    if not detail:
+        return reason
+    return f"{reason}: {detail if len(detail) <= DETAIL_SHOWN else detail[:DETAIL_SHOWN] + '...'}"
+
+
+def _model_line(board: Board, event: Mapping[str, Any]) -> str:
+    value = metric(board.objective(event["metrics"]))
+    return f"{_model(event)} finished {board.plan.objective} {value} | {_models(board)}"
+
+
+def _model_failed_line(board: Board, event: Mapping[str, Any]) -> str:
+    return f"{_model(event)} failed ({_with_detail(event['reason'], event.get('detail'))}) | {_models(board)}"
+
+
+def _model(event: Mapping[str, Any]) -> str:
+    return f"model t{event['candidate']:04d} seed {event['seed']}"
+
+
+def _models(board: Board) -> str:
+    failed = f", {board.models_failed} failed" if board.models_failed else ""
+    return f"{board.models_done}/{board.plan.models} models{failed}"
+
+
+def _cell(event: Mapping[str, Any]) -> str:
+    return f"{event['cell']} seed {event['seed']}"
+
+
+def _factor_line(board: Board, event: Mapping[str, Any]) -> str:
+    """What a run of the factor study came to, beside the reference with the same seed."""
+    factors, objective = board.factors, board.plan.objective
+    reference = factors.values("reference", objective).get(event["seed"])
+    beside = "" if event["cell"] == "reference" or reference is None else f" (reference {metric(reference)})"
+    value = metric(board.objective(event["metrics"]))
+    return f"{_cell(event)} {objective} {value}{beside} | {factors.ended}/{factors.total} runs"
+
+
+def _factor_failed_line(board: Board, event: Mapping[str, Any]) -> str:
+    why = _with_detail(event["reason"], event.get("detail"))
+    return f"{_cell(event)} failed ({why}) | {board.factors.ended}/{board.factors.total} runs"
+
+
+def _chosen_line(board: Board, event: Mapping[str, Any]) -> str:
+    at_search = f"rank {event['rank']}, {metric(event['value'])} at search time"
+    return f"t{event['trial']:04d} chosen for retraining ({at_search})"
+
+
+def _recovered_line(board: Board, event: Mapping[str, Any]) -> str:
+    """What a guard did for a trial, a model or a run of the factor study that goes on."""
+    if "trial" in event:
+        who = f"t{event['trial']:04d}"
+    elif "cell" in event:
+        who = _cell(event)
+    else:
+        who = _model(event)
+    return f"{who} goes on after {_with_detail(event['reason'], event.get('detail'))}"
+
+
+def _learned_line(board: Board, event: Mapping[str, Any]) -> str:
+    left_out = ", ".join(f"{count} {why}" for why, count in event["left_out"].items())
+    return (
+        f"learned from {len(event['trials'])} trials of run {event['run']}{f' (left out: {left_out})' * bool(left_out)}"
+    )
+
+
+_LINES: dict[str, Callable[[Board, Mapping[str, Any]], str]] = {
+    "stage_started": _started_line,
+    "trial_finished": _trial_line,
+    "trial_stopped": _trial_line,
+    "trial_failed": _trial_line,
+    "trial_recovered": _recovered_line,
+    "model_recovered": _recovered_line,
+    "factor_finished": _factor_line,
+    "factor_failed": _factor_failed_line,
+    "factor_recovered": _recovered_line,
+    "learned": _learned_line,
+    "candidate_chosen": _chosen_line,
+    "model_finished": _model_line,
+    "model_failed": _model_failed_line,
+    "test_opened": lambda board, event: f"test set opened: {event['protocol']}",
+    "note": lambda board, event: f"note: {event['text']}",
+}

@@ -1,0 +1,254 @@
+"""A run as it happens: a live board in a terminal, one line that renews itself in a notebook, plain lines elsewhere;
+always on standard error.
+
+`View` listens to the run's events and changes nothing. Whatever becomes of the terminal, the run goes on: an output
+that has gone away silences the view.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TextIO
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import Progress
+from rich.text import Text
+
+from facex_tune.display.board import Board
+from facex_tune.display.event_lines import line
+from facex_tune.display.screen import headline, screen, under_way
+from facex_tune.display.text import metric
+
+HEARTBEAT_S = 30.0  # the longest silence without a terminal, at first
+HEARTBEAT_SHARE, HEARTBEAT_MAX_S = 0.05, 600.0  # later a share of the time that has passed, so that logs stay short
+ONE_LINE_S = 2.0  # between two renewals of a notebook's line
+ONE_LINE_WIDTH = 110  # columns
+PULSE_S = 2.0  # an epoch may take many minutes, in which no event comes: a clock of its own ends those silences
+# In a terminal these need no line of their own.
+_ON_BOARD = ("trial_finished", "trial_stopped", "factor_finished", "note")
+_TELLING = 0.05  # below this share of a stage its pace says little about the rest
+
+
+@dataclass(frozen=True)
+class Past:
+    """What had happened before somebody began to watch.
+
+    Attributes:
+        searched_s: seconds of searching before the current stage began in this session.
+        elapsed_s, stage_s: seconds that this session, and the current stage in it, have taken.
+        share: how much of the current stage was done when it began in this session.
+    """
+
+    searched_s: float = 0.0
+    elapsed_s: float = 0.0
+    stage_s: float = 0.0
+    share: float = 0.0
+
+
+class View:
+    """A listener for a run's events, and a context manager around the run.
+
+    Args:
+        board: how far the run had come before.
+        past: how long that had taken.
+        stream: where to write; standard error by default.
+        now: a monotonic clock in seconds.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        past: Past | None = None,
+        stream: TextIO | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        past = past or Past()
+        self._board, self._searched_s, self._now = board, past.searched_s, now
+        self._stream = sys.stderr if stream is None else stream
+        self._began_s, self._stage_began_s = now() - past.elapsed_s, now() - past.stage_s
+        self._said_s = now()
+        self._share_before = past.share
+        self._lock = threading.Lock()  # the live display and the pulse have a thread of their own
+        self._live: Live | None = None
+        self._one_line: _OneLine | None = None
+        self._pulse: threading.Thread | None = None
+        self._ended = threading.Event()
+        self._silent = False
+
+    def __enter__(self) -> View:
+        console = Console(file=self._stream, force_jupyter=False)
+        if _in_notebook(self._stream):
+            self._one_line = _OneLine(self._stream)
+        elif console.is_terminal and not console.is_dumb_terminal:
+            self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=2, transient=True)
+            self._live.start()
+        if self._live is None:
+            self._pulse = threading.Thread(target=self._beats, name="view", daemon=True)
+            self._pulse.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        if self._pulse is not None:
+            self._ended.set()
+            self._pulse.join()
+        if self._one_line is not None:
+            self._write(self._one_line.end)
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Takes one event in and shows what it changed."""
+        with self._lock:
+            self._fold(event)
+            said = line(self._board, event, self._now() - self._stage_began_s)
+        if self._live is not None:
+            if said and event["type"] not in _ON_BOARD:
+                self._say(said)
+        else:
+            self._beat(said)
+
+    def _beats(self) -> None:
+        while not self._ended.wait(PULSE_S):
+            self._beat()
+
+    def _beat(self, said: str = "") -> None:
+        """Without a board: `said`, or where the run stands, where nothing was written for long."""
+        with self._lock:
+            if self._one_line is not None:
+                self._renew(self._one_line)
+            elif said or self._now() - self._said_s >= self._heartbeat_s():
+                self._say(said or self._heartbeat())
+
+    def tell(self) -> None:
+        """Says where the run stands, where no board is drawn."""
+        if self._one_line is None and self._live is None:
+            self._say(self._heartbeat())
+
+    def _fold(self, event: Mapping[str, Any]) -> None:
+        begins = event["type"] == "stage_started"
+        if begins:
+            self._stage_begins()
+        self._board.see(event)
+        if begins:
+            self._share_before = self._board.share_done(self._searched_s) or 0.0
+
+    def _stage_begins(self) -> None:
+        if self._board.stage == "search":
+            self._searched_s += self._now() - self._stage_began_s
+        self._stage_began_s = self._now()
+
+    def _draw(self) -> RenderableType:
+        with self._lock:
+            console = None if self._live is None else self._live.console
+            return screen(
+                self._board,
+                self._headline(),
+                self._searched(),
+                ascii_only=console is None or console.options.ascii_only,
+                height=0 if console is None else console.height,
+            )
+
+    def _headline(self) -> str:
+        return headline(self._board, self._now() - self._began_s, self._remaining_s())
+
+    def _searched(self) -> float:
+        """Seconds of searching, over all sessions."""
+        return self._searched_s + (self._now() - self._stage_began_s if self._board.stage == "search" else 0.0)
+
+    def _remaining_s(self) -> float | None:
+        """Seconds to go in this stage at its pace so far in this session, and not less than its slowest model needs,
+        or until its own budget ends it; None while that would be a guess.
+        """
+        stage_s = self._now() - self._stage_began_s
+        paced_s, budget_s = self._paced_s(stage_s), self._board.stage_budget_s
+        if budget_s is None:
+            return paced_s
+        rest_s = max(0.0, budget_s - stage_s)
+        return rest_s if paced_s is None else min(rest_s, paced_s)
+
+    def _paced_s(self, stage_s: float) -> float | None:
+        share = self._board.share_done(self._searched_s + stage_s)
+        if share is None or share >= 1 or share - self._share_before < _TELLING:
+            return None
+        paced_s = stage_s * (1 - share) / (share - self._share_before)
+        return max(paced_s, self._board.slowest_s()) if self._board.stage == "retrain" else paced_s
+
+    def _heartbeat_s(self) -> float:
+        return min(HEARTBEAT_MAX_S, max(HEARTBEAT_S, HEARTBEAT_SHARE * (self._now() - self._began_s)))
+
+    def _heartbeat(self) -> str:
+        running = ", ".join(under_way(self._board))
+        return f"{self._headline()} | running: {running}" if running else self._headline()
+
+    def _renew(self, one_line: _OneLine) -> None:
+        if self._now() - self._said_s < ONE_LINE_S:
+            return
+        best = self._board.best(1)
+        leader = f" | best {best[0].label} {metric(best[0].value)}" if best else ""
+        self._said_s = self._now()
+        self._write(lambda: one_line.show(self._headline() + leader))
+
+    def _say(self, line: str) -> None:
+        self._said_s = self._now()
+        if self._live is None:
+            self._write(lambda: self._stream.write(line + "\n"))
+        else:
+            console = self._live.console
+            self._write(lambda: console.print(Text(line)))
+
+    def _write(self, write: Callable[[], Any]) -> None:
+        if self._silent:
+            return
+        try:
+            write()
+            if self._live is None:
+                self._stream.flush()
+        except OSError:  # the terminal or the pipe's reader has gone; what is worth keeping is in the log
+            self._silent = True
+
+
+class _OneLine:
+    """A line that each call of `show` replaces: a notebook knows the carriage return and no other control."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._shown = stream, ""
+
+    def show(self, text: str) -> None:
+        text = text[:ONE_LINE_WIDTH]
+        self._stream.write(f"\r{text.ljust(len(self._shown))}")
+        self._shown = text
+
+    def end(self) -> None:
+        """Leaves the line, where there is one, for what is printed next."""
+        if self._shown:
+            self._stream.write("\n")
+
+
+def _in_notebook(stream: TextIO) -> bool:
+    """Whether a notebook shows the stream: this process is its kernel, or a command that a cell runs (`!command`),
+    which gets a terminal that draws nothing but text.
+    """
+    return "ipykernel" in sys.modules or ("JPY_PARENT_PID" in os.environ and stream.isatty())
+
+
+@contextmanager
+def counting(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for something that counts to a known total, in a terminal; silence elsewhere.
+
+    Yields:
+        a function to be told (done, total).
+    """
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(escape(title), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

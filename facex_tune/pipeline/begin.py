@@ -1,0 +1,65 @@
+"""A run begins: its folder, and in its header everything that it rests on."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from functools import partial
+
+from facex_tune.data import faces, prepare
+from facex_tune.errors import InputError
+from facex_tune.pipeline.environment import describe
+from facex_tune.pipeline.options import Options, trial_device
+from facex_tune.pipeline.preflight import data_sets, problems, same_study, storage_problems
+from facex_tune.runs.store import Run, RunTaken
+from facex_tune.storage.files import Place
+from facex_tune.storage.remote_path import RemotePath
+from facex_tune.study import Study
+
+
+def begin(study: Study, name: str | None, options: Options) -> Run:
+    """A new run of the study, or, where `name` exists already, that run. Without a name it gets the next free one.
+
+    Raises:
+        InputError: anything that would stop the run, every problem a line; or the run exists with another study, or
+            another process began one of that name meanwhile.
+    """
+    if isinstance(options.storage, RemotePath) and (found := storage_problems(options.storage)):
+        raise InputError(found)  # before anything waits for a store that is not there
+    if name is not None and (run := Run(options.storage, name)).exists():
+        same_study(run, study)
+        return run
+    prepare_synthetic(study, options)
+    if found := problems(study, options):
+        raise InputError(found)
+    data = {name: faces.read_manifest(options.data_dir, name) for name in data_sets(study)}
+    environment = {**describe(trial_device(study, options)), "faces": _face_counts(study, options)}
+    create = partial(Run.create, options.storage, study=study, data=data, environment=environment)
+    if name is not None:
+        return create(name)
+    free_names = _free_names(study, options.storage)
+    while True:
+        with contextlib.suppress(RunTaken):  # by a run that begins at the same moment
+            return create(next(free_names))
+
+
+def _face_counts(study: Study, options: Options) -> dict[str, int]:
+    """How many faces every trial trains on and is validated with: what its value rests on."""
+    from facex_tune.data import training_set
+
+    loaded = training_set.load(study, options.data_dir)
+    return {"train": len(loaded.train), "validation": len(loaded.validation)}
+
+
+def prepare_synthetic(study: Study, options: Options) -> None:
+    """Draws the synthetic sets that the study reads, where one is missing."""
+    wanted = [name for name in data_sets(study) if name.startswith("synthetic")]
+    if any(not faces.is_prepared(options.data_dir, name) for name in wanted):
+        prepare.prepare("synthetic", None, options.data_dir)
+
+
+def _free_names(study: Study, storage: Place) -> Iterator[str]:
+    """The study's name with each number that no run has; without end."""
+    taken = set(Run.names(storage))
+    return (name for number in itertools.count(1) if (name := f"{study.name}-{number}") not in taken)

@@ -1,0 +1,215 @@
+"""One run from top to bottom: begin, then search, retrain, evaluate, report. Each stage reads what its predecessor
+wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from facex_tune import parts
+from facex_tune.errors import InputError, Interrupted, RayLost, StorageOutage
+from facex_tune.pipeline.environment import ray_cpus
+from facex_tune.pipeline.options import Options, joins, plain_options, resume_words, trial_device
+from facex_tune.pipeline.preflight import device_problems, header_as_begun, same_data, same_header
+from facex_tune.pipeline.signals import raising_interrupted
+from facex_tune.runs.store import Event, Log, Run
+from facex_tune.storage import remote_path
+from facex_tune.study import protocols
+
+if TYPE_CHECKING:
+    from facex_tune.runs.history import History
+    from facex_tune.search.worker import Context
+
+STAGES = ("search", "retrain", "evaluate", "report")
+ORDER = ("search", "retrain", "evaluate", "factors", "report")
+NEED_RAY = ("search", "retrain", "factors")
+LAST_WORD_S = 3.0  # of an interrupted run, to a store that may not answer
+
+
+def execute(run: Run, stages: Sequence[str], options: Options, listeners: Sequence[Callable[[Event], None]]) -> None:
+    """Does the stages, one after another. Of a whole run (from the search on) those that the log says are finished are
+    left alone, except the factor study, whose budget may have ended it, and the report of it.
+
+    Raises:
+        InputError: something the user can mend stands in the way.
+        Interrupted: SIGINT or SIGTERM came; what was reported is saved.
+    """
+    resume = resume_words(run, options)
+    with raising_interrupted(resume, ends_process=options.ends_process) as signals, run.log() as log:
+        log.listeners += listeners
+        signals.last_words = partial(_last_words, log)
+        with contextlib.ExitStack() as ray:  # outlives the last event: ending Ray takes its time
+            try:
+                _execute(run, stages, options, log, ray, lambda process: signals.end(RayLost(resume, process)))
+            except BaseException as error:  # Ray's compiled half may have made another one of the interruption
+                interrupted = error if isinstance(error, Interrupted) else signals.behind(error)
+                if interrupted is not None:
+                    signals.last_words = None
+                    _log_interrupted(log, interrupted)
+                    raise interrupted from (None if interrupted is error else error)
+                raise
+
+
+def _execute(
+    run: Run,
+    stages: Sequence[str],
+    options: Options,
+    log: Log,
+    ray: contextlib.ExitStack,
+    on_lost: Callable[[str], object],
+) -> None:
+    same_header(run)
+    history = run.history()
+    left = stages_left(stages, history)
+    _in_order(left, run, history, options)
+    if set(left) & set(NEED_RAY) and (found := device_problems(run.study, options.device, joins(options))):
+        raise InputError(found)
+    same_data(run, options)
+    if history.stages:
+        log.append("run_resumed", stages=left, options=plain_options(options))
+    else:
+        log.append("run_started", stages=left, options=plain_options(options), **header_as_begun(run))
+    if not log.is_fenced:
+        log.tell("note", text=f"{run.storage}: this store itself keeps no second writer out; start none")
+    _with_ray([stage for stage in left if stage in NEED_RAY], run, log, options, ray, on_lost)
+    ray.close()
+    _without_ray([stage for stage in left if stage not in NEED_RAY], run, log, options)
+
+
+def stages_left(stages: Sequence[str], history: History) -> list[str]:
+    """Those to do: of a whole run what is not finished, with the factor study and its report; else all again."""
+    if "search" not in stages or len(stages) == 1:
+        return list(stages)
+    again = ("factors", "report") if "factors" in stages else ()
+    return [stage for stage in stages if stage in again or history.stages.get(stage) != "finished"]
+
+
+def unfinished(events: Iterable[Event]) -> tuple[list[str], tuple[str, ...]]:
+    """The stages that some session was asked for and that have not come to their end, in their order; and the protocols
+    that `evaluate` was asked for last. All four where no session has begun, or one of a version that did not log them.
+    """
+    events = list(events)
+    sessions = [event for event in events if event["type"] in ("run_started", "run_resumed")]
+    left = set() if sessions else set(STAGES)
+    protocols: tuple[str, ...] = ()
+    ended: set[str] = set()
+    for event in events:
+        if event["type"] == "stage_started":
+            left.add(event["stage"])
+            ended.discard(event["stage"])
+        elif event["type"] == "stage_finished":
+            left.discard(event["stage"])
+            ended.add(event["stage"])
+        elif event["type"] in ("run_started", "run_resumed"):
+            asked = event.get("stages", [stage for stage in STAGES if stage not in ended])
+            left |= set(asked)
+            if "evaluate" in asked:
+                protocols = tuple(event.get("options", {}).get("protocols", ()))
+    if "factors" in left:
+        left.add("report")
+    return [stage for stage in ORDER if stage in left], protocols
+
+
+def _in_order(stages: Sequence[str], run: Run, history: History, options: Options) -> None:
+    """A stage reads what its predecessor wrote. One that must do without is not begun, and nothing is logged that a
+    resume would take for asked for.
+
+    Raises:
+        InputError: a stage's predecessor has not ended.
+    """
+    if "retrain" in stages and "search" not in stages and history.stages.get("search") != "finished":
+        raise InputError(
+            f"run {run.name!r} has not ended its search, from which the final models are chosen: "
+            f"let `facex-tune resume {resume_words(run, options)}` end it first"
+        )
+    if "retrain" in stages:
+        return
+    if "factors" in stages:
+        from facex_tune.search.asked import winner_of
+
+        winner_of(history, run.name)
+    if "evaluate" in stages:
+        from facex_tune.evidence import evaluate
+
+        evaluate.finished_models(run)
+        asked = options.protocols or run.study.evaluate.protocols
+        evaluate.check(run, [protocols.find(name) for name in asked], options.data_dir)
+
+
+def next_command(run: Run, options: Options) -> str:
+    """The command for the stage that follows those that have ended, where it was not begun; "" where there is none."""
+    stages = run.history().stages
+    if stages.get("search") == "finished" and "retrain" not in stages:
+        return f"facex-tune retrain {resume_words(run, options)}"
+    if stages.get("retrain") == "finished" and "evaluate" not in stages:
+        return f"facex-tune evaluate {resume_words(run, replace(options, address=None))}"
+    return ""
+
+
+def _log_interrupted(log: Log, interrupted: Interrupted) -> None:
+    with contextlib.suppress(StorageOutage, InputError), remote_path.hurry(LAST_WORD_S):  # the end must not wait
+        log.append("run_interrupted", signal=interrupted.signal_name)
+
+
+def _last_words(log: Log, interrupted: Interrupted) -> None:
+    """Of a process that ends without unwinding."""
+    _log_interrupted(log, interrupted)
+    log.close()
+
+
+def _with_ray(
+    stages: Sequence[str],
+    run: Run,
+    log: Log,
+    options: Options,
+    ray: contextlib.ExitStack,
+    on_lost: Callable[[str], object],
+) -> None:
+    if not stages:
+        return
+    log.tell("note", text="starting Ray" if options.address is None else f"joining Ray at {options.address}")
+    from facex_tune.search import cluster, factors, retrain, search, telemetry
+    from facex_tune.search.asked import Asked
+
+    work: dict[str, Callable[[Run, Log, Context], None]] = {
+        "search": search.search,
+        "retrain": retrain.retrain,
+        "factors": partial(factors.factors, asked=options.factors or Asked()),
+    }
+    ray.enter_context(cluster.connected(options.address, ray_cpus(), on_lost))
+    log.listeners.append(telemetry.Telemetry(run.name, run.study, run.history()))
+    for stage in stages:
+        work[stage](run, log, _context(run, options, log.fence))
+
+
+def _without_ray(stages: Sequence[str], run: Run, log: Log, options: Options) -> None:
+    from facex_tune.evidence import evaluate, report
+
+    for stage in stages:
+        log.append("stage_started", stage=stage)
+        if stage == "evaluate":
+            evaluate.evaluate(run, log, options.data_dir, options.device, options.protocols)
+        else:
+            report.report(run, options.data_dir)
+        log.append("stage_finished", stage=stage)
+
+
+def _context(run: Run, options: Options, fence: int) -> Context:
+    from facex_tune.search.worker import Context
+
+    study = run.study
+    return Context(
+        storage=str(options.storage),
+        run=run.name,
+        study=study.to_data(),
+        data_dir=str(options.data_dir),
+        threads=study.resources.cpus,
+        device=trial_device(study, options),
+        parts=tuple(parts.own_folders()),
+        fence=fence,
+        joined=joins(options),
+    )

@@ -1,0 +1,80 @@
+"""Write a folder in one step: whole or not at all, with the disk's faults told as the user's to mend."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+from facex_tune.errors import InputError
+from facex_tune.storage.files import sync_folder
+
+
+def write_folder(final: Path, writers: Mapping[str, Callable[[BinaryIO], object]], needed_bytes: int) -> None:
+    """Make the folder `final` with one file per entry of `writers`, replacing an older folder of that name.
+
+    The files go to a temporary folder beside it, are flushed to disk, and are then renamed into place: a reader sees
+    the old folder or the new one, and a failure leaves nothing behind.
+
+    Raises:
+        InputError: less than `needed_bytes` are free, the disk fills up, or the place cannot be written.
+    """
+    with _told_as_input_error(final.parent, needed_bytes):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(final.parent).free < needed_bytes:
+            _no_space(final.parent, needed_bytes)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+        try:
+            for file_name, write_to in writers.items():
+                _write_durably(temporary / file_name, write_to)
+            temporary.chmod(0o755)  # mkdtemp's 0700 would hide the folder from the other users of a shared disk
+            _swap_in(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_durably(path: Path, write_to: Callable[[BinaryIO], object]) -> None:
+    with path.open("wb") as file:
+        write_to(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _swap_in(temporary: Path, final: Path) -> None:
+    """Rename `temporary` to `final`; an older `final` steps aside first and comes back if the rename fails."""
+    aside = temporary.with_name(temporary.name + ".old")
+    if final.exists():
+        final.rename(aside)
+    try:
+        temporary.rename(final)
+    except OSError:
+        if aside.exists():
+            aside.rename(final)
+        raise
+    if aside.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+    sync_folder(final.parent)  # makes the rename itself survive a power cut
+
+
+@contextmanager
+def _told_as_input_error(folder: Path, needed_bytes: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _no_space(folder, needed_bytes)
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot write {folder}: {reason}; choose another folder with --data") from error
+
+
+def _no_space(folder: Path, needed_bytes: int) -> NoReturn:
+    free_bytes = shutil.disk_usage(folder).free
+    raise InputError(
+        f"no space left in {folder}: {needed_bytes / 1e6:,.1f} MB needed, {free_bytes / 1e6:,.1f} MB free; "
+        "free some or choose another folder with --data"
+    )

@@ -1,0 +1,127 @@
+"""What is wrong in a study although each word alone is right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from facex_tune import metrics
+from facex_tune.emotions import EMOTIONS, N_FER2013
+from facex_tune.errors import InputError, nearest
+from facex_tune.space import Choice, Space
+from facex_tune.study import protocols
+
+if TYPE_CHECKING:
+    from facex_tune.study.schema import Body
+
+SAMPLERS = ("tpe", "random", "qmc", "gp", "nsga2")
+SCHEDULERS = ("asha", "median", "none")
+_UNTRAINED = tuple(f".{emotion}" for emotion in EMOTIONS[N_FER2013:])
+KNOW_CONDITIONS = ("tpe", "random", "qmc", "nsga2")  # search/samplers.py says how
+
+
+def contradictions(body: Body, space: Space) -> list[str]:
+    """What is wrong although each word alone is right."""
+    found: list[str] = []
+    named = [*(("objective", name) for name in body.objective), *((f"constraints.{n}", n) for n in body.constraints)]
+    for key, metric in named:
+        if metric not in metrics.MAXIMIZE:
+            found.append(f"{key}: no metric named {metric!r}; {nearest(metric, metrics.names())}")
+        elif metric.endswith(_UNTRAINED):
+            found.append(
+                f"{key}: {metric} is never measured, because training has seven emotions, without contempt; name the "
+                f"metric of another: {', '.join(EMOTIONS[:N_FER2013])}"
+            )
+    if not body.objective:
+        found.append("objective: name at least one metric, for example macro_f1")
+    if twice := sorted({name for name in body.objective if body.objective.count(name) > 1}):
+        found.append(f"objective: {twice[0]!r} is named twice; name each objective once")
+    for name, bounds in body.constraints.items():
+        if bounds.min is None and bounds.max is None:
+            found.append(f"constraints.{name}: give min, max or both")
+        elif bounds.min is not None and bounds.max is not None and bounds.min > bounds.max:
+            found.append(f"constraints.{name}: min {bounds.min:g} is above max {bounds.max:g}")
+    found += _unreachable(body)
+    if body.fidelity.min_epochs > body.fidelity.max_epochs:
+        found.append(f"fidelity: min_epochs {body.fidelity.min_epochs} is above max_epochs {body.fidelity.max_epochs}")
+    if body.search.scheduler not in SCHEDULERS:
+        choices = nearest(body.search.scheduler, SCHEDULERS)
+        found.append(f"search.scheduler: no scheduler named {body.search.scheduler!r}; {choices}")
+    if body.budget.trials is None and body.budget.time is None and body.budget.gpu_hours is None:
+        found.append("budget: name at least one of trials, time, gpu_hours, or the search never ends")
+    if body.budget.gpu_hours is not None and body.resources.gpus == 0:
+        found.append(
+            "budget.gpu_hours: trials hold no GPU (resources.gpus is 0), so this would never be reached; use time"
+        )
+    if body.resources.gpus > 1 and not body.resources.gpus.is_integer():
+        found.append(
+            f"resources.gpus: {body.resources.gpus:g} is not allowed: a trial holds a share of one GPU (up to 1) or "
+            f"whole ones; write {int(body.resources.gpus)} or {int(body.resources.gpus) + 1}"
+        )
+    found += _sampler_problems(body, space) + _weights_problems(body, space) + _protocol_problems(body)
+    return found
+
+
+def _unreachable(body: Body) -> list[str]:
+    """Bounds that no value can keep, and a target that none can reach."""
+    said = [(f"constraints.{name}.min", name, bounds.min, True) for name, bounds in body.constraints.items()]
+    said += [(f"constraints.{name}.max", name, bounds.max, False) for name, bounds in body.constraints.items()]
+    if body.objective:
+        first = body.objective[0]
+        said.append(("budget.target", first, body.budget.target, metrics.MAXIMIZE.get(first, True)))
+    found = []
+    for key, name, value, is_least in said:
+        if value is None or name not in metrics.MAXIMIZE:
+            continue
+        greatest = metrics.LOG_LOSS_WORST if name == "log_loss" else 1.0
+        if (value > greatest) if is_least else (value < 0):
+            found.append(f"{key}: {value:g} is out of reach: {name} lies between 0 and {greatest:g}")
+    return found
+
+
+def _sampler_problems(body: Body, space: Space) -> list[str]:
+    name = body.search.sampler
+    if name not in SAMPLERS:
+        return [f"search.sampler: no sampler named {name!r}; {nearest(name, SAMPLERS)}"]
+    if name in KNOW_CONDITIONS:
+        return []
+    return [
+        f"search.sampler: {name} knows no conditional knobs, and the choice of space.{family} ({', '.join(options)}) "
+        f"decides which there are; name one {family}, or fix its knobs, or use one of {', '.join(KNOW_CONDITIONS)}"
+        for family, options in space.conditional().items()
+    ]
+
+
+def _weights_problems(body: Body, space: Space) -> list[str]:
+    decay = space.train.get("ema_decay")
+    never = isinstance(decay, Choice) and all(value == 0 for value in decay.options)
+    if body.retrain.weights == "ema" and never:
+        return ["retrain.weights: ema needs space.train.ema_decay above 0, for example 0.998"]
+    if body.retrain.weights == "last" and decay is not None and not never:
+        return ["space.train.ema_decay: the average is used by `retrain: {weights: ema}` alone, which is not asked for"]
+    return []
+
+
+def start_problems(body: Body, space: Space) -> list[str]:
+    found: list[str] = []
+    for index, said in enumerate(body.search.start_with):
+        try:
+            space.complete(said)
+        except InputError as error:
+            found += [f"search.start_with[{index}]: {line}" for line in error.problems]
+    return found
+
+
+def _protocol_problems(body: Body) -> list[str]:
+    found: list[str] = []
+    for name in body.evaluate.protocols:
+        try:
+            protocol = protocols.find(name)
+        except InputError as error:
+            found += error.problems
+            continue
+        if protocol.splits == ("public_test", "private_test") and body.validation == "public_test":
+            found.append(
+                f"evaluate.protocols: {name} contains the faces that this study validates on; "
+                "use validation: {holdout: 0.1}"
+            )
+    return found

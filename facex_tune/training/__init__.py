@@ -1,0 +1,1 @@
+"""One training run in plain torch: no Ray, no paths, nothing printed. `train.run` reads from top to bottom."""
