@@ -19,7 +19,8 @@ class InputError(Exception):
 
 
 class Interrupted(BaseException):
-    """A signal ended the work early; everything reported so far is saved and the run can be resumed (exit code 75).
+    """A signal, or what `signal_name` says instead, ended the work early; everything reported so far is saved and the
+    run can be resumed (exit code 75).
 
     No `Exception`: raised inside a library's loop, it must not be taken for a fault of that library's work.
 
@@ -30,6 +31,18 @@ class Interrupted(BaseException):
     def __init__(self, resume: str, signal_name: str) -> None:
         self.resume, self.signal_name = resume, signal_name
         super().__init__(f"interrupted by {signal_name}: continue with `facex-tune resume {resume}`")
+
+
+class RayLost(Interrupted):
+    """A process of Ray's own has ended, and Ray with it; what was reported is saved and the run can be resumed (75).
+
+    Args:
+        process: what Ray calls it, such as gcs_server.
+    """
+
+    def __init__(self, resume: str, process: str) -> None:
+        super().__init__(resume, f"the end of Ray's {process}")
+        self.process = process
 
 
 class StorageOutage(OSError):

@@ -4,9 +4,11 @@ judged later.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,10 +50,8 @@ def describe(device: str | None) -> dict[str, Any]:
 
 
 def ray_cpus(cgroups: Path = _CGROUPS) -> int:
-    """CPUs that a Ray started on this machine counts: the machine's, or what its container may use, rounded down.
-
-    Ray's own rule, without importing Ray: quotas of control groups of both versions, CPU sets of the first. CPUs that
-    this process alone is bound to (taskset) do not count.
+    """CPUs that a Ray started here is told of: those that this process may use by its binding (taskset) and its control
+    groups' sets and quotas, rounded down. Ray's own count heeds neither the binding nor sets of the second version.
 
     Args:
         cgroups: where control groups are mounted.
@@ -59,32 +59,47 @@ def ray_cpus(cgroups: Path = _CGROUPS) -> int:
     cpus = os.cpu_count() or 1
     if os.environ.get("RAY_USE_MULTIPROCESSING_CPU_COUNT"):
         return cpus
+    if hasattr(os, "sched_getaffinity"):
+        cpus = len(os.sched_getaffinity(0))
     try:
-        limits = [limit for limit in (_cpu_quota(cgroups), _cpu_set(cgroups)) if limit]
+        limits = [limit for limit in (*_cpu_quotas(cgroups), *_cpu_sets(cgroups)) if limit is not None]
     except (OSError, ValueError, ZeroDivisionError):
         return cpus
-    return int(min(limits)) if limits else cpus
+    return int(min([cpus, *limits]))
 
 
-def _cpu_quota(cgroups: Path) -> float | None:
-    """CPUs' worth of time that the container may use; None: no limit."""
-    first, second = cgroups / "cpu", cgroups / "cpu.max"
+def _groups(cgroups: Path) -> list[Path]:
+    """The group that is mounted, and of the second version those below it that this process is in: each limits it."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        own = Path(next(line for line in lines if line.startswith("0::/")).removeprefix("0::/"))
+        if ".." not in own.parts:
+            return [cgroups / each for each in (own, *own.parents)]
+    return [cgroups]
+
+
+def _cpu_quotas(cgroups: Path) -> Iterator[float | None]:
+    """CPUs' worth of time that may be used; None: no limit."""
+    first = cgroups / "cpu"
     if (first / "cpu.cfs_quota_us").exists():
         quota, period = ((first / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-    elif second.exists():
-        quota, period = second.read_text().split()
-    else:
-        return None
+        yield _cpus_of(quota, period)
+    for group in _groups(cgroups):
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+            yield _cpus_of(quota, period)
+
+
+def _cpus_of(quota: str, period: str) -> float | None:
     return None if quota.strip() in ("max", "-1") else float(quota) / float(period)
 
 
-def _cpu_set(cgroups: Path) -> int | None:
-    """How many CPUs the container is bound to, such as four of `0-2,5`; None: unknown."""
-    path = cgroups / "cpuset" / "cpuset.cpus"
-    if not path.exists():
-        return None
-    ranges = [each.partition("-") for each in path.read_text().strip().split(",")]
-    return sum(int(last or first) - int(first) + 1 for first, _, last in ranges)
+def _cpu_sets(cgroups: Path) -> Iterator[int | None]:
+    """How many CPUs a set holds, such as four of `0-2,5`; an empty one is no limit."""
+    for path in (cgroups / "cpuset" / "cpuset.cpus", *(group / "cpuset.cpus.effective" for group in _groups(cgroups))):
+        if path.exists() and (said := path.read_text().strip()):
+            ranges = [each.partition("-") for each in said.split(",")]
+            yield sum(int(last or first) - int(first) + 1 for first, _, last in ranges)
 
 
 def torch_gpus() -> int:

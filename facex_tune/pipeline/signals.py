@@ -7,6 +7,7 @@ within `DOUBLED_S` is no second one.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -38,6 +39,7 @@ class Signals:
         self.raised: Interrupted | None = None
         self.last_words: Callable[[Interrupted], object] | None = None
         self._run, self._ends_process = run, ends_process
+        self._working = threading.get_ident()
         self._seen, self._left = threading.Event(), False
         self._handled, self._handled_s = 0, 0.0  # the first signal's number, and when Python met it
         # The C half of Python's signal handling writes to it at once, also while the main thread is in native code.
@@ -59,6 +61,16 @@ class Signals:
             os._exit(128 + number)
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
+
+    def end(self, error: Interrupted) -> None:
+        """From another thread: what went wrong leaves no time to unwind, and what the main thread waits for will not
+        come. The process ends after its last words; where it is not ours to end, the thread that works is woken.
+        """
+        self._first = error
+        if self._ends_process:
+            self._end_late()
+        self.raised = self.raised or error
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._working), ctypes.py_object(SystemExit))
 
     def behind(self, error: BaseException) -> Interrupted | None:
         """The interruption that an error comes from: a compiled library may wrap it in one of its own, and another

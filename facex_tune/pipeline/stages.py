@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from facex_tune import parts
-from facex_tune.errors import InputError, Interrupted, StorageOutage
+from facex_tune.errors import InputError, Interrupted, RayLost, StorageOutage
+from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.pipeline.options import Options, joins, plain_options, resume_words, trial_device
 from facex_tune.pipeline.preflight import device_problems, ema_note, header_as_begun, same_data, same_header
 from facex_tune.pipeline.signals import raising_interrupted
@@ -40,19 +41,27 @@ def execute(run: Run, stages: Sequence[str], options: Options, listeners: Sequen
     resume = resume_words(run, options)
     with raising_interrupted(resume, ends_process=options.ends_process) as signals, run.log() as log:
         log.listeners += listeners
-        signals.last_words = partial(_log_interrupted, log)
+        signals.last_words = partial(_last_words, log)
         with contextlib.ExitStack() as ray:  # outlives the last event: ending Ray takes its time
             try:
-                _execute(run, stages, options, log, ray)
+                _execute(run, stages, options, log, ray, lambda process: signals.end(RayLost(resume, process)))
             except BaseException as error:  # Ray's compiled half may have made another one of the interruption
                 interrupted = error if isinstance(error, Interrupted) else signals.behind(error)
                 if interrupted is not None:
                     signals.last_words = None
                     _log_interrupted(log, interrupted)
+                    raise interrupted from (None if interrupted is error else error)
                 raise
 
 
-def _execute(run: Run, stages: Sequence[str], options: Options, log: Log, ray: contextlib.ExitStack) -> None:
+def _execute(
+    run: Run,
+    stages: Sequence[str],
+    options: Options,
+    log: Log,
+    ray: contextlib.ExitStack,
+    on_lost: Callable[[str], object],
+) -> None:
     same_header(run)
     history = run.history()
     left = stages_left(stages, history)
@@ -69,7 +78,7 @@ def _execute(run: Run, stages: Sequence[str], options: Options, log: Log, ray: c
     trained_on = run.header.get("faces", {}).get("train", 0)
     if trained_on and (note := ema_note(run.study, trained_on)):
         log.tell("note", text=note)
-    _with_ray([stage for stage in left if stage in NEED_RAY], run, log, options, ray)
+    _with_ray([stage for stage in left if stage in NEED_RAY], run, log, options, ray, on_lost)
     ray.close()
     _without_ray([stage for stage in left if stage not in NEED_RAY], run, log, options)
 
@@ -149,7 +158,20 @@ def _log_interrupted(log: Log, interrupted: Interrupted) -> None:
         log.append("run_interrupted", signal=interrupted.signal_name)
 
 
-def _with_ray(stages: Sequence[str], run: Run, log: Log, options: Options, ray: contextlib.ExitStack) -> None:
+def _last_words(log: Log, interrupted: Interrupted) -> None:
+    """Of a process that ends without unwinding."""
+    _log_interrupted(log, interrupted)
+    log.close()
+
+
+def _with_ray(
+    stages: Sequence[str],
+    run: Run,
+    log: Log,
+    options: Options,
+    ray: contextlib.ExitStack,
+    on_lost: Callable[[str], object],
+) -> None:
     if not stages:
         return
     log.tell("note", text="starting Ray" if options.address is None else f"joining Ray at {options.address}")
@@ -161,7 +183,7 @@ def _with_ray(stages: Sequence[str], run: Run, log: Log, options: Options, ray: 
         "retrain": retrain.retrain,
         "factors": partial(factor_study.factors, asked=options.factors or Asked()),
     }
-    ray.enter_context(ray_session.connected(options.address))
+    ray.enter_context(ray_session.connected(options.address, ray_cpus(), on_lost))
     log.listeners.append(telemetry.Telemetry(run.name, run.study, run.history()))
     for stage in stages:
         work[stage](run, log, _context(run, options, log.fence))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import re
 import signal
-import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from facex_tune.errors import InputError
+from facex_tune.search import ray_folder, ray_processes
+from facex_tune.storage.loopback import spare_proxy
 from facex_tune.study import Resources
 
 _SETTINGS = {
@@ -31,50 +33,106 @@ _SETTINGS = {
 }
 
 
+HANDLER_LOOKED_AT_EVERY_S = 0.005
 _session: dict[str, Any] = {}  # what `ray.init` told of it, while connected
-_ADDRESS = re.compile(r"auto|local|(ray://)?[^\s/]+:\d{1,5}")  # Ray says of another what only its own code can use
+_ADDRESS = re.compile(r"auto|(ray://)?[^\s/]+:\d{1,5}")  # Ray says of another what only its own code can use
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(
+    address: str | None, cpus: int | None = None, on_lost: Callable[[str], object] | None = None
+) -> Iterator[None]:
     """A Ray of our own, or the cluster at `address` (or in RAY_ADDRESS, as inside a job), while the block lasts.
 
+    Args:
+        cpus: that a Ray of our own has; None: as many as it counts.
+        on_lost: called from a thread with the name of a process of Ray's own that ended, and Ray with it.
+
     Raises:
-        InputError: the address is none, or the cluster does not answer.
+        InputError: the address is none, the cluster does not answer or does not let us in, or a Ray of our own finds no
+            place.
     """
     said = f"--address {address}" if address else f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}"
     address = address or os.environ.get("RAY_ADDRESS") or None
+    address = None if address == "local" else address
     if address is not None and not _ADDRESS.fullmatch(address):
         raise InputError(f"{said}: no address of a Ray cluster; write host:port (6379 by default) or ray://host:port")
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+
+    with ExitStack() as stack:
+        sigterm_before = signal.getsignal(signal.SIGTERM)
+        with _sigterm_kept():
+            told = _started(stack, cpus) if address is None else _joined(address, said)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, sigterm_before)  # ray.init has put its own there
+        stack.callback(_shut_down)
+        _session.update(getattr(told, "address_info", {}))  # of a cluster joined by ray:// nothing is told
+        stack.callback(_session.clear)
+        if on_lost is not None and _session:
+            stack.enter_context(ray_processes.watched(_session, address is None, on_lost))
+        yield
+
+
+def _started(stack: ExitStack, cpus: int | None) -> Any:
     import ray
 
-    sigterm_before = signal.getsignal(signal.SIGTERM)
+    folder = ray_folder.temporary_folder()
+    stack.enter_context(ray_folder.own_token())
+    # Object store small: faces travel as memory maps, checkpoints as files.
+    return ray.init(
+        address="local",  # without it, Ray joins whatever cluster was last started on this machine
+        num_cpus=cpus,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        include_dashboard=False,
+        configure_logging=True,
+        object_store_memory=256 * 1024 * 1024,
+        _temp_dir=folder,
+    )
+
+
+def _joined(address: str, said: str) -> Any:
+    import ray
+
+    spare_proxy(address)
     try:
-        if address is None:
-            # Object store small: faces travel as memory maps, checkpoints as files.
-            told = ray.init(
-                address="local",  # without it, Ray joins whatever cluster was last started on this machine
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                include_dashboard=False,
-                configure_logging=True,
-                object_store_memory=256 * 1024 * 1024,
-                _temp_dir=_short_temporary_folder(),
-            )
-        else:
-            told = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        return ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise InputError(f"{said}: no Ray cluster answers there; start one, or leave it out") from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, sigterm_before)  # ray.init has put its own there
-    _session.update(getattr(told, "address_info", {}))  # of a cluster joined by ray:// nothing is told
+
+
+def _shut_down() -> None:
+    import ray
+
+    with _sigterm_kept():
+        ray.shutdown()
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keeps SIGTERM's handler in C, which Ray's core takes away twice: it puts its own there when it starts, and none
+    when it ends, about a second before `ray.shutdown` returns. Python does not notice, and could set it again only from
+    the main thread, which waits for Ray then.
+    """
+    get, put = ctypes.pythonapi.PyOS_getsig, ctypes.pythonapi.PyOS_setsig
+    get.restype = put.restype = ctypes.c_void_p
+    put.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    handler, over = get(signal.SIGTERM), threading.Event()
+
+    def keep() -> None:
+        while not over.wait(HANDLER_LOOKED_AT_EVERY_S):
+            if get(signal.SIGTERM) != handler:
+                put(signal.SIGTERM, handler)
+
+    keeper = threading.Thread(target=keep, name="facex-sigterm", daemon=True)
+    keeper.start()
     try:
         yield
     finally:
-        _session.clear()
-        ray.shutdown()
+        over.set()
+        keeper.join()
+        put(signal.SIGTERM, handler)
 
 
 def session_folder() -> Path | None:
@@ -106,9 +164,3 @@ def capacity(resources: Resources, may_grow_to: int | None = None) -> int:
             "trials with search.concurrency)"
         )
     return max(slots, may_grow_to or 0)
-
-
-def _short_temporary_folder() -> str | None:
-    """Ray's sockets live under its temporary folder, and a socket's path holds 107 characters at most."""
-    folder = os.path.join(tempfile.gettempdir(), "ray")
-    return folder if len(folder) < 40 else None

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from facex_tune import __version__
 from facex_tune.errors import InputError, nearest
 from facex_tune.service import packing
+from facex_tune.storage.loopback import spare_proxy
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -166,6 +167,7 @@ def connect(address: str | None) -> JobSubmissionClient:
         InputError: nobody answers there, or not to us.
     """
     url = dashboard(address)
+    spare_proxy(url)
     from ray.job_submission import JobSubmissionClient
 
     token = cluster_token()

@@ -21,6 +21,7 @@ from facex_tune.errors import InputError
 from facex_tune.service import bundle
 from facex_tune.service.bundle import Item
 from facex_tune.storage.files import Place
+from facex_tune.storage.loopback import spare_proxy
 
 TRIES = 3  # a report that is written again meanwhile no longer fits its checksum
 TIMEOUT_S = 30
@@ -63,7 +64,9 @@ class ServiceSource:
     def __init__(self, url: str, run: str, token: str | None) -> None:
         if not url.startswith(("http://", "https://")):
             raise InputError(f"--service {url}: an http(s) URL is wanted, such as http://127.0.0.1:8270")
+        spare_proxy(url)
         self.url, self.run, self.token = url.rstrip("/"), run, token
+        self._opener = urllib.request.build_opener(_SameOrigin)  # which reads here what proxies there are
 
     def items(self) -> list[Item]:
         """As the service lists them."""
@@ -94,7 +97,7 @@ class ServiceSource:
         said = dict(headers or {}) | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
         try:
             request = urllib.request.Request(f"{self.url}/api/runs/{self.run}/{path}", headers=said)
-            answer: http.client.HTTPResponse = _OPENER.open(request, timeout=TIMEOUT_S)
+            answer: http.client.HTTPResponse = self._opener.open(request, timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
             with error:
                 raise self._explained(error) from error
@@ -126,9 +129,6 @@ class _SameOrigin(urllib.request.HTTPRedirectHandler):
             there = "{}://{}".format(*_origin(url))
             raise InputError(f"{request.full_url}: leads to {there}; if that is your service, name it with --service")
         return super().redirect_request(request, answer, code, said, headers, url)
-
-
-_OPENER = urllib.request.build_opener(_SameOrigin)
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ mends is one line for the user.
 from __future__ import annotations
 
 import errno
+import os
 import random
 import secrets
 import time
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.storage import remote_errors
+from facex_tune.storage.loopback import spare_proxy
 
 Result = TypeVar("Result")
 
@@ -26,6 +28,7 @@ REQUEST_LIMIT_S = 30.0  # of one request, and a second more for each megabyte th
 
 ATOMIC = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")  # a write is seen whole or not at all
 EXCLUSIVE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")  # the server creates a name once, or is found out
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "STORAGE_EMULATOR_HOST")
 _QUERY = {"s3": ("endpoint_override", "scheme", "region")}
 
 _deadline: ContextVar[float | None] = ContextVar("facex_storage_deadline", default=None)
@@ -71,6 +74,8 @@ def opened(url: str, query: str) -> tuple[Any, str]:
     import fsspec
 
     protocol = url.partition("://")[0]
+    for said in _servers(url, query):
+        spare_proxy(said)
     try:
         fs, path = fsspec.core.url_to_fs(url, **options(protocol, query))
     except ImportError as error:
@@ -84,6 +89,12 @@ def opened(url: str, query: str) -> tuple[Any, str]:
     if protocol in ("s3", "s3a"):
         fs.retries = 1  # this module tries again itself, and knows when to stop
     return fs, path.rstrip("/")
+
+
+def _servers(url: str, query: str) -> list[str]:
+    """Where a URL's server may be: in its query, in the environment of its package, or in the URL itself."""
+    named = [pair.partition("=")[2] for pair in query.split("&") if pair.startswith("endpoint_override=")]
+    return [*named, *(os.environ.get(name, "") for name in _ENDPOINTS), url]
 
 
 def options(protocol: str, query: str) -> dict[str, Any]:

@@ -155,6 +155,10 @@ class Place:
         """All that the log knows of; none before there is a log."""
         return self.run.history().trials if self.run.exists() else {}
 
+    def all_steps(self) -> int:
+        """Steps that were begun, by all drivers together, of every stage."""
+        return sum(path.stat().st_size for path in self.ticks.iterdir())
+
     def steps(self, trial: Trial) -> int:
         """Steps that were begun for a trial, by all drivers together."""
         path = self.ticks / str(trial.config["model.faulty_net.tag"])
@@ -191,3 +195,24 @@ def timeless(trials: Mapping[int, Trial]) -> dict[int, Any]:
         )
         for number, trial in trials.items()
     }
+
+
+def children(driver: int) -> dict[int, str]:
+    """The processes below a driver, Ray's and its workers, with their command lines."""
+    parents, titles = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text()
+            titles[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+        except OSError:  # it has ended
+            continue
+        parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+    return {pid: title for pid, title in titles.items() if driver in ancestors(pid, parents)}
+
+
+def ancestors(pid: int, parents: Mapping[int, int]) -> set[int]:
+    """A process's parents, up to the first."""
+    found: set[int] = set()
+    while (pid := parents.get(pid, 0)) > 0:
+        found.add(pid)
+    return found

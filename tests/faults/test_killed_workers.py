@@ -11,7 +11,7 @@ from pathlib import Path
 
 from facex_tune.runs.history import FAILED, FINISHED
 from tests.faults.conftest import only_full
-from tests.faults.drivers import LIFE_S, STEPS, Place, study, told_once
+from tests.faults.drivers import LIFE_S, STEPS, Place, children, study, told_once
 
 EVERY_S, CHANCE = 10.0, 0.03
 NO_WORKERS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")  # a Ray ends with its agents
@@ -19,24 +19,8 @@ NO_WORKERS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")  # a R
 
 def workers(driver: int) -> list[int]:
     """Processes of the driver's own Ray that train."""
-    parents, titles = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            stat = (folder / "stat").read_text()
-            titles[int(folder.name)] = (folder / "cmdline").read_text()
-        except OSError:  # it has ended
-            continue
-        parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
-    busy = [pid for pid, title in titles.items() if title.startswith("ray::") and not title.startswith(NO_WORKERS)]
-    return [pid for pid in busy if driver in ancestors(pid, parents)]
-
-
-def ancestors(pid: int, parents: dict[int, int]) -> set[int]:
-    """A process's parents, up to the first."""
-    found: set[int] = set()
-    while (pid := parents.get(pid, 0)) > 0:
-        found.add(pid)
-    return found
+    titles = children(driver)
+    return [pid for pid, title in titles.items() if title.startswith("ray::") and not title.startswith(NO_WORKERS)]
 
 
 def search(place: Place, chance: random.Random | None, probability: float = CHANCE) -> tuple[float, int]:

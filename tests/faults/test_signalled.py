@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from facex_tune.pipeline.signals import DOUBLED_S
+from facex_tune.runs import lease
 from facex_tune.runs.history import RUNNING
-from tests.faults.conftest import only_full
-from tests.faults.drivers import Place, study, told_once
+from tests.faults.conftest import FULL, only_full
+from tests.faults.drivers import LIFE_S, Place, study, told_once
 
 
 @contextmanager
@@ -78,3 +81,38 @@ def test_a_second_signal_ends_it_at_once(tiny_data: Path, tmp_path: Path) -> Non
     driver.communicate(timeout=60)
     assert driver.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
     assert time.monotonic() - begun < 3
+
+
+STAGES = ("search", "retrain", "evaluate", "report", "factors")
+
+
+@pytest.mark.parametrize("stages", [STAGES if FULL else ("evaluate",)], ids=", ".join)
+def test_a_signal_is_heard_in_every_stage_of_a_whole_run(
+    stages: tuple[str, ...], tiny_data: Path, tmp_path: Path
+) -> None:
+    """Those that train nothing included, which the process comes to after it has ended its Ray."""
+    said = study(budget={"trials": 2}, evaluate={"protocols": ["synthetic.private", "synthetic.lab.6"]})
+    place = Place(tmp_path / "run", tiny_data, said, on_ray=True)
+    for stage in stages:
+        if stage == "factors":
+            driver = place.start(command="run")
+            _, errors = driver.communicate(timeout=LIFE_S)
+            assert driver.returncode == 0, errors
+            driver = place.start_cli("factors", "r", "--seeds", "1", "--epochs", "1")
+        else:
+            driver = place.start(command="run")
+        while driver.poll() is None and not is_in(stage, place):
+            time.sleep(0.01)
+        begun = time.monotonic()
+        driver.send_signal(signal.SIGTERM)
+        _, errors = driver.communicate(timeout=60)
+        assert driver.returncode == 75, (stage, errors)
+        assert time.monotonic() - begun <= 10
+        assert "interrupted by SIGTERM: continue with `facex-tune resume r " in errors.strip().splitlines()[-1]
+        assert [event["type"] for event in place.run.events()][-1] == "run_interrupted"
+        assert place.run.history().stages.get(stage) != "finished"
+        assert lease.holder(place.run.folder) is None
+
+
+def is_in(stage: str, place: Place) -> bool:
+    return place.run.exists() and place.run.history().stages.get(stage) == "started"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,6 +97,20 @@ def test_what_this_machine_cannot_hold_is_refused_before_the_run_begins(options:
 
 def test_what_this_machine_holds_just_so_is_no_problem(options: Options) -> None:
     assert preflight.problems(tiny_study(resources={"cpus": ray_cpus()}), options) == []
+
+
+def test_a_ray_of_our_own_is_told_what_this_process_may_use(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+
+    def connected(address: str | None, cpus: int, on_lost: object) -> None:
+        told.append((address, cpus))
+        raise InputError("enough")
+
+    monkeypatch.setattr("facex_tune.search.ray_session.connected", connected)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
+    with pytest.raises(InputError, match="enough"):
+        execute(begin(tiny_study(), "r", options), ["search"], options, [])
+    assert told == [(None, 1)]
 
 
 @pytest.mark.parametrize("joined_by", ["address", "environment"])

@@ -1,6 +1,10 @@
-"""Joining a Ray: what is no address is refused before Ray is asked."""
+"""A Ray started or joined: what is no address is refused before Ray is asked; what Ray takes away is there again."""
 
 from __future__ import annotations
+
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -20,7 +24,50 @@ def test_what_is_no_address_is_told_in_a_line(address: str, said_as: str, monkey
 
 
 @pytest.mark.parametrize(
-    "address", ["auto", "local", "10.0.0.5:6379", "ray-head:6379", "ray://head:10001", "[::1]:6379"]
+    "address", ["auto", "10.0.0.5:6379", "ray-head:6379", "ray://head:10001", "[::1]:6379"]
 )
 def test_what_ray_takes_is_left_to_it(address: str) -> None:
     assert ray_session._ADDRESS.fullmatch(address)
+
+
+ENDING = """
+import ctypes, os, signal, sys, time
+import ray._private.node
+from facex_tune.search import ray_session
+from facex_tune.pipeline.signals import raising_interrupted
+from facex_tune.errors import Interrupted
+
+handler = ctypes.pythonapi.PyOS_getsig
+handler.restype = ctypes.c_void_p
+ending = ray._private.node.Node.kill_all_processes
+
+def signalled(*arguments, **options):
+    "Ray's core has ended, which takes SIGTERM's handler away, and its processes are next."
+    until = time.monotonic() + 5
+    while handler(signal.SIGTERM) is None and time.monotonic() < until:
+        time.sleep(0.001)
+    if WHEN == "while":
+        os.kill(os.getpid(), signal.SIGTERM)
+    return ending(*arguments, **options)
+
+ray._private.node.Node.kill_all_processes = signalled
+try:
+    with raising_interrupted("r"):
+        with ray_session.connected(None):
+            pass
+        if WHEN == "after":
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+except Interrupted as interrupted:
+    print(interrupted, flush=True)
+    os._exit(75)
+"""
+
+
+@pytest.mark.parametrize("when", ["while", "after"])
+def test_sigterm_is_heard_while_ray_ends_and_afterwards(when: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"WHEN = {when!r}\n{ENDING}"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 75, (signal.Signals(-done.returncode).name if done.returncode < 0 else "", done.stderr)
+    assert done.stdout == "interrupted by SIGTERM: continue with `facex-tune resume r`\n"
