@@ -118,7 +118,7 @@ def _start_ray(version: str) -> Finding:
     """In a process of its own, so that a Ray that hangs or crashes takes nothing with it; a cluster that is up on this
     machine is not joined.
     """
-    code = "from facex_tune.search import ray_session\nwith ray_session.connected('local', cpus=1): pass"  # as a run does it
+    code = "from facex_tune.search import ray_session\nwith ray_session.connected('local', cpus=1): pass"
     began = time.monotonic()
     try:
         done = subprocess.run(

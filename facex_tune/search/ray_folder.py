@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from facex_tune.errors import InputError
 
@@ -96,9 +97,9 @@ def _has_token() -> bool:
 
 def _read_anew() -> None:
     """Ray keeps what it has once read of tokens, within a process."""
-    try:
-        from ray._raylet import AuthenticationTokenLoader, Config
-    except ImportError:  # Ray before 2.52 has none
-        return
-    AuthenticationTokenLoader.instance().reset_cache()
-    Config.initialize("")
+    import ray._raylet
+
+    compiled: Any = ray._raylet  # its stubs lack these
+    if hasattr(compiled, "AuthenticationTokenLoader"):  # Ray before 2.52 has none
+        compiled.AuthenticationTokenLoader.instance().reset_cache()
+        compiled.Config.initialize("")
