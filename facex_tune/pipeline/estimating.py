@@ -90,9 +90,9 @@ def estimate(study: Study, train_faces: int, device_name: str, faces: Faces | No
         "trials": trials,
         "epochs_expected": math.ceil(statistics.fmean(each.epochs for each in courses)) if courses else None,
         "epochs_are": _meaning_of_epochs(study, courses) if courses else None,
-        "hours": round((search_s + retrain_s) / 3600, 2) if search_s is not None else None,
-        "hours_search": round(search_s / 3600, 2) if search_s is not None else None,
-        "hours_retrain": round(retrain_s / 3600, 2),
+        "hours": round((search_s + retrain_s) / 3600, 3) if search_s is not None else None,
+        "hours_search": round(search_s / 3600, 3) if search_s is not None else None,
+        "hours_retrain": round(retrain_s / 3600, 3),
         "memory_gb": round(HOST_GB + at_once * PROCESS_GB, 1),
         "disk_gb": round(checkpoint_gb * (at_once + 2 * study.retrain.top + models), 2),
         "seconds_per_epoch": {model: round(seconds, 1) for model, seconds in per_epoch.items()},
@@ -107,7 +107,7 @@ class _Costs:
     """
 
     def __init__(self, study: Study, seconds: Mapping[str, float], faces: Faces) -> None:
-        self._space, self._seconds, self._faces = study.space, seconds, faces
+        self._study, self._seconds, self._faces = study, seconds, faces
         self._labels_N = torch.repeat_interleave(torch.arange(len(faces.train_C)), torch.tensor(faces.train_C))
         self._shares: dict[tuple[Any, ...], float] = {}
 
@@ -116,9 +116,9 @@ class _Costs:
         return self._whole(str(config["model"]), self._share(config))
 
     def mean(self, model: str) -> float:
-        """Of an architecture, over the study's balancing strategies as a search would draw them."""
+        """Of an architecture, over the study's balancing strategies as a search would try them."""
         rng = np.random.default_rng(0)
-        drawn = [self._share(self._space.random(rng)) for _ in range(60)]
+        drawn = [self._share(_config(self._study, trial, rng)) for trial in range(self._study.budget.trials or 60)]
         return self._whole(model, statistics.fmean(drawn))
 
     def _whole(self, model: str, share: float) -> float:
@@ -171,7 +171,7 @@ def _simulate(
 
     def start(at: float) -> None:
         if (trial := next(waiting, None)) is not None:
-            cost[trial] = seconds(study.space.random(rng))
+            cost[trial] = seconds(_config(study, trial, rng))
             heapq.heappush(ends, (at + cost[trial], trial))
 
     for _ in range(at_once):
@@ -188,6 +188,12 @@ def _simulate(
         else:
             start(now)
     return Course(epochs.total(), now)
+
+
+def _config(study: Study, trial: int, rng: np.random.Generator) -> Config:
+    """What a search might try as that trial: what it is to start with, then anything."""
+    starts = study.search.start_with
+    return study.space.complete(starts[trial]) if trial < len(starts) else study.space.random(rng)
 
 
 def _meaning_of_epochs(study: Study, courses: Sequence[Course]) -> str:
