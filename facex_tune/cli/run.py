@@ -235,9 +235,9 @@ def _dry_run(study: Study, run: str | None, options: Options, as_json: bool) -> 
         print_json({"version": 1, "study": study.name, "problems": problems, "estimate": figures, "told": told})
     elif figures is not None:
         print_out(tables.estimate(figures))
-    for note in told if not as_json else ():
-        typer.echo(f"note: {note}", err=True)
     if problems and not as_json:
-        raise InputError(problems)
+        raise InputError(problems)  # alone: what must be mended comes before what should be known
     if problems:
         raise typer.Exit(WRONG_INPUT)
+    for note in told if not as_json else ():
+        typer.echo(f"note: {note}", err=True)

@@ -166,10 +166,12 @@ class Place:
 
 
 def strays() -> set[Path]:
-    """What of ours lies among the temporary files, in Ray's sessions too: checkpoints, models, logs, folders."""
+    """What of ours lies among the temporary files: checkpoints, models, logs and tables in Ray's sessions, which stay
+    themselves, and whatever bears our name beside them.
+    """
     temporary = Path(tempfile.gettempdir())
     roots = [temporary / "ray", *([Path("/tmp/ray")] if Path("/tmp/ray").is_dir() else [])]
-    ours = ("*.safetensors", "run.json", "0*.jsonl", "history.csv", "facex*")
+    ours = ("*.safetensors", "run.json", "0*.jsonl", "history.csv", "trials.csv")
     found = {path for root in roots for pattern in ours for path in root.rglob(pattern)}
     return found | set(temporary.glob("facex*"))
 

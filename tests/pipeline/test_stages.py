@@ -13,9 +13,9 @@ import torch
 from facex_tune.data import faces
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
+from facex_tune.pipeline import begin as begin_room
 from facex_tune.pipeline import dry_run, preflight, stages
 from facex_tune.pipeline.begin import begin
-from facex_tune.pipeline.begin import begin as begin_room
 from facex_tune.pipeline.environment import ray_cpus, torch_gpus
 from facex_tune.pipeline.options import Options
 from facex_tune.pipeline.stages import execute
