@@ -11,6 +11,7 @@ from typing import TextIO
 from facex_tune.display.board import Board
 from facex_tune.display.outline import Plan
 from facex_tune.display.view import Past, View
+from facex_tune.runs.events import SESSION_EVENTS, StageStarted
 from facex_tune.runs.history import fold
 from facex_tune.runs.store import Event, Run
 from facex_tune.runs.tail import batches
@@ -35,9 +36,9 @@ def caught_up(study: Study, events: Sequence[Event]) -> tuple[Board, Past]:
     searched_s = share = 0.0
     for index, event in enumerate(events):
         board.see(event)
-        if event["type"] in ("run_started", "run_resumed"):
+        if event["type"] in SESSION_EVENTS:
             session = datetime.fromisoformat(event["time_utc"])
-        elif event["type"] == "stage_started":
+        elif event["type"] == StageStarted.TYPE:
             stage = datetime.fromisoformat(event["time_utc"])
             searched_s = fold(events[: index + 1]).search_seconds
             share = board.share_done(searched_s) or 0.0

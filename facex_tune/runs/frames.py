@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from facex_tune import metrics
 from facex_tune.errors import InputError, nearest
-from facex_tune.runs.history import RUNNING, History, Trial, fold, keeps
+from facex_tune.runs.events import EpochDone, TrialStarted
+from facex_tune.runs.history import ENDS, RUNNING, History, Trial, fold, keeps
 from facex_tune.runs.store import Event, Run
 from facex_tune.storage import files
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KINDS = ("trials", "epochs", "models")
-_ENDS = ("trial_finished", "trial_stopped", "trial_failed")
 Rows = tuple[list[str], list[list[Any]]]  # the columns' names, then a list of values for each row
 
 
@@ -42,11 +42,11 @@ class Times:
     def see(self, event: Event) -> None:
         """Takes in one event; of what is told twice the first time counts."""
         when: str = event["time_utc"]
-        if event["type"] == "trial_started":
+        if event["type"] == TrialStarted.TYPE:
             self.started.setdefault(event["trial"], when)
-        elif event["type"] in _ENDS:
+        elif event["type"] in ENDS:
             self.ended.setdefault(event["trial"], when)
-        elif event["type"] == "epoch":
+        elif event["type"] == EpochDone.TYPE:
             key = event["trial"], event["epoch"]
             self.epochs.setdefault(key, when)
             self.seconds.setdefault(key, event["seconds"])

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from facex_tune.errors import InputError, nearest
+from facex_tune.runs.events import RunInterrupted
 from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial, fold
 from facex_tune.storage import files
 
@@ -165,7 +166,7 @@ def _standing(run: Run, history: History, events: Sequence[Event]) -> dict[str, 
         "state": state,
         "stage": stage,
         "writer": None if writer is None else {"pid": writer["pid"], "host": writer["host"]},
-        "signal": last.get("signal") if last.get("type") == "run_interrupted" else None,
+        "signal": last.get("signal") if last.get("type") == RunInterrupted.TYPE else None,
     }
 
 

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facex_tune.errors import InputError, StorageOutage, nearest
-from facex_tune.runs import lease, segments
+from facex_tune.runs import events, lease, segments
+from facex_tune.runs.events import Event as Event
+from facex_tune.runs.events import Record
 from facex_tune.runs.history import History, fold
 from facex_tune.runs.lease import Lease
-from facex_tune.runs.segments import SCHEMA, FileSegment, ObjectReader, ObjectSegments
-from facex_tune.runs.segments import Event as Event
+from facex_tune.runs.segments import FileSegment, ObjectReader, ObjectSegments
 from facex_tune.storage import files
 from facex_tune.storage.files import (
     DamagedRun,
@@ -39,6 +40,7 @@ from facex_tune.study import Study
 if TYPE_CHECKING:
     from torch import Tensor
 
+SCHEMA = 1  # of run.json
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)  # as FAT and some network mounts say it
 
 
@@ -166,17 +168,22 @@ class Run:
         held = lease.holder(self.folder)
         return None if held is None else f"process {held['pid']} on {held['host']}"
 
-    def events(self) -> Iterator[Event]:
-        """Every event, in order. A torn last record of a segment is left out.
+    def events(self) -> list[Event]:
+        """Every event, in order. A torn last record of a segment is left out, and, with one `Remark`, what a later
+        version has written of types that this one does not know.
 
         Raises:
+            InputError: a later version of the log has been written.
             DamagedRun: any other record is malformed, or some are missing.
         """
+        return events.known(self._all_events(), self.folder / "events")
+
+    def _all_events(self) -> list[Event]:
         if self._objects is not None:
             self._objects.refresh()
-            yield from self._objects.events()
-        elif not isinstance(self.folder, RemotePath):
-            yield from segments.read_files(self.folder / "events")
+            return self._objects.events()
+        assert not isinstance(self.folder, RemotePath)
+        return segments.read_files(self.folder / "events")
 
     def history(self) -> History:
         """What the events add up to."""
@@ -259,7 +266,7 @@ class Log:
         self.fence = self._lease.fence
         self._writer: FileSegment | ObjectSegments | None = None
         try:
-            self._before = max((event["seq"] for event in run.events()), default=0)
+            self._before = max((event["seq"] for event in run._all_events()), default=0)
             if not self._before:
                 _is_new(run)
             self._writer = self._segment(run)
@@ -283,8 +290,11 @@ class Log:
         """Whether the store itself keeps a second writer out, however late it comes."""
         return isinstance(self._writer, FileSegment) or (self._writer is not None and self._writer.is_exclusive)
 
-    def append(self, type: str, **fields: Any) -> Event:
+    def append(self, record: Record) -> Event:
         """Writes one event durably, then tells the listeners.
+
+        Returns:
+            the event as it is written.
 
         Raises:
             LeaseLost: another process writes this run now.
@@ -297,14 +307,14 @@ class Log:
                 self._lease.check()
             self._writer.settle()
             seq = self._before + self._writer.count + 1
-            event: Event = {"v": SCHEMA, "seq": seq, "time_utc": now_utc(), "type": type, **fields}
+            event = events.written(record, seq, now_utc())
             self._writer.append(segments.encoded(event))
         self._tell(event)
         return event
 
-    def tell(self, type: str, **fields: Any) -> None:
+    def tell(self, record: Record) -> None:
         """Tells the listeners alone: what a person watches and nobody replays."""
-        self._tell({"type": type, "time_utc": now_utc(), **fields})
+        self._tell(events.told(record, now_utc()))
 
     def close(self) -> None:
         """Gives the lease back."""

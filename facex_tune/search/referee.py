@@ -14,7 +14,8 @@ from facex_tune import seeds
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.metrics import gives_one_answer
 from facex_tune.runs import retention
-from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, Trial, fold, keeps
+from facex_tune.runs.events import EpochDone, TrialFailed, TrialFinished, TrialRecovered, TrialStarted, TrialStopped
+from facex_tune.runs.history import ENDS, FAILED, FINISHED, RUNNING, Trial, fold, keeps
 from facex_tune.runs.store import Event, Log, Run
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.searcher import Searcher
@@ -59,9 +60,9 @@ class Referee:
         """Rungs and sampler, from the events in the order in which they came."""
         for event in events:
             self.searcher.replay(event)
-            if event["type"] == "epoch" and self._is_compared(self.trials[event["trial"]], event["epoch"]):
+            if event["type"] == EpochDone.TYPE and self._is_compared(self.trials[event["trial"]], event["epoch"]):
                 self.scheduler.goes_on(event["trial"], event["epoch"], self._value(event["metrics"]))
-            elif event["type"] == "trial_recovered":
+            elif event["type"] == TrialRecovered.TYPE:
                 self._noted.add((event["trial"], event["reason"], event["detail"]))
 
     def next_trial(self) -> Trial | None:
@@ -77,7 +78,7 @@ class Referee:
             return None
         else:
             number, config, source = self.searcher.ask()
-            self.log.append("trial_started", trial=number, config=config, source=source)
+            self.log.append(TrialStarted(number, config, source))
             self.trials[number] = Trial(number, config, source)
         self.live.add(number)
         self._begun.append(number)
@@ -124,7 +125,7 @@ class Referee:
         if trial.state != RUNNING:
             return
         self._lose_seconds(trial, seconds)
-        self._end(trial, FAILED, reason=reason, detail=detail, seconds=seconds)
+        self._end(trial, TrialFailed(number, reason, detail, seconds))
         if self.fatal is None and not self.over() and self._is_hopeless():
             self.fatal = InputError(
                 f"{HOPELESS} trials in a row failed and none came to a first epoch; the last one, {trial.label}: "
@@ -185,9 +186,9 @@ class Referee:
         if (number, reason, detail) not in self._noted:
             self._record(number, reason, detail)
 
-    def _record(self, number: int, reason: str, detail: str, **more: float) -> None:
+    def _record(self, number: int, reason: str, detail: str, seconds: float | None = None) -> None:
         self._noted.add((number, reason, detail))
-        self.log.append("trial_recovered", trial=number, reason=reason, detail=detail, **more)
+        self.log.append(TrialRecovered(number, reason, detail, seconds))
 
     def over(self) -> str:
         """Which budget is used up: "trials", "time", "gpu_hours", "target"; "" while there is none."""
@@ -219,8 +220,7 @@ class Referee:
         epoch, self._any_epoch = report["epoch"], True
         if epoch in trial.epochs:  # reported before; the worker could not know
             return
-        told = {name: report[name] for name in ("metrics", "seconds", "host") if name in report}
-        self.log.append("epoch", trial=trial.number, epoch=epoch, **told)
+        self.log.append(EpochDone(trial.number, epoch, report["metrics"], report["seconds"], report.get("host")))
         trial.epochs[epoch] = report["metrics"]
         trial.seconds += report["seconds"]
         self._losses[trial.number] = 0
@@ -235,9 +235,9 @@ class Referee:
                 f"epochs {trial.last_epoch - 1} and {trial.last_epoch}: one answer for every face",
             )
         elif trial.last_epoch >= self.study.fidelity.max_epochs:
-            self._end(trial, FINISHED)
+            self._end(trial, TrialFinished(trial.number))
         elif not self.scheduler.goes_on(trial.number, trial.last_epoch, self._value(trial.metrics)):
-            self._end(trial, STOPPED, epoch=trial.last_epoch, reason="rung")
+            self._end(trial, TrialStopped(trial.number, trial.last_epoch, "rung"))
         elif self.over() not in ("", "trials"):
             self._end_by_budget(trial)
         return trial.state == RUNNING
@@ -249,12 +249,11 @@ class Referee:
         return epoch < self.study.fidelity.max_epochs and not collapsed(trial, epoch)
 
     def _end_by_budget(self, trial: Trial) -> None:
-        self._end(trial, STOPPED, epoch=trial.last_epoch, reason=f"budget: {self.over()}")
+        self._end(trial, TrialStopped(trial.number, trial.last_epoch, f"budget: {self.over()}"))
 
-    def _end(self, trial: Trial, state: str, **fields: Any) -> None:
-        event = {FINISHED: "trial_finished", STOPPED: "trial_stopped", FAILED: "trial_failed"}[state]
-        self.log.append(event, trial=trial.number, **fields)
-        trial.state, trial.reason, trial.detail = state, fields.get("reason", ""), fields.get("detail", "")
+    def _end(self, trial: Trial, end: TrialFinished | TrialStopped | TrialFailed) -> None:
+        event = self.log.append(end)
+        trial.state, trial.reason, trial.detail = ENDS[end.TYPE], event.get("reason", ""), event.get("detail", "")
         self.live.discard(trial.number)
         self._reached = self._reached or self._reaches(trial)
         self.searcher.tell(trial)
