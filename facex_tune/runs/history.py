@@ -110,6 +110,17 @@ class History:
     stage_seconds: dict[str, float] = field(default_factory=dict)  # by the wall clock
     killed_stages: list[str] = field(default_factory=list)  # a session of each counts to its last event alone
     learned: list[Learned] = field(default_factory=list)
+    last: Mapping[str, Any] | None = field(default=None, compare=False)  # event, of those that were taken in
+    _spans: _Spans = field(default_factory=lambda: _Spans(), compare=False, repr=False)
+
+    def see(self, event: Mapping[str, Any]) -> None:
+        """Takes in the next event."""
+        self.last = event
+        self._spans.see(event)
+        self.stage_seconds, self.killed_stages = self._spans.seconds, list(self._spans.killed)
+        handler = _HANDLERS.get(event["type"])
+        if handler is not None:
+            handler(self, event)
 
     @property
     def search_seconds(self) -> float:
@@ -206,13 +217,8 @@ def keeps(constraints: Mapping[str, Mapping[str, float]], metrics: Mapping[str, 
 def fold(events: Iterable[Mapping[str, Any]]) -> History:
     """The history that a run's events tell, in their order."""
     history = History()
-    spans = _Spans()
     for event in events:
-        spans.see(event)
-        handler = _HANDLERS.get(event["type"])
-        if handler is not None:
-            handler(history, event)
-    history.stage_seconds, history.killed_stages = spans.seconds, list(spans.killed)
+        history.see(event)
     return history
 
 

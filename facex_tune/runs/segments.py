@@ -86,20 +86,34 @@ class FileSegment:
         os.close(self._file)
 
 
-def read_files(folder: Path) -> list[Event]:
-    """Every event of the log in order.
+class FileReader:
+    """The records of a log on a disk. A file that has not changed since is not read again."""
 
-    Raises:
-        DamagedRun: a record is malformed, or some are missing.
-    """
-    events: list[Event] = []
-    for path in _written(folder):
-        later = _read_file(path)
-        while later and events and events[-1]["seq"] >= later[0]["seq"]:
-            events.pop()  # written late, by a writer that had been replaced
-        events += later
-    _without_gaps(events, folder)
-    return events
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._read: dict[Path, tuple[tuple[int, ...], list[Event]]] = {}  # as it was then, and what it held
+
+    def events(self) -> list[Event]:
+        """Every event in order.
+
+        Raises:
+            DamagedRun: a record is malformed, or some are missing.
+        """
+        events: list[Event] = []
+        for path in _written(self.folder):
+            later = self._of_file(path)
+            while later and events and events[-1]["seq"] >= later[0]["seq"]:
+                events.pop()  # written late, by a writer that had been replaced
+            events += later
+        _without_gaps(events, self.folder)
+        return events
+
+    def _of_file(self, path: Path) -> list[Event]:
+        found = path.stat()
+        now = found.st_size, found.st_mtime_ns, found.st_ino
+        if path not in self._read or self._read[path][0] != now:
+            self._read[path] = now, _read_file(path)
+        return self._read[path][1]
 
 
 def newest(folder: Place, reader: ObjectReader | None) -> int:
@@ -178,6 +192,7 @@ class ObjectReader:
     def __init__(self, folder: RemotePath) -> None:
         self.folder = folder
         self.lines: dict[int, bytes] = {}
+        self._parsed: dict[int, Event] = {}
         self.packed: set[int] = set()
 
     def refresh(self) -> None:
@@ -230,9 +245,9 @@ class ObjectReader:
         Raises:
             DamagedRun: a record is malformed, or some are missing.
         """
-        numbered = ((number, self.lines[number]) for number in sorted(self.lines))
-        found = [parsed(line, f"{self.folder.url}/{number:09d}.jsonl") for number, line in numbered]
-        events = [event for event in found if event["type"] != LeaseTaken.TYPE]
+        for number in sorted(self.lines.keys() - self._parsed.keys()):
+            self._parsed[number] = parsed(self.lines[number], f"{self.folder.url}/{number:09d}.jsonl")
+        events = [self._parsed[n] for n in sorted(self._parsed) if self._parsed[n]["type"] != LeaseTaken.TYPE]
         _without_gaps(events, self.folder)
         return events
 

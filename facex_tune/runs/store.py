@@ -20,9 +20,9 @@ from facex_tune.errors import InputError, StorageOutage, nearest
 from facex_tune.runs import events, lease, segments
 from facex_tune.runs.events import Event as Event
 from facex_tune.runs.events import Record
-from facex_tune.runs.history import History, fold
+from facex_tune.runs.history import History
 from facex_tune.runs.lease import Lease
-from facex_tune.runs.segments import FileSegment, ObjectReader, ObjectSegments
+from facex_tune.runs.segments import FileReader, FileSegment, ObjectReader, ObjectSegments
 from facex_tune.storage import files
 from facex_tune.storage.files import (
     DamagedRun,
@@ -60,7 +60,12 @@ class Run:
         self.storage, self.name = files.place(storage), name
         self.folder = self.storage / name
         self._header: dict[str, Any] | None = None  # a URL's is fetched once
-        self._objects = ObjectReader(self.folder / "events") if isinstance(self.folder, RemotePath) else None
+        events = self.folder / "events"
+        self._objects = ObjectReader(events) if isinstance(events, RemotePath) else None
+        self._files = FileReader(events) if isinstance(events, Path) else None
+        self._written: list[Event] | None = None  # while a log of ours is open: all, and nobody else adds to them
+        self._history: History | None = None  # once somebody has asked for it
+        self._folded: list[Event] = []  # what it has taken in
 
     @classmethod
     def create(
@@ -179,15 +184,42 @@ class Run:
         return events.known(self._all_events(), self.folder / "events")
 
     def _all_events(self) -> list[Event]:
+        if self._written is not None:
+            return self._written
         if self._objects is not None:
             self._objects.refresh()
             return self._objects.events()
-        assert not isinstance(self.folder, RemotePath)
-        return segments.read_files(self.folder / "events")
+        assert self._files is not None
+        return self._files.events()
 
     def history(self) -> History:
-        """What the events add up to."""
-        return fold(self.events())
+        """What the events add up to by now. Each is folded in once: the same history goes on with what has come since,
+        and while `log` is open with each event that is appended.
+
+        Raises:
+            InputError, DamagedRun: see `events`.
+        """
+        now = self.events()
+        if self._history is None or self._folded != now[: len(self._folded)]:  # a replaced writer had written late
+            self._history, self._folded = History(), []
+        for event in now[len(self._folded) :]:
+            self._history.see(event)
+            self._folded.append(event)
+        return self._history
+
+    def _writes(self, written: list[Event] | None) -> None:
+        """A log of ours begins to write after these events, or (None) has ended."""
+        self._written = written
+        if written is not None and self._history is not None:
+            self.history()  # takes in what others have written since
+
+    def _has_written(self, event: Event) -> None:
+        """A log of ours has written this event."""
+        if self._written is not None:
+            self._written.append(event)
+        if self._history is not None:
+            self._history.see(event)
+            self._folded.append(event)
 
     @contextmanager
     def log(self) -> Iterator[Log]:
@@ -260,17 +292,21 @@ class Log:
 
     def __init__(self, run: Run) -> None:
         self.listeners: list[Callable[[Event], None]] = []
+        self._run = run
+        self._undecided: Event | None = None  # may be written: its writing was broken off, or the store was slow
         self._lock = threading.Lock()
         newest = segments.newest(run.folder / "events", run._objects)
         self._lease = Lease(run.folder, run.name, newest)
         self.fence = self._lease.fence
         self._writer: FileSegment | ObjectSegments | None = None
         try:
-            self._before = max((event["seq"] for event in run._all_events()), default=0)
+            before = list(run._all_events())
+            self._before = before[-1]["seq"] if before else 0
             if not self._before:
                 _is_new(run)
             self._writer = self._segment(run)
             self._lease.keep()
+            run._writes(before)
         except FileExistsError as error:  # of two that took the lease at one moment, one gets its segment
             self.close()
             raise InputError(f"run {run.name!r} was taken by another process at this moment; wait for it") from error
@@ -306,11 +342,21 @@ class Log:
             if isinstance(self._writer, FileSegment):
                 self._lease.check()
             self._writer.settle()
+            self._decide(self._writer)
             seq = self._before + self._writer.count + 1
             event = events.written(record, seq, now_utc())
-            self._writer.append(segments.encoded(event))
+            line = segments.encoded(event)
+            self._undecided = event
+            self._writer.append(line)
+            self._decide(self._writer)
         self._tell(event)
         return event
+
+    def _decide(self, writer: FileSegment | ObjectSegments) -> None:
+        """Tells the run of the last event, if it came to be written."""
+        event, self._undecided = self._undecided, None
+        if event is not None and event["seq"] <= self._before + writer.count:
+            self._run._has_written(event)
 
     def tell(self, record: Record) -> None:
         """Tells the listeners alone: what a person watches and nobody replays."""
@@ -319,6 +365,7 @@ class Log:
     def close(self) -> None:
         """Gives the lease back."""
         try:
+            self._run._writes(None)
             if self._writer is not None:
                 self._writer.close()
         finally:  # on a full disk closing may fail, and the run must not stay locked

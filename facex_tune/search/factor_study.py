@@ -42,6 +42,7 @@ def factors(run: Run, log: Log, context: Context, asked: Asked) -> None:
     """
     started_s = time.monotonic()
     progress = Progress.of(run.events())
+    log.listeners.append(progress.see)
     if progress.plan is None:
         progress.plan = log.append(_planned(run, asked))
     else:
@@ -52,7 +53,7 @@ def factors(run: Run, log: Log, context: Context, asked: Asked) -> None:
     cell_of = {(number, seed): cell.name for number, cell, seed in left}
     if orders:
         _train(run, log, context, orders, cell_of, started_s, asked.budget_s)
-    undone = len(Progress.of(run.events()).left)
+    undone = len(progress.left)
     log.append(StageFinished(STAGE, f"time, {undone} runs left" if undone else None))
 
 

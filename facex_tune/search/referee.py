@@ -15,7 +15,7 @@ from facex_tune.errors import InputError, StorageOutage
 from facex_tune.metrics import gives_one_answer
 from facex_tune.runs import retention
 from facex_tune.runs.events import EpochDone, TrialFailed, TrialFinished, TrialRecovered, TrialStarted, TrialStopped
-from facex_tune.runs.history import ENDS, FAILED, FINISHED, RUNNING, Trial, fold, keeps
+from facex_tune.runs.history import FAILED, FINISHED, RUNNING, Trial, keeps
 from facex_tune.runs.store import Event, Log, Run
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.searcher import Searcher
@@ -40,9 +40,8 @@ class Referee:
         self.searcher = Searcher(self.study, ahead=ahead)
         self.fatal: Exception | None = None
         self._clock, self._start = clock, clock()
-        events = list(run.events())
-        history = fold(events)
-        self.trials = history.trials
+        history = run.history()
+        self.trials = history.trials  # each event that `log` appends is folded into them
         self._losses: Counter[int] = Counter()  # of workers, since the trial's last epoch
         self._noted: set[tuple[Any, ...]] = set()
         self._begun: list[int] = []  # by this driver, in order
@@ -51,7 +50,7 @@ class Referee:
         self._seconds_before = history.search_seconds
         self._trained_s = sum(trial.seconds for trial in self.trials.values())
         self._reached = any(self._reaches(trial) for trial in self.trials.values())
-        self._replay(events)
+        self._replay(run.events())
         self._waiting = deque(trial.number for trial in self.trials.values() if trial.state == RUNNING)
         self.live: set[int] = set()
         self._cleared: set[int] = set()  # whose checkpoint is gone
@@ -79,7 +78,6 @@ class Referee:
         else:
             number, config, source = self.searcher.ask()
             self.log.append(TrialStarted(number, config, source))
-            self.trials[number] = Trial(number, config, source)
         self.live.add(number)
         self._begun.append(number)
         return self.trials[number]
@@ -124,7 +122,7 @@ class Referee:
         trial = self.trials[number]
         if trial.state != RUNNING:
             return
-        self._lose_seconds(trial, seconds)
+        self._trained_s += seconds
         self._end(trial, TrialFailed(number, reason, detail, seconds))
         if self.fatal is None and not self.over() and self._is_hopeless():
             self.fatal = InputError(
@@ -153,12 +151,6 @@ class Referee:
             "start a new run with --run NAME"
         )
 
-    def _lose_seconds(self, trial: Trial, seconds: float) -> None:
-        """A trial held what it trains on, and no epoch came of it."""
-        trial.seconds += seconds
-        trial.lost_seconds += seconds
-        self._trained_s += seconds
-
     def call_off(self, number: int) -> bool:
         """Ends a trial that waits for a worker, where a budget is used up; whether it did."""
         if self.trials[number].state != RUNNING or self.over() in ("", "trials"):
@@ -176,7 +168,7 @@ class Referee:
             reason = "out_of_memory" if "memory" in why else "error"
             self.fail(number, reason, f"its worker was lost {times} times in epoch {epoch}: {why}", seconds)
         elif trial.state == RUNNING:
-            self._lose_seconds(trial, seconds)
+            self._trained_s += seconds
             detail = f"{times} of {WORKER_LOSSES} times in epoch {epoch}: {why}"
             self._record(number, "worker_lost", detail, seconds=seconds)
         return WORKER_LOSSES - times
@@ -221,8 +213,6 @@ class Referee:
         if epoch in trial.epochs:  # reported before; the worker could not know
             return
         self.log.append(EpochDone(trial.number, epoch, report["metrics"], report["seconds"], report.get("host")))
-        trial.epochs[epoch] = report["metrics"]
-        trial.seconds += report["seconds"]
         self._losses[trial.number] = 0
         self._trained_s += report["seconds"]
         self.searcher.report(trial.number, epoch, trial.metrics)
@@ -252,8 +242,7 @@ class Referee:
         self._end(trial, TrialStopped(trial.number, trial.last_epoch, f"budget: {self.over()}"))
 
     def _end(self, trial: Trial, end: TrialFinished | TrialStopped | TrialFailed) -> None:
-        event = self.log.append(end)
-        trial.state, trial.reason, trial.detail = ENDS[end.TYPE], event.get("reason", ""), event.get("detail", "")
+        self.log.append(end)
         self.live.discard(trial.number)
         self._reached = self._reached or self._reaches(trial)
         self.searcher.tell(trial)
