@@ -292,7 +292,7 @@ class Log:
 
     def __init__(self, run: Run) -> None:
         self.listeners: list[Callable[[Event], None]] = []
-        self._run = run
+        self.run = run
         self._undecided: Event | None = None  # may be written: its writing was broken off, or the store was slow
         self._lock = threading.Lock()
         newest = segments.newest(run.folder / "events", run._objects)
@@ -356,7 +356,7 @@ class Log:
         """Tells the run of the last event, if it came to be written."""
         event, self._undecided = self._undecided, None
         if event is not None and event["seq"] <= self._before + writer.count:
-            self._run._has_written(event)
+            self.run._has_written(event)
 
     def tell(self, record: Record) -> None:
         """Tells the listeners alone: what a person watches and nobody replays."""
@@ -365,7 +365,7 @@ class Log:
     def close(self) -> None:
         """Gives the lease back."""
         try:
-            self._run._writes(None)
+            self.run._writes(None)
             if self._writer is not None:
                 self._writer.close()
         finally:  # on a full disk closing may fail, and the run must not stay locked

@@ -134,7 +134,8 @@ def _train(
         log.tell(FactorStarted(**who(order)))
 
     def on_epoch(order: Order, report: Report) -> None:
-        log.tell(FactorEpoch(**who(order), **{name: report[name] for name in ("epoch", "metrics", "seconds")}))
+        told = report["epoch"], report["metrics"], report["seconds"]
+        log.tell(FactorEpoch(cell_of[order.candidate, order.replicate], order.replicate, *told))
 
     def on_model(order: Order, metrics: dict[str, float]) -> None:
         log.append(FactorFinished(**who(order), metrics=metrics))

@@ -40,8 +40,9 @@ class Referee:
         self.searcher = Searcher(self.study, ahead=ahead)
         self.fatal: Exception | None = None
         self._clock, self._start = clock, clock()
+        assert log.run is run  # whose history takes in each event that the log appends, and with it these trials
         history = run.history()
-        self.trials = history.trials  # each event that `log` appends is folded into them
+        self.trials = history.trials
         self._losses: Counter[int] = Counter()  # of workers, since the trial's last epoch
         self._noted: set[tuple[Any, ...]] = set()
         self._begun: list[int] = []  # by this driver, in order

@@ -122,8 +122,8 @@ def _train(run: Run, log: Log, context: Context, orders: list[Order]) -> None:
         log.tell(ModelStarted(**who(order)))
 
     def on_epoch(order: Order, report: Report) -> None:
-        told = {name: report[name] for name in ("epoch", "metrics", "seconds")}
-        log.tell(ModelEpoch(**who(order), epochs=order.job.epochs, **told))
+        epochs, told = order.job.epochs, (report["epoch"], report["metrics"], report["seconds"])
+        log.tell(ModelEpoch(order.candidate, order.replicate, epochs, *told))
 
     def on_model(order: Order, metrics: dict[str, float]) -> None:
         log.append(ModelFinished(**who(order), metrics=metrics))
