@@ -51,6 +51,10 @@ class StorageOutage(OSError):
     """
 
 
+class Remark(UserWarning):
+    """Something that the user should know and that stops nothing; the command line prints it as one line, once."""
+
+
 def nearest(name: object, choices: Sequence[str]) -> str:
     """The end of an error about an unknown name: the nearest valid names first, else all of them."""
     close = get_close_matches(str(name), choices, n=3, cutoff=0.5)

@@ -15,6 +15,7 @@ import yaml
 
 from facex_tune import study
 from facex_tune.cli import app
+from facex_tune.runs.events import EpochDone, TrialFinished, TrialStarted
 from facex_tune.runs.store import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,9 +108,9 @@ def test_the_frame_of_the_readme_is_one(tmp_path: Path) -> None:
         tmp_path / "runs", "demo", study.load(ROOT / "search_spaces" / "quick.yaml"), data={}, environment={}
     )
     with run.log() as log:
-        log.append("trial_started", trial=0, config={"train.lr": 0.125}, source="sampler")
-        log.append("epoch", trial=0, epoch=1, metrics={"macro_f1": 0.5}, seconds=1.0)
-        log.append("trial_finished", trial=0)
+        log.append(TrialStarted(trial=0, config={"train.lr": 0.125}, source="sampler"))
+        log.append(EpochDone(trial=0, epoch=1, metrics={"macro_f1": 0.5}, seconds=1.0))
+        log.append(TrialFinished(trial=0))
     code = next(block for block in blocks("python") if "load_run" in block)
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)

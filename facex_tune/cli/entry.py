@@ -7,14 +7,17 @@ standard error. Exit codes: 0 done, 2 wrong input, 75 interrupted and resumable,
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 
 from facex_tune import __version__
 from facex_tune.cli import data, model, remote, resume, run, show
 from facex_tune.cli.common import process_outcome
+from facex_tune.errors import Remark
 
 app = typer.Typer(
     help="Search, retrain, evaluate and report facial-expression models; a study (YAML) says what.",
@@ -41,4 +44,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line (default: the process's own arguments) and exits with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     process_outcome.run_folder, process_outcome.resume = None, ""
-    sys.exit(process_outcome.of(lambda: app(args=given, prog_name="facex-tune", standalone_mode=False)))
+    with _remarks_as_lines():
+        code = process_outcome.of(lambda: app(args=given, prog_name="facex-tune", standalone_mode=False))
+    sys.exit(code)
+
+
+@contextmanager
+def _remarks_as_lines() -> Iterator[None]:
+    """Shows a `Remark` as one line, without the place in our code that warns of it."""
+    usual = warnings.formatwarning
+
+    def shown(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+        return f"note: {message}\n" if issubclass(category, Remark) else usual(message, category, *place, **more)
+
+    warnings.formatwarning = shown
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual

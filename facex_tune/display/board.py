@@ -12,6 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from facex_tune.display.outline import Plan
 from facex_tune.metrics import gives_one_answer
+from facex_tune.runs.events import (
+    EpochDone,
+    FactorRecovered,
+    ModelEpoch,
+    ModelFailed,
+    ModelFinished,
+    ModelRecovered,
+    ModelStarted,
+    Note,
+    SealedSetOpened,
+    StageStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialRecovered,
+    TrialStarted,
+    TrialStopped,
+)
 from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, badness, keeps, pareto_front, violation
 from facex_tune.search.factor_progress import Progress
 from facex_tune.search.scheduler import Standing, cut, fills
@@ -295,7 +312,7 @@ def _model_failed(board: Board, event: Mapping[str, Any]) -> None:
 
 def _recovered(board: Board, event: Mapping[str, Any]) -> None:
     board.recovered[event["reason"]] += 1
-    if event["type"] == "trial_recovered":
+    if event["type"] == TrialRecovered.TYPE:
         board.row(event["trial"]).seconds += event.get("seconds", 0.0)
 
 
@@ -309,19 +326,19 @@ def _note(board: Board, event: Mapping[str, Any]) -> None:
 
 
 _HANDLERS: dict[str, Callable[[Board, Mapping[str, Any]], None]] = {
-    "stage_started": _stage_started,
-    "trial_started": _trial_started,
-    "epoch": _epoch,
-    "trial_finished": _trial_ended(FINISHED),
-    "trial_stopped": _trial_ended(STOPPED),
-    "trial_failed": _trial_ended(FAILED),
-    "model_started": _model_started,
-    "model_epoch": _model_epoch,
-    "model_finished": _model_finished,
-    "model_failed": _model_failed,
-    "trial_recovered": _recovered,
-    "model_recovered": _recovered,
-    "factor_recovered": _recovered,
-    "test_opened": _test_opened,
-    "note": _note,
+    StageStarted.TYPE: _stage_started,
+    TrialStarted.TYPE: _trial_started,
+    EpochDone.TYPE: _epoch,
+    TrialFinished.TYPE: _trial_ended(FINISHED),
+    TrialStopped.TYPE: _trial_ended(STOPPED),
+    TrialFailed.TYPE: _trial_ended(FAILED),
+    ModelStarted.TYPE: _model_started,
+    ModelEpoch.TYPE: _model_epoch,
+    ModelFinished.TYPE: _model_finished,
+    ModelFailed.TYPE: _model_failed,
+    TrialRecovered.TYPE: _recovered,
+    ModelRecovered.TYPE: _recovered,
+    FactorRecovered.TYPE: _recovered,
+    SealedSetOpened.TYPE: _test_opened,
+    Note.TYPE: _note,
 }

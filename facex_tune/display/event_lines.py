@@ -8,6 +8,24 @@ from typing import Any
 from facex_tune.display.board import Board
 from facex_tune.display.screen import ends
 from facex_tune.display.text import clock, metric
+from facex_tune.runs.events import (
+    CandidateChosen,
+    FactorFailed,
+    FactorFinished,
+    FactorRecovered,
+    LearnedFrom,
+    ModelFailed,
+    ModelFinished,
+    ModelRecovered,
+    Note,
+    SealedSetOpened,
+    StageFinished,
+    StageStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialRecovered,
+    TrialStopped,
+)
 from facex_tune.runs.history import FAILED
 
 DETAIL_SHOWN = 120  # characters of what went wrong; the log has it whole
@@ -19,7 +37,7 @@ def line(board: Board, event: Mapping[str, Any], stage_s: float = 0.0) -> str:
     Args:
         stage_s: seconds that the current stage has taken.
     """
-    if event["type"] == "stage_finished":
+    if event["type"] == StageFinished.TYPE:
         ended_by = f" (ended by its budget: {event['reason']})" if event.get("reason") else ""
         if event["stage"] == "factors" and ended_by:
             ended_by += "; the same command goes on"
@@ -120,19 +138,19 @@ def _learned_line(board: Board, event: Mapping[str, Any]) -> str:
 
 
 _LINES: dict[str, Callable[[Board, Mapping[str, Any]], str]] = {
-    "stage_started": _started_line,
-    "trial_finished": _trial_line,
-    "trial_stopped": _trial_line,
-    "trial_failed": _trial_line,
-    "trial_recovered": _recovered_line,
-    "model_recovered": _recovered_line,
-    "factor_finished": _factor_line,
-    "factor_failed": _factor_failed_line,
-    "factor_recovered": _recovered_line,
-    "learned": _learned_line,
-    "candidate_chosen": _chosen_line,
-    "model_finished": _model_line,
-    "model_failed": _model_failed_line,
-    "test_opened": lambda board, event: f"test set opened: {event['protocol']}",
-    "note": lambda board, event: f"note: {event['text']}",
+    StageStarted.TYPE: _started_line,
+    TrialFinished.TYPE: _trial_line,
+    TrialStopped.TYPE: _trial_line,
+    TrialFailed.TYPE: _trial_line,
+    TrialRecovered.TYPE: _recovered_line,
+    ModelRecovered.TYPE: _recovered_line,
+    FactorFinished.TYPE: _factor_line,
+    FactorFailed.TYPE: _factor_failed_line,
+    FactorRecovered.TYPE: _recovered_line,
+    LearnedFrom.TYPE: _learned_line,
+    CandidateChosen.TYPE: _chosen_line,
+    ModelFinished.TYPE: _model_line,
+    ModelFailed.TYPE: _model_failed_line,
+    SealedSetOpened.TYPE: lambda board, event: f"test set opened: {event['protocol']}",
+    Note.TYPE: lambda board, event: f"note: {event['text']}",
 }

@@ -11,7 +11,8 @@ from typing import TextIO
 from facex_tune.display.board import Board
 from facex_tune.display.outline import Plan
 from facex_tune.display.view import Past, View
-from facex_tune.runs.history import fold
+from facex_tune.runs.events import SESSION_EVENTS, StageStarted
+from facex_tune.runs.history import History
 from facex_tune.runs.store import Event, Run
 from facex_tune.runs.tail import batches
 from facex_tune.study import Study
@@ -32,14 +33,15 @@ def caught_up(study: Study, events: Sequence[Event]) -> tuple[Board, Past]:
     board = Board(Plan.of(study))
     now = datetime.now(UTC)
     session = stage = now
-    searched_s = share = 0.0
-    for index, event in enumerate(events):
+    history, searched_s, share = History(), 0.0, 0.0
+    for event in events:
+        history.see(event)
         board.see(event)
-        if event["type"] in ("run_started", "run_resumed"):
+        if event["type"] in SESSION_EVENTS:
             session = datetime.fromisoformat(event["time_utc"])
-        elif event["type"] == "stage_started":
+        elif event["type"] == StageStarted.TYPE:
             stage = datetime.fromisoformat(event["time_utc"])
-            searched_s = fold(events[: index + 1]).search_seconds
+            searched_s = history.search_seconds
             share = board.share_done(searched_s) or 0.0
     elapsed_s, stage_s = (max(0.0, (now - since).total_seconds()) for since in (session, stage))
     return board, Past(searched_s, elapsed_s, stage_s, share)

@@ -27,6 +27,7 @@ from facex_tune.display.board import Board
 from facex_tune.display.event_lines import line
 from facex_tune.display.screen import headline, screen, under_way
 from facex_tune.display.text import metric
+from facex_tune.runs.events import FactorFinished, Note, StageStarted, TrialFinished, TrialStopped
 
 HEARTBEAT_S = 30.0  # the longest silence without a terminal, at first
 HEARTBEAT_SHARE, HEARTBEAT_MAX_S = 0.05, 600.0  # later a share of the time that has passed, so that logs stay short
@@ -34,7 +35,7 @@ ONE_LINE_S = 2.0  # between two renewals of a notebook's line
 ONE_LINE_WIDTH = 110  # columns
 PULSE_S = 2.0  # an epoch may take many minutes, in which no event comes: a clock of its own ends those silences
 # In a terminal these need no line of their own.
-_ON_BOARD = ("trial_finished", "trial_stopped", "factor_finished", "note")
+_ON_BOARD = (TrialFinished.TYPE, TrialStopped.TYPE, FactorFinished.TYPE, Note.TYPE)
 _TELLING = 0.05  # below this share of a stage its pace says little about the rest
 
 
@@ -136,7 +137,7 @@ class View:
             self._say(self._heartbeat())
 
     def _fold(self, event: Mapping[str, Any]) -> None:
-        begins = event["type"] == "stage_started"
+        begins = event["type"] == StageStarted.TYPE
         if begins:
             self._stage_begins()
         self._board.see(event)

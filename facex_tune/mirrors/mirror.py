@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any
 from facex_tune.errors import InputError
 from facex_tune.runs import frames, tail
 from facex_tune.runs.frames import Times
-from facex_tune.runs.history import History, fold
-from facex_tune.runs.store import Event, Run
+from facex_tune.runs.history import History
+from facex_tune.runs.store import Run
 from facex_tune.storage import files
 
 OPTUNA, TENSORBOARD, CSV = "optuna.log", "tensorboard", "trials.csv"
@@ -52,26 +52,23 @@ def mirror(run: Run, targets: Targets, *, follow: bool = False) -> dict[str, Any
     Raises:
         InputError: a place cannot be written to.
     """
-    events: list[Event] = []
+    history, times = History(), Times()
     try:
         with ExitStack() as stack, suppress(KeyboardInterrupt):  # Ctrl-C ends the following; what is written is whole
             updates = _updates(run, targets, stack)
             for new in tail.batches(run) if follow else [list(run.events())]:
-                events += new
-                if new or not events:
-                    _update(updates, events)
+                for event in new:
+                    history.see(event)
+                    times.see(event)
+                if new or history.last is None:
+                    for update in updates:
+                        update(history, times)
     except OSError as error:
         if error.filename is None:
             raise
         raise InputError(f"{error.filename}: cannot write there ({error.strerror}); name another place") from error
     written = {name: str(path) for name, path in vars(targets).items() if path is not None}
-    return {"version": 1, "run": run.name, "trials": len(fold(events).trials), "written": written}
-
-
-def _update(updates: Sequence[Update], events: Sequence[Event]) -> None:
-    history, times = fold(events), Times.of(events)
-    for update in updates:
-        update(history, times)
+    return {"version": 1, "run": run.name, "trials": len(history.trials), "written": written}
 
 
 def _refuse_others(targets: Targets) -> None:

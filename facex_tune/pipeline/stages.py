@@ -16,6 +16,15 @@ from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.pipeline.options import Options, joins, plain_options, resume_words, trial_device
 from facex_tune.pipeline.preflight import device_problems, ema_note, header_as_begun, same_data, same_header
 from facex_tune.pipeline.signals import raising_interrupted
+from facex_tune.runs.events import (
+    SESSION_EVENTS,
+    Note,
+    RunInterrupted,
+    RunResumed,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+)
 from facex_tune.runs.store import Event, Log, Run
 from facex_tune.storage import remote_path
 from facex_tune.study import protocols
@@ -70,14 +79,14 @@ def _execute(
         raise InputError(found)
     same_data(run, options)
     if history.stages:
-        log.append("run_resumed", stages=left, options=plain_options(options))
+        log.append(RunResumed(left, plain_options(options)))
     else:
-        log.append("run_started", stages=left, options=plain_options(options), **header_as_begun(run))
+        log.append(RunStarted(left, plain_options(options), **header_as_begun(run)))
     if not log.is_fenced:
-        log.tell("note", text=f"{run.storage}: this store itself keeps no second writer out; start none")
+        log.tell(Note(f"{run.storage}: this store itself keeps no second writer out; start none"))
     trained_on = run.header.get("faces", {}).get("train", 0)
     if trained_on and (note := ema_note(run.study, trained_on)):
-        log.tell("note", text=note)
+        log.tell(Note(note))
     _with_ray([stage for stage in left if stage in NEED_RAY], run, log, options, ray, on_lost)
     ray.close()
     _without_ray([stage for stage in left if stage not in NEED_RAY], run, log, options)
@@ -96,18 +105,18 @@ def unfinished(events: Iterable[Event]) -> tuple[list[str], tuple[str, ...]]:
     that `evaluate` was asked for last. All four where no session has begun, or one of a version that did not log them.
     """
     events = list(events)
-    sessions = [event for event in events if event["type"] in ("run_started", "run_resumed")]
+    sessions = [event for event in events if event["type"] in SESSION_EVENTS]
     left = set() if sessions else set(STAGES)
     protocols: tuple[str, ...] = ()
     ended: set[str] = set()
     for event in events:
-        if event["type"] == "stage_started":
+        if event["type"] == StageStarted.TYPE:
             left.add(event["stage"])
             ended.discard(event["stage"])
-        elif event["type"] == "stage_finished":
+        elif event["type"] == StageFinished.TYPE:
             left.discard(event["stage"])
             ended.add(event["stage"])
-        elif event["type"] in ("run_started", "run_resumed"):
+        elif event["type"] in SESSION_EVENTS:
             asked = event.get("stages", [stage for stage in STAGES if stage not in ended])
             left |= set(asked)
             if "evaluate" in asked:
@@ -155,7 +164,7 @@ def next_command(run: Run, options: Options) -> str:
 
 def _log_interrupted(log: Log, interrupted: Interrupted) -> None:
     with contextlib.suppress(StorageOutage, InputError), remote_path.hurry(LAST_WORD_S):  # the end must not wait
-        log.append("run_interrupted", signal=interrupted.signal_name)
+        log.append(RunInterrupted(interrupted.signal_name))
 
 
 def _last_words(log: Log, interrupted: Interrupted) -> None:
@@ -174,7 +183,7 @@ def _with_ray(
 ) -> None:
     if not stages:
         return
-    log.tell("note", text="starting Ray" if options.address is None else f"joining Ray at {options.address}")
+    log.tell(Note("starting Ray" if options.address is None else f"joining Ray at {options.address}"))
     from facex_tune.search import factor_study, ray_session, retrain, search, telemetry
     from facex_tune.search.factor_progress import Asked
 
@@ -194,12 +203,12 @@ def _without_ray(stages: Sequence[str], run: Run, log: Log, options: Options) ->
     from facex_tune.report import report
 
     for stage in stages:
-        log.append("stage_started", stage=stage)
+        log.append(StageStarted(stage))
         if stage == "evaluate":
             evaluate.evaluate(run, log, options.data_dir, options.device, options.protocols)
         else:
             report.report(run, options.data_dir)
-        log.append("stage_finished", stage=stage)
+        log.append(StageFinished(stage))
 
 
 def _context(run: Run, options: Options, fence: int) -> Context:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from facex_tune import metrics
 from facex_tune.errors import InputError, nearest
-from facex_tune.runs.history import RUNNING, History, Trial, fold, keeps
+from facex_tune.runs.events import EpochDone, TrialStarted
+from facex_tune.runs.history import ENDS, RUNNING, History, Trial, keeps
 from facex_tune.runs.store import Event, Run
 from facex_tune.storage import files
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KINDS = ("trials", "epochs", "models")
-_ENDS = ("trial_finished", "trial_stopped", "trial_failed")
 Rows = tuple[list[str], list[list[Any]]]  # the columns' names, then a list of values for each row
 
 
@@ -42,11 +42,11 @@ class Times:
     def see(self, event: Event) -> None:
         """Takes in one event; of what is told twice the first time counts."""
         when: str = event["time_utc"]
-        if event["type"] == "trial_started":
+        if event["type"] == TrialStarted.TYPE:
             self.started.setdefault(event["trial"], when)
-        elif event["type"] in _ENDS:
+        elif event["type"] in ENDS:
             self.ended.setdefault(event["trial"], when)
-        elif event["type"] == "epoch":
+        elif event["type"] == EpochDone.TYPE:
             key = event["trial"], event["epoch"]
             self.epochs.setdefault(key, when)
             self.seconds.setdefault(key, event["seconds"])
@@ -69,14 +69,13 @@ def load_run(path: str | Path, kind: str = "trials") -> pd.DataFrame:
         raise InputError(f"load_run: no kind named {kind!r}; {nearest(kind, KINDS)}")
     folder = files.place(path)
     run = Run.open(folder.parent, folder.name)
-    events = list(run.events())
-    history = fold(events)
+    history = run.history()
     if kind == "models":
         columns, rows = model_rows(history)
     elif kind == "epochs":
-        columns, rows = epoch_rows(history, Times.of(events))
+        columns, rows = epoch_rows(history, Times.of(run.events()))
     else:
-        columns, rows = trial_rows(run, history, Times.of(events))
+        columns, rows = trial_rows(run, history, Times.of(run.events()))
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -127,8 +126,7 @@ def model_rows(history: History) -> Rows:
 
 def trials_csv(run: Run) -> str:
     """`trial_rows` of a run as comma-separated values."""
-    events = list(run.events())
-    return csv_of(run, fold(events), Times.of(events))
+    return csv_of(run, run.history(), Times.of(run.events()))
 
 
 def csv_of(run: Run, history: History, times: Times) -> str:

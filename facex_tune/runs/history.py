@@ -9,6 +9,24 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from facex_tune.metrics import MAXIMIZE
+from facex_tune.runs.events import (
+    SESSION_EVENTS,
+    STAGE_EVENTS,
+    CandidateChosen,
+    EpochDone,
+    LearnedFrom,
+    ModelFailed,
+    ModelFinished,
+    RunInterrupted,
+    SealedSetOpened,
+    StageFinished,
+    StageStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialRecovered,
+    TrialStarted,
+    TrialStopped,
+)
 from facex_tune.space import Config
 
 if TYPE_CHECKING:
@@ -16,6 +34,7 @@ if TYPE_CHECKING:
 
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
 BY_BUDGET = "budget"  # begins the reason of a trial that the end of a budget stopped, and no rung
+ENDS = {TrialFinished.TYPE: FINISHED, TrialStopped.TYPE: STOPPED, TrialFailed.TYPE: FAILED}  # event -> state
 _ORDER = {FINISHED: 0, STOPPED: 1, RUNNING: 2, FAILED: 3}
 
 
@@ -92,6 +111,17 @@ class History:
     stage_seconds: dict[str, float] = field(default_factory=dict)  # by the wall clock
     killed_stages: list[str] = field(default_factory=list)  # a session of each counts to its last event alone
     learned: list[Learned] = field(default_factory=list)
+    last: Mapping[str, Any] | None = field(default=None, compare=False)  # event, of those that were taken in
+    _spans: _Spans = field(default_factory=lambda: _Spans(), compare=False, repr=False)
+
+    def see(self, event: Mapping[str, Any]) -> None:
+        """Takes in the next event."""
+        self.last = event
+        self._spans.see(event)
+        self.stage_seconds, self.killed_stages = self._spans.seconds, list(self._spans.killed)
+        handler = _HANDLERS.get(event["type"])
+        if handler is not None:
+            handler(self, event)
 
     @property
     def search_seconds(self) -> float:
@@ -235,13 +265,8 @@ def violation(constraints: Mapping[str, Mapping[str, float]], metrics: Mapping[s
 def fold(events: Iterable[Mapping[str, Any]]) -> History:
     """The history that a run's events tell, in their order."""
     history = History()
-    spans = _Spans()
     for event in events:
-        spans.see(event)
-        handler = _HANDLERS.get(event["type"])
-        if handler is not None:
-            handler(history, event)
-    history.stage_seconds, history.killed_stages = spans.seconds, list(spans.killed)
+        history.see(event)
     return history
 
 
@@ -311,19 +336,19 @@ def _stage_finished(history: History, event: Mapping[str, Any]) -> None:
 
 
 _HANDLERS: dict[str, Any] = {
-    "trial_started": _trial_started,
-    "epoch": _epoch,
-    "trial_finished": _ended(FINISHED),
-    "trial_stopped": _ended(STOPPED),
-    "trial_failed": _ended(FAILED),
-    "trial_recovered": _recovered,
-    "learned": _learned,
-    "candidate_chosen": _candidate_chosen,
-    "model_finished": _model_finished,
-    "model_failed": _model_failed,
-    "test_opened": _test_opened,
-    "stage_started": _stage_started,
-    "stage_finished": _stage_finished,
+    TrialStarted.TYPE: _trial_started,
+    EpochDone.TYPE: _epoch,
+    TrialFinished.TYPE: _ended(FINISHED),
+    TrialStopped.TYPE: _ended(STOPPED),
+    TrialFailed.TYPE: _ended(FAILED),
+    TrialRecovered.TYPE: _recovered,
+    LearnedFrom.TYPE: _learned,
+    CandidateChosen.TYPE: _candidate_chosen,
+    ModelFinished.TYPE: _model_finished,
+    ModelFailed.TYPE: _model_failed,
+    SealedSetOpened.TYPE: _test_opened,
+    StageStarted.TYPE: _stage_started,
+    StageFinished.TYPE: _stage_finished,
 }
 
 
@@ -338,15 +363,15 @@ class _Spans:
 
     def see(self, event: Mapping[str, Any]) -> None:
         now = datetime.fromisoformat(event["time_utc"])
-        if event["type"] in ("run_started", "run_resumed") and self._open:
+        if event["type"] in SESSION_EVENTS and self._open:
             self.killed[self._open] = None
             self._open = ""
         if self._open and self._last is not None:
             self.seconds[self._open] = self.seconds.get(self._open, 0.0) + (now - self._last).total_seconds()
         self._last = now
-        if event["type"] in ("stage_started", "stage_finished"):
-            self._open = event["stage"] if event["type"] == "stage_started" else ""
-        elif event["type"] == "run_interrupted":
+        if event["type"] in STAGE_EVENTS:
+            self._open = event["stage"] if event["type"] == StageStarted.TYPE else ""
+        elif event["type"] == RunInterrupted.TYPE:
             self._open = ""
 
 

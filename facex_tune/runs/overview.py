@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from facex_tune.errors import InputError, nearest
-from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial, fold
+from facex_tune.runs.events import RunInterrupted
+from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial
 from facex_tune.storage import files
 
 if TYPE_CHECKING:
-    from facex_tune.runs.store import Event, Run
+    from facex_tune.runs.store import Run
     from facex_tune.storage.files import Place
     from facex_tune.study import Study
 
@@ -39,14 +40,13 @@ def of_run(run: Run, *, states: Sequence[str] = (), top: int | None = None) -> d
         InputError: no such state.
     """
     _known("--state", states, TRIAL_STATES)
-    events = list(run.events())
-    history = fold(events)
+    history = run.history()
     ranked = list(enumerate(history.leaderboard(run.study), 1))
     front = history.pareto(run.study)
     shown = [(rank, trial) for rank, trial in ranked if not states or trial.state in states]
     return {
         "version": VERSION,
-        **_heading(run, history, events),
+        **_heading(run, history),
         "objective": run.study.objective[0],
         "objectives": list(run.study.objective),
         "matching": len(shown),
@@ -116,11 +116,11 @@ def _known(option: str, said: Sequence[str], choices: Sequence[str]) -> None:
             raise InputError(f"{option}: no state named {each!r}; {nearest(each, choices)}")
 
 
-def _heading(run: Run, history: History, events: Sequence[Event]) -> dict[str, Any]:
+def _heading(run: Run, history: History) -> dict[str, Any]:
     header, study = run.header, run.study
     counts = Counter(trial.state for trial in history.trials.values())
     created = header["created_utc"]
-    updated = events[-1]["time_utc"] if events else created
+    updated = history.last["time_utc"] if history.last else created
     return {
         "run": run.name,
         "folder": str(run.folder),
@@ -130,7 +130,7 @@ def _heading(run: Run, history: History, events: Sequence[Event]) -> dict[str, A
         "updated_utc": updated,
         "age_s": _seconds_since(created),
         "idle_s": _seconds_since(updated),
-        **_standing(run, history, events),
+        **_standing(run, history),
         "stages": dict(history.stages),
         "trials": {state: counts[state] for state in TRIAL_STATES if counts[state]},
         "failures": dict(Counter(trial.reason for trial in history.trials.values() if trial.state == FAILED)),
@@ -145,18 +145,18 @@ def _heading(run: Run, history: History, events: Sequence[Event]) -> dict[str, A
     }
 
 
-def _standing(run: Run, history: History, events: Sequence[Event]) -> dict[str, Any]:
+def _standing(run: Run, history: History) -> dict[str, Any]:
     """The run's state, the stage that it is in or came to, who writes it, and the signal that ended it."""
     from facex_tune.runs import lease
 
     writer = lease.holder(run.folder)
     broken_off = [stage for stage, state in history.stages.items() if state == "started"]
     stage = next(reversed(broken_off or history.stages), None)
-    last = events[-1] if events else {}
+    last = history.last or {}
     if writer is not None:
         state = "running"
     elif stage is None:
-        state = "interrupted" if events else "not begun"
+        state = "interrupted" if last else "not begun"
     elif broken_off:
         state = "interrupted"
     else:  # the factor study, which may follow any of these, leaves a run as finished as it was
@@ -165,7 +165,7 @@ def _standing(run: Run, history: History, events: Sequence[Event]) -> dict[str, 
         "state": state,
         "stage": stage,
         "writer": None if writer is None else {"pid": writer["pid"], "host": writer["host"]},
-        "signal": last.get("signal") if last.get("type") == "run_interrupted" else None,
+        "signal": last.get("signal") if last.get("type") == RunInterrupted.TYPE else None,
     }
 
 
@@ -214,8 +214,7 @@ def _one_of_runs(storage: Place, name: str) -> dict[str, Any]:
 
     try:
         run = Run.open(storage, name)
-        events = list(run.events())
-        return _heading(run, fold(events), events)
+        return _heading(run, run.history())
     except (InputError, DamagedRun) as error:  # one damaged run must not hide the others
         return {"run": name, "state": "damaged", "problem": str(error)}
     except OSError as error:

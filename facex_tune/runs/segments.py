@@ -23,20 +23,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facex_tune.errors import StorageOutage
+from facex_tune.errors import InputError, StorageOutage
+from facex_tune.runs.events import VERSION, Event, LeaseTaken, written
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.storage import remote_path
 from facex_tune.storage.files import NO_SPACE, DamagedRun, Place, no_space, sync_folder
 from facex_tune.storage.remote_path import RemotePath
 
-SCHEMA = 1
 PACKED = 256  # records
 WORTH_PACKING = 32  # records that an earlier writer left
 PACKING_S = 10.0  # more is not waited for: it saves time, and nothing else
 LISTINGS = 5  # tries to see a log whole that its writer packs at this moment
-CLAIM = "lease_taken"  # the type of a writer's first record, which is no event
 _NAME = re.compile(r"(\d{9})(?:-(\d{9}))?\.jsonl")
-Event = dict[str, Any]
 
 
 # On disks
@@ -88,20 +86,34 @@ class FileSegment:
         os.close(self._file)
 
 
-def read_files(folder: Path) -> list[Event]:
-    """Every event of the log in order.
+class FileReader:
+    """The records of a log on a disk. A file that has not changed since is not read again."""
 
-    Raises:
-        DamagedRun: a record is malformed, or some are missing.
-    """
-    events: list[Event] = []
-    for path in _written(folder):
-        later = _read_file(path)
-        while later and events and events[-1]["seq"] >= later[0]["seq"]:
-            events.pop()  # written late, by a writer that had been replaced
-        events += later
-    _without_gaps(events, folder)
-    return events
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._read: dict[Path, tuple[tuple[int, ...], list[Event]]] = {}  # as it was then, and what it held
+
+    def events(self) -> list[Event]:
+        """Every event in order.
+
+        Raises:
+            DamagedRun: a record is malformed, or some are missing.
+        """
+        events: list[Event] = []
+        for path in _written(self.folder):
+            later = self._of_file(path)
+            while later and events and events[-1]["seq"] >= later[0]["seq"]:
+                events.pop()  # written late, by a writer that had been replaced
+            events += later
+        _without_gaps(events, self.folder)
+        return events
+
+    def _of_file(self, path: Path) -> list[Event]:
+        found = path.stat()
+        now = found.st_size, found.st_mtime_ns, found.st_ino
+        if path not in self._read or self._read[path][0] != now:
+            self._read[path] = now, _read_file(path)
+        return self._read[path][1]
 
 
 def newest(folder: Place, reader: ObjectReader | None) -> int:
@@ -132,14 +144,21 @@ def _read_file(path: Path) -> list[Event]:
 
 
 def parsed(line: bytes, where: str) -> Event:
-    """An event from its record.
+    """An event from its record; of a type that this version may not know.
 
     Raises:
+        InputError: a later version of the log has written it.
         DamagedRun: it is malformed.
     """
     try:
         event: Event = json.loads(line)
-        if event["v"] != SCHEMA or not isinstance(event["seq"], int) or not isinstance(event["type"], str):
+        version = event["v"]
+        if type(version) is int and version > VERSION:
+            raise InputError(
+                f"{where}: this log has version {version}, and this facex_tune reads version {VERSION}: "
+                "use the facex_tune that wrote it, or a later one"
+            )
+        if version != VERSION or not isinstance(event["seq"], int) or not isinstance(event["type"], str):
             raise ValueError("not an event of this version")
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedRun(f"{where}: malformed record ({error}); restore the file, or remove what follows") from error
@@ -173,6 +192,7 @@ class ObjectReader:
     def __init__(self, folder: RemotePath) -> None:
         self.folder = folder
         self.lines: dict[int, bytes] = {}
+        self._parsed: dict[int, Event] = {}
         self.packed: set[int] = set()
 
     def refresh(self) -> None:
@@ -225,9 +245,9 @@ class ObjectReader:
         Raises:
             DamagedRun: a record is malformed, or some are missing.
         """
-        numbered = ((number, self.lines[number]) for number in sorted(self.lines))
-        found = [parsed(line, f"{self.folder.url}/{number:09d}.jsonl") for number, line in numbered]
-        events = [event for event in found if event["type"] != CLAIM]
+        for number in sorted(self.lines.keys() - self._parsed.keys()):
+            self._parsed[number] = parsed(self.lines[number], f"{self.folder.url}/{number:09d}.jsonl")
+        events = [self._parsed[n] for n in sorted(self._parsed) if self._parsed[n]["type"] != LeaseTaken.TYPE]
         _without_gaps(events, self.folder)
         return events
 
@@ -322,7 +342,7 @@ class ObjectSegments:
 
 
 def _is_claim(line: bytes) -> bool:
-    return bool(json.loads(line)["type"] == CLAIM)
+    return bool(json.loads(line)["type"] == LeaseTaken.TYPE)
 
 
 def claim(seq: int, time_utc: str, holder: Mapping[str, Any]) -> bytes:
@@ -332,4 +352,4 @@ def claim(seq: int, time_utc: str, holder: Mapping[str, Any]) -> bytes:
         seq: the last event's number.
         holder: who it is; unlike any other.
     """
-    return encoded({"v": SCHEMA, "seq": seq, "time_utc": time_utc, "type": CLAIM, **holder})
+    return encoded(written(LeaseTaken(**holder), seq, time_utc))

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facex_tune.errors import InputError, StorageOutage, nearest
-from facex_tune.runs import lease, segments
-from facex_tune.runs.history import History, fold
+from facex_tune.runs import events, lease, segments
+from facex_tune.runs.events import Event as Event
+from facex_tune.runs.events import Record
+from facex_tune.runs.history import History
 from facex_tune.runs.lease import Lease
-from facex_tune.runs.segments import SCHEMA, FileSegment, ObjectReader, ObjectSegments
-from facex_tune.runs.segments import Event as Event
+from facex_tune.runs.segments import FileReader, FileSegment, ObjectReader, ObjectSegments
 from facex_tune.storage import files
 from facex_tune.storage.files import (
     DamagedRun,
@@ -39,6 +40,7 @@ from facex_tune.study import Study
 if TYPE_CHECKING:
     from torch import Tensor
 
+SCHEMA = 1  # of run.json
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)  # as FAT and some network mounts say it
 
 
@@ -58,7 +60,12 @@ class Run:
         self.storage, self.name = files.place(storage), name
         self.folder = self.storage / name
         self._header: dict[str, Any] | None = None  # a URL's is fetched once
-        self._objects = ObjectReader(self.folder / "events") if isinstance(self.folder, RemotePath) else None
+        events = self.folder / "events"
+        self._objects = ObjectReader(events) if isinstance(events, RemotePath) else None
+        self._files = FileReader(events) if isinstance(events, Path) else None
+        self._written: list[Event] | None = None  # while a log of ours is open: all, and nobody else adds to them
+        self._history: History | None = None  # once somebody has asked for it
+        self._folded: list[Event] = []  # what it has taken in
 
     @classmethod
     def create(
@@ -166,21 +173,53 @@ class Run:
         held = lease.holder(self.folder)
         return None if held is None else f"process {held['pid']} on {held['host']}"
 
-    def events(self) -> Iterator[Event]:
-        """Every event, in order. A torn last record of a segment is left out.
+    def events(self) -> list[Event]:
+        """Every event, in order. A torn last record of a segment is left out, and, with one `Remark`, what a later
+        version has written of types that this one does not know.
 
         Raises:
+            InputError: a later version of the log has been written.
             DamagedRun: any other record is malformed, or some are missing.
         """
+        return events.known(self._all_events(), self.folder / "events")
+
+    def _all_events(self) -> list[Event]:
+        if self._written is not None:
+            return self._written
         if self._objects is not None:
             self._objects.refresh()
-            yield from self._objects.events()
-        elif not isinstance(self.folder, RemotePath):
-            yield from segments.read_files(self.folder / "events")
+            return self._objects.events()
+        assert self._files is not None
+        return self._files.events()
 
     def history(self) -> History:
-        """What the events add up to."""
-        return fold(self.events())
+        """What the events add up to by now. Each is folded in once: the same history goes on with what has come since,
+        and while `log` is open with each event that is appended.
+
+        Raises:
+            InputError, DamagedRun: see `events`.
+        """
+        now = self.events()
+        if self._history is None or self._folded != now[: len(self._folded)]:  # a replaced writer had written late
+            self._history, self._folded = History(), []
+        for event in now[len(self._folded) :]:
+            self._history.see(event)
+            self._folded.append(event)
+        return self._history
+
+    def _writes(self, written: list[Event] | None) -> None:
+        """A log of ours begins to write after these events, or (None) has ended."""
+        self._written = written
+        if written is not None and self._history is not None:
+            self.history()  # takes in what others have written since
+
+    def _has_written(self, event: Event) -> None:
+        """A log of ours has written this event."""
+        if self._written is not None:
+            self._written.append(event)
+        if self._history is not None:
+            self._history.see(event)
+            self._folded.append(event)
 
     @contextmanager
     def log(self) -> Iterator[Log]:
@@ -253,17 +292,21 @@ class Log:
 
     def __init__(self, run: Run) -> None:
         self.listeners: list[Callable[[Event], None]] = []
+        self.run = run
+        self._undecided: Event | None = None  # may be written: its writing was broken off, or the store was slow
         self._lock = threading.Lock()
         newest = segments.newest(run.folder / "events", run._objects)
         self._lease = Lease(run.folder, run.name, newest)
         self.fence = self._lease.fence
         self._writer: FileSegment | ObjectSegments | None = None
         try:
-            self._before = max((event["seq"] for event in run.events()), default=0)
+            before = list(run._all_events())
+            self._before = before[-1]["seq"] if before else 0
             if not self._before:
                 _is_new(run)
             self._writer = self._segment(run)
             self._lease.keep()
+            run._writes(before)
         except FileExistsError as error:  # of two that took the lease at one moment, one gets its segment
             self.close()
             raise InputError(f"run {run.name!r} was taken by another process at this moment; wait for it") from error
@@ -283,8 +326,11 @@ class Log:
         """Whether the store itself keeps a second writer out, however late it comes."""
         return isinstance(self._writer, FileSegment) or (self._writer is not None and self._writer.is_exclusive)
 
-    def append(self, type: str, **fields: Any) -> Event:
+    def append(self, record: Record) -> Event:
         """Writes one event durably, then tells the listeners.
+
+        Returns:
+            the event as it is written.
 
         Raises:
             LeaseLost: another process writes this run now.
@@ -296,19 +342,30 @@ class Log:
             if isinstance(self._writer, FileSegment):
                 self._lease.check()
             self._writer.settle()
+            self._decide(self._writer)
             seq = self._before + self._writer.count + 1
-            event: Event = {"v": SCHEMA, "seq": seq, "time_utc": now_utc(), "type": type, **fields}
-            self._writer.append(segments.encoded(event))
+            event = events.written(record, seq, now_utc())
+            line = segments.encoded(event)
+            self._undecided = event
+            self._writer.append(line)
+            self._decide(self._writer)
         self._tell(event)
         return event
 
-    def tell(self, type: str, **fields: Any) -> None:
+    def _decide(self, writer: FileSegment | ObjectSegments) -> None:
+        """Tells the run of the last event, if it came to be written."""
+        event, self._undecided = self._undecided, None
+        if event is not None and event["seq"] <= self._before + writer.count:
+            self.run._has_written(event)
+
+    def tell(self, record: Record) -> None:
         """Tells the listeners alone: what a person watches and nobody replays."""
-        self._tell({"type": type, "time_utc": now_utc(), **fields})
+        self._tell(events.told(record, now_utc()))
 
     def close(self) -> None:
         """Gives the lease back."""
         try:
+            self.run._writes(None)
             if self._writer is not None:
                 self._writer.close()
         finally:  # on a full disk closing may fail, and the run must not stay locked

@@ -9,6 +9,18 @@ from datetime import datetime
 from typing import Any
 
 from facex_tune.errors import InputError
+from facex_tune.runs.events import (
+    FACTOR_EVENTS,
+    SESSION_EVENTS,
+    STAGE_EVENTS,
+    FactorEpoch,
+    FactorFailed,
+    FactorFinished,
+    FactorsPlanned,
+    FactorStarted,
+    StageFinished,
+    StageStarted,
+)
 from facex_tune.runs.history import History
 from facex_tune.search.factor_design import Cell
 
@@ -38,15 +50,15 @@ class Asked:
         began = last = None
         said: Mapping[str, Any] | None = None
         for event in events:
-            if event["type"] in ("run_started", "run_resumed"):
+            if event["type"] in SESSION_EVENTS:
                 said = event.get("options", {}).get("factors") or said
-            elif event["type"].startswith("stage_") and event["stage"] == STAGE:
+            elif event["type"] in STAGE_EVENTS and event["stage"] == STAGE:
                 said = None
-            if event["type"] == "stage_started" and event["stage"] == STAGE:
+            if event["type"] == StageStarted.TYPE and event["stage"] == STAGE:
                 began = last = event
-            elif event["type"] == "stage_finished" and event["stage"] == STAGE:
+            elif event["type"] == StageFinished.TYPE and event["stage"] == STAGE:
                 began = None
-            elif event["type"].startswith("factor_"):
+            elif event["type"] in FACTOR_EVENTS:
                 last = event
         if said is not None:
             return cls(**said)
@@ -112,14 +124,14 @@ class Progress:
     def see(self, event: Mapping[str, Any]) -> None:
         """Folds one event in; one that is not of the factor study changes nothing."""
         kind = event["type"]
-        if kind == "factors_planned":
+        if kind == FactorsPlanned.TYPE:
             self.plan = dict(event)
-        elif kind in ("factor_started", "factor_epoch"):
+        elif kind in (FactorStarted.TYPE, FactorEpoch.TYPE):
             self.running[event["cell"], event["seed"]] = dict(event)
-        elif kind in ("factor_finished", "factor_failed"):
+        elif kind in (FactorFinished.TYPE, FactorFailed.TYPE):
             run = event["cell"], event["seed"]
             self.running.pop(run, None)
-            if kind == "factor_finished":
+            if kind == FactorFinished.TYPE:
                 self.finished[run] = dict(event["metrics"])
             else:
                 self.failed[run] = event["reason"]

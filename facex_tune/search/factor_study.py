@@ -1,8 +1,6 @@
 """The factor study: the winner's variations, each trained alike with the same seeds, on Ray; resumable and budgeted.
 
-Events of its own: ``factors_planned{reference, seeds, epochs, cells}`` once, then ``factor_finished{cell, seed,
-metrics}`` or ``factor_failed{cell, seed, reason, detail}``; ``factor_recovered`` tells what befell one that went on. A
-run that is resumed keeps the plan that it logged. Told and not logged: ``factor_started`` and ``factor_epoch``.
+The plan is logged once, and a run that is resumed keeps it.
 """
 
 from __future__ import annotations
@@ -14,6 +12,16 @@ from typing import Any
 
 from facex_tune import seeds
 from facex_tune.errors import InputError
+from facex_tune.runs.events import (
+    FactorEpoch,
+    FactorFailed,
+    FactorFinished,
+    FactorRecovered,
+    FactorsPlanned,
+    FactorStarted,
+    StageFinished,
+    StageStarted,
+)
 from facex_tune.runs.history import History
 from facex_tune.runs.store import Log, Run
 from facex_tune.search import fleet
@@ -34,18 +42,19 @@ def factors(run: Run, log: Log, context: Context, asked: Asked) -> None:
     """
     started_s = time.monotonic()
     progress = Progress.of(run.events())
+    log.listeners.append(progress.see)
     if progress.plan is None:
-        progress.plan = log.append("factors_planned", **_planned(run, asked))
+        progress.plan = log.append(_planned(run, asked))
     else:
         _same(progress.plan, asked)
-    log.append("stage_started", stage=STAGE, **({} if asked.budget_s is None else {"budget_s": asked.budget_s}))
+    log.append(StageStarted(STAGE, asked.budget_s))
     left = by_cost(progress.left, run.history())
     orders = [_order(run, progress.plan, number, cell, seed) for number, cell, seed in left]
     cell_of = {(number, seed): cell.name for number, cell, seed in left}
     if orders:
         _train(run, log, context, orders, cell_of, started_s, asked.budget_s)
-    undone = len(Progress.of(run.events()).left)
-    log.append("stage_finished", stage=STAGE, **({"reason": f"time, {undone} runs left"} if undone else {}))
+    undone = len(progress.left)
+    log.append(StageFinished(STAGE, f"time, {undone} runs left" if undone else None))
 
 
 def by_cost(left: list[tuple[int, Cell, int]], history: History) -> list[tuple[int, Cell, int]]:
@@ -79,16 +88,16 @@ def images_per_second(history: History) -> dict[str, float]:
     return {model: statistics.median(each) for model, each in told.items()}
 
 
-def _planned(run: Run, asked: Asked) -> dict[str, Any]:
+def _planned(run: Run, asked: Asked) -> FactorsPlanned:
     history, study = run.history(), run.study
     winner = winner_of(history, run.name)
     cells = design(study, history, history.trials[winner].config)
-    return {
-        "reference": winner,
-        "seeds": asked.seeds or SEEDS,
-        "epochs": asked.epochs or study.fidelity.max_epochs,
-        "cells": [cell.to_data() for cell in cells],
-    }
+    return FactorsPlanned(
+        reference=winner,
+        seeds=asked.seeds or SEEDS,
+        epochs=asked.epochs or study.fidelity.max_epochs,
+        cells=[cell.to_data() for cell in cells],
+    )
 
 
 def _same(plan: Mapping[str, Any], asked: Asked) -> None:
@@ -122,21 +131,22 @@ def _train(
         run.factor_checkpoint(f"{order.candidate:03d}", order.replicate).unlink(missing_ok=True)
 
     def on_start(order: Order) -> None:
-        log.tell("factor_started", **who(order))
+        log.tell(FactorStarted(**who(order)))
 
     def on_epoch(order: Order, report: Report) -> None:
-        log.tell("factor_epoch", **who(order), **report)
+        told = report["epoch"], report["metrics"], report["seconds"]
+        log.tell(FactorEpoch(cell_of[order.candidate, order.replicate], order.replicate, *told))
 
     def on_model(order: Order, metrics: dict[str, float]) -> None:
-        log.append("factor_finished", **who(order), metrics=metrics)
+        log.append(FactorFinished(**who(order), metrics=metrics))
         drop_checkpoint(order)
 
     def on_failed(order: Order, reason: str, detail: str) -> None:
-        log.append("factor_failed", **who(order), reason=reason, detail=detail)
+        log.append(FactorFailed(**who(order), reason=reason, detail=detail))
         drop_checkpoint(order)
 
     def on_note(order: Order, reason: str, detail: str) -> None:
-        log.append("factor_recovered", **who(order), reason=reason, detail=detail)
+        log.append(FactorRecovered(**who(order), reason=reason, detail=detail))
 
     def go_on() -> bool:
         return budget_s is None or time.monotonic() - started_s < budget_s

@@ -14,7 +14,8 @@ from facex_tune import seeds
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.metrics import gives_one_answer
 from facex_tune.runs import retention
-from facex_tune.runs.history import BY_BUDGET, FAILED, FINISHED, RUNNING, STOPPED, Trial, fold, keeps, violation
+from facex_tune.runs.events import EpochDone, TrialFailed, TrialFinished, TrialRecovered, TrialStarted, TrialStopped
+from facex_tune.runs.history import BY_BUDGET, FAILED, FINISHED, RUNNING, Trial, keeps, violation
 from facex_tune.runs.store import Event, Log, Run
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.searcher import Searcher
@@ -39,8 +40,8 @@ class Referee:
         self.searcher = Searcher(self.study, ahead=ahead)
         self.fatal: Exception | None = None
         self._clock, self._start = clock, clock()
-        events = list(run.events())
-        history = fold(events)
+        assert log.run is run  # whose history takes in each event that the log appends, and with it these trials
+        history = run.history()
         self.trials = history.trials
         self._losses: Counter[int] = Counter()  # of workers, since the trial's last epoch
         self._noted: set[tuple[Any, ...]] = set()
@@ -50,7 +51,7 @@ class Referee:
         self._seconds_before = history.search_seconds
         self._trained_s = sum(trial.seconds for trial in self.trials.values())
         self._reached = any(self._reaches(trial) for trial in self.trials.values())
-        self._replay(events)
+        self._replay(run.events())
         self._waiting = deque(trial.number for trial in self.trials.values() if trial.state == RUNNING)
         self.live: set[int] = set()
         self._cleared: set[int] = set()  # whose checkpoint is gone
@@ -59,9 +60,9 @@ class Referee:
         """Rungs and sampler, from the events in the order in which they came."""
         for event in events:
             self.searcher.replay(event)
-            if event["type"] == "epoch" and self._is_compared(self.trials[event["trial"]], event["epoch"]):
+            if event["type"] == EpochDone.TYPE and self._is_compared(self.trials[event["trial"]], event["epoch"]):
                 self._compared(event["trial"], event["epoch"], event["metrics"])
-            elif event["type"] == "trial_recovered":
+            elif event["type"] == TrialRecovered.TYPE:
                 self._noted.add((event["trial"], event["reason"], event["detail"]))
 
     def next_trial(self) -> Trial | None:
@@ -77,8 +78,7 @@ class Referee:
             return None
         else:
             number, config, source = self.searcher.ask()
-            self.log.append("trial_started", trial=number, config=config, source=source)
-            self.trials[number] = Trial(number, config, source)
+            self.log.append(TrialStarted(number, config, source))
         self.live.add(number)
         self._begun.append(number)
         return self.trials[number]
@@ -123,8 +123,8 @@ class Referee:
         trial = self.trials[number]
         if trial.state != RUNNING:
             return
-        self._lose_seconds(trial, seconds)
-        self._end(trial, FAILED, reason=reason, detail=detail, seconds=seconds)
+        self._trained_s += seconds
+        self._end(trial, TrialFailed(number, reason, detail, seconds))
         if self.fatal is None and not self.over() and self._is_hopeless():
             self.fatal = InputError(
                 f"{HOPELESS} trials in a row failed and none came to a first epoch; the last one, {trial.label}: "
@@ -152,12 +152,6 @@ class Referee:
             "start a new run with --run NAME"
         )
 
-    def _lose_seconds(self, trial: Trial, seconds: float) -> None:
-        """A trial held what it trains on, and no epoch came of it."""
-        trial.seconds += seconds
-        trial.lost_seconds += seconds
-        self._trained_s += seconds
-
     def call_off(self, number: int) -> bool:
         """Ends a trial that waits for a worker, where a budget is used up; whether it did."""
         if self.trials[number].state != RUNNING or self.over() in ("", "trials"):
@@ -175,7 +169,7 @@ class Referee:
             reason = "out_of_memory" if "memory" in why else "error"
             self.fail(number, reason, f"its worker was lost {times} times in epoch {epoch}: {why}", seconds)
         elif trial.state == RUNNING:
-            self._lose_seconds(trial, seconds)
+            self._trained_s += seconds
             detail = f"{times} of {WORKER_LOSSES} times in epoch {epoch}: {why}"
             self._record(number, "worker_lost", detail, seconds=seconds)
         return WORKER_LOSSES - times
@@ -185,9 +179,9 @@ class Referee:
         if (number, reason, detail) not in self._noted:
             self._record(number, reason, detail)
 
-    def _record(self, number: int, reason: str, detail: str, **more: float) -> None:
+    def _record(self, number: int, reason: str, detail: str, seconds: float | None = None) -> None:
         self._noted.add((number, reason, detail))
-        self.log.append("trial_recovered", trial=number, reason=reason, detail=detail, **more)
+        self.log.append(TrialRecovered(number, reason, detail, seconds))
 
     def over(self) -> str:
         """Which budget is used up: "trials", "time", "gpu_hours", "target"; "" while there is none."""
@@ -219,10 +213,7 @@ class Referee:
         epoch, self._any_epoch = report["epoch"], True
         if epoch in trial.epochs:  # reported before; the worker could not know
             return
-        told = {name: report[name] for name in ("metrics", "seconds", "host") if name in report}
-        self.log.append("epoch", trial=trial.number, epoch=epoch, **told)
-        trial.epochs[epoch] = report["metrics"]
-        trial.seconds += report["seconds"]
+        self.log.append(EpochDone(trial.number, epoch, report["metrics"], report["seconds"], report.get("host")))
         self._losses[trial.number] = 0
         self._trained_s += report["seconds"]
         self.searcher.report(trial.number, epoch, trial.metrics)
@@ -235,9 +226,9 @@ class Referee:
                 f"epochs {trial.last_epoch - 1} and {trial.last_epoch}: one answer for every face",
             )
         elif trial.last_epoch >= self.study.fidelity.max_epochs:
-            self._end(trial, FINISHED)
+            self._end(trial, TrialFinished(trial.number))
         elif not self._compared(trial.number, trial.last_epoch, trial.metrics):
-            self._end(trial, STOPPED, epoch=trial.last_epoch, reason="rung")
+            self._end(trial, TrialStopped(trial.number, trial.last_epoch, "rung"))
         elif self.over() not in ("", "trials"):
             self._end_by_budget(trial)
         return trial.state == RUNNING
@@ -254,12 +245,10 @@ class Referee:
         return epoch < self.study.fidelity.max_epochs and not collapsed(trial, epoch)
 
     def _end_by_budget(self, trial: Trial) -> None:
-        self._end(trial, STOPPED, epoch=trial.last_epoch, reason=f"{BY_BUDGET}: {self.over()}")
+        self._end(trial, TrialStopped(trial.number, trial.last_epoch, f"{BY_BUDGET}: {self.over()}"))
 
-    def _end(self, trial: Trial, state: str, **fields: Any) -> None:
-        event = {FINISHED: "trial_finished", STOPPED: "trial_stopped", FAILED: "trial_failed"}[state]
-        self.log.append(event, trial=trial.number, **fields)
-        trial.state, trial.reason, trial.detail = state, fields.get("reason", ""), fields.get("detail", "")
+    def _end(self, trial: Trial, end: TrialFinished | TrialStopped | TrialFailed) -> None:
+        self.log.append(end)
         self.live.discard(trial.number)
         self._reached = self._reached or self._reaches(trial)
         self.searcher.tell(trial)

@@ -6,6 +6,16 @@ from collections import Counter
 
 from facex_tune import seeds
 from facex_tune.errors import InputError
+from facex_tune.runs.events import (
+    CandidateChosen,
+    ModelEpoch,
+    ModelFailed,
+    ModelFinished,
+    ModelRecovered,
+    ModelStarted,
+    StageFinished,
+    StageStarted,
+)
 from facex_tune.runs.history import FINISHED, STOPPED, Candidate, History, Trial, baseline_of
 from facex_tune.runs.store import Log, Run
 from facex_tune.search import fleet
@@ -42,7 +52,7 @@ def retrain(run: Run, log: Log, context: Context) -> None:
     Raises:
         InputError: there is nothing to choose, or no model at all can be trained.
     """
-    log.append("stage_started", stage="retrain")
+    log.append(StageStarted("retrain"))
     study, history = run.study, run.history()
     given_up = _given_up(history)
     orders = [
@@ -54,7 +64,7 @@ def retrain(run: Run, log: Log, context: Context) -> None:
     if orders:
         _train(run, log, context, orders)
     _some_model(run)
-    log.append("stage_finished", stage="retrain")
+    log.append(StageFinished("retrain"))
 
 
 def _given_up(history: History) -> set[tuple[int, int]]:
@@ -73,7 +83,7 @@ def _candidates(log: Log, history: History, study: Study) -> list[Candidate]:
     if [each.trial for each in known] != [each.trial for each in chosen[: len(known)]]:
         return known
     for candidate in chosen[len(known) :]:
-        log.append("candidate_chosen", trial=candidate.trial, value=candidate.value, rank=candidate.rank)
+        log.append(CandidateChosen(candidate.trial, candidate.value, candidate.rank))
     return chosen
 
 
@@ -109,23 +119,23 @@ def _train(run: Run, log: Log, context: Context, orders: list[Order]) -> None:
         return {"candidate": order.candidate, "seed": order.replicate}
 
     def on_start(order: Order) -> None:
-        log.tell("model_started", **who(order))
+        log.tell(ModelStarted(**who(order)))
 
     def on_epoch(order: Order, report: Report) -> None:
-        told = {name: report[name] for name in ("epoch", "metrics", "seconds")}
-        log.tell("model_epoch", **who(order), epochs=order.job.epochs, **told)
+        epochs, told = order.job.epochs, (report["epoch"], report["metrics"], report["seconds"])
+        log.tell(ModelEpoch(order.candidate, order.replicate, epochs, *told))
 
     def on_model(order: Order, metrics: dict[str, float]) -> None:
-        log.append("model_finished", **who(order), metrics=metrics)
+        log.append(ModelFinished(**who(order), metrics=metrics))
         run.final_checkpoint(order.candidate, order.replicate).unlink(missing_ok=True)
 
     def on_failed(order: Order, reason: str, detail: str) -> None:
-        log.append("model_failed", **who(order), reason=reason, detail=detail)
+        log.append(ModelFailed(**who(order), reason=reason, detail=detail))
         checkpoint = run.final_checkpoint(order.candidate, order.replicate)
         files.remove([checkpoint, checkpoint.with_name("hung.json")])  # tried again, it begins anew
 
     def on_note(order: Order, reason: str, detail: str) -> None:
-        log.append("model_recovered", **who(order), reason=reason, detail=detail)
+        log.append(ModelRecovered(**who(order), reason=reason, detail=detail))
 
     fleet.train(orders, context, run.study.resources, on_epoch, on_model, on_note, on_failed, on_start=on_start)
 

@@ -18,6 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
 from facex_tune.errors import InputError
+from facex_tune.runs.events import StageFinished, StageStarted
 from facex_tune.runs.store import Log, Run
 from facex_tune.search import data_placement, ray_session, warm_start
 from facex_tune.search.data_placement import Shared
@@ -35,7 +36,7 @@ def search(run: Run, log: Log, context: Context) -> None:
     """
     if run.history().stages.get("search") == "finished":
         return
-    log.append("stage_started", stage="search")
+    log.append(StageStarted("search"))
     warm_start.learn(run, log)
     resources = run.study.resources
     limit = run.study.search.concurrency
@@ -53,7 +54,7 @@ def search(run: Run, log: Log, context: Context) -> None:
         raise referee.fatal
     if problem := referee.nothing_trained():
         raise InputError(problem)
-    log.append("stage_finished", stage="search", reason=referee.over())
+    log.append(StageFinished("search", referee.over()))
 
 
 def _fit(referee: Referee, context: Context, shared: Shared, free: Callable[[], bool], scratch: str) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from facex_tune.runs.history import FAILED, FINISHED, STOPPED, Trial
+from facex_tune.runs.events import EpochDone, LearnedFrom, TrialStarted
+from facex_tune.runs.history import ENDS, Trial
 from facex_tune.search import samplers
 from facex_tune.search.ledger import Ledger
 from facex_tune.search.samplers import distribution
@@ -20,7 +21,6 @@ from facex_tune.space import Config, is_fixed
 from facex_tune.study import Study
 
 AHEAD_FROM_SLOTS = 4  # below, what the last trial showed is worth more than the moment that its successor waits
-_ENDED = {"trial_finished": FINISHED, "trial_stopped": STOPPED, "trial_failed": FAILED}
 
 
 class Searcher:
@@ -84,14 +84,14 @@ class Searcher:
     def replay(self, event: Mapping[str, Any]) -> None:
         """Takes in an event of the log, in the log's order."""
         kind, number = event["type"], event.get("trial", -1)
-        if kind == "learned":
+        if kind == LearnedFrom.TYPE:
             self._learn(event)
-        elif kind == "trial_started" and number not in self._numbers:
+        elif kind == TrialStarted.TYPE and number not in self._numbers:
             self._start(number, event["config"])
-        elif kind == "epoch":
+        elif kind == EpochDone.TYPE:
             self.report(number, event["epoch"], event["metrics"])
-        elif kind in _ENDED:
-            self._end(number, _ENDED[kind])
+        elif kind in ENDS:
+            self._end(number, ENDS[kind])
 
     def report(self, number: int, epoch: int, scores: Mapping[str, float]) -> None:
         """What a trial had after an epoch."""

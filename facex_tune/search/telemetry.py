@@ -11,12 +11,20 @@ from typing import Any
 from ray.util.metrics import Counter, Gauge
 
 from facex_tune.metrics import MAXIMIZE
-from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History
+from facex_tune.runs.events import (
+    EpochDone,
+    ModelEpoch,
+    ModelFailed,
+    ModelFinished,
+    TrialFailed,
+    TrialRecovered,
+    TrialStarted,
+)
+from facex_tune.runs.history import ENDS, FAILED, FINISHED, RUNNING, STOPPED, History
 from facex_tune.runs.store import Event
 from facex_tune.study import Study
 
 STATES = (RUNNING, FINISHED, STOPPED, FAILED)
-_ENDS = {"trial_finished": FINISHED, "trial_stopped": STOPPED, "trial_failed": FAILED}
 
 
 class Telemetry:
@@ -47,25 +55,25 @@ class Telemetry:
 
     def __call__(self, event: Event) -> None:
         kind = event["type"]
-        if kind == "trial_started":
+        if kind == TrialStarted.TYPE:
             self._state[event["trial"]] = RUNNING
-        elif kind == "epoch":
+        elif kind == EpochDone.TYPE:
             self._seconds += event["seconds"]
             self._epochs.inc(1, self._tags | {"stage": "search"})
             self._ran(event["trial"], event["metrics"], "search")
             self._seen(event["epoch"], event["metrics"])
-        elif kind == "model_epoch":
+        elif kind == ModelEpoch.TYPE:
             self._epochs.inc(1, self._tags | {"stage": "retrain"})
             self._ran((event["candidate"], event["seed"]), event["metrics"], "retrain")
-        elif kind in _ENDS:
-            self._state[event["trial"]] = _ENDS[kind]
+        elif kind in ENDS:
+            self._state[event["trial"]] = ENDS[kind]
             self._ended(event["trial"], "search")
             self._seconds += event.get("seconds", 0.0)
-            if kind == "trial_failed":
+            if kind == TrialFailed.TYPE:
                 self._stops.inc(1, self._tags | {"reason": event["reason"]})
-        elif kind == "trial_recovered":
+        elif kind == TrialRecovered.TYPE:
             self._seconds += event.get("seconds", 0.0)
-        elif kind in ("model_finished", "model_failed"):
+        elif kind in (ModelFinished.TYPE, ModelFailed.TYPE):
             self._ended((event["candidate"], event["seed"]), "retrain")
         else:
             return

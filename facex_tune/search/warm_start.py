@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 from facex_tune.errors import InputError
+from facex_tune.runs.events import LearnedFrom, Note
 from facex_tune.runs.history import FINISHED, Trial
 from facex_tune.runs.store import Log, Run
 from facex_tune.space import Config, Space, is_active, is_fixed
@@ -42,8 +43,8 @@ def learn(run: Run, log: Log) -> None:
     for name in run.study.search.learn_from:
         if name not in known:
             taken, left_out = fitting(find(run.storage, name), run)
-            log.append("learned", run=name, trials=taken, left_out=left_out)
-            log.tell("note", text=summary(name, len(taken), left_out))
+            log.append(LearnedFrom(name, taken, left_out))
+            log.tell(Note(summary(name, len(taken), left_out)))
 
 
 def summary(name: str, taken: int, left_out: dict[str, int]) -> str:

@@ -22,6 +22,19 @@ from facex_tune import cli, study
 from facex_tune.cli import outcome, run_tables
 from facex_tune.errors import InputError, Interrupted
 from facex_tune.runs import overview
+from facex_tune.runs.events import (
+    EpochDone,
+    ModelFinished,
+    RunInterrupted,
+    RunResumed,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialStarted,
+    TrialStopped,
+)
 from facex_tune.runs.store import Run
 from facex_tune.storage.files import DamagedRun
 
@@ -63,21 +76,21 @@ def make_run(storage: Path, name: str = "demo") -> Run:
     """A run with four trials, two final models and one evaluation, written as the real one is."""
     made = Run.create(storage, name, study.load(QUICK), data={}, environment=ENVIRONMENT)
     with made.log() as log:
-        log.append("run_started")
-        log.append("stage_started", stage="search")
+        log.append(RunStarted())
+        log.append(StageStarted(stage="search"))
         for trial, (lr, model) in enumerate([(0.1, "resnet"), (0.05, "resnet"), (0.2, "facex_cnn"), (0.3, "resnet")]):
             config = {"model": model, "augment": "none", "train.lr": lr, f"model.{model}.dropout": 0.2}
-            log.append("trial_started", trial=trial, config=config, source="sampler")
+            log.append(TrialStarted(trial=trial, config=config, source="sampler"))
             metrics = {"macro_f1": 0.3 + trial / 10, "accuracy": 0.5, "worst_class_recall": 0.1}
-            log.append("epoch", trial=trial, epoch=1, metrics=metrics, seconds=1.0)
-        log.append("trial_finished", trial=0)
-        log.append("trial_finished", trial=1)
-        log.append("trial_stopped", trial=2, epoch=1, reason="rung")
-        log.append("trial_failed", trial=3, reason="diverged", detail="training loss is nan in epoch 2")
-        log.append("stage_finished", stage="search")
+            log.append(EpochDone(trial=trial, epoch=1, metrics=metrics, seconds=1.0))
+        log.append(TrialFinished(trial=0))
+        log.append(TrialFinished(trial=1))
+        log.append(TrialStopped(trial=2, epoch=1, reason="rung"))
+        log.append(TrialFailed(trial=3, reason="diverged", detail="training loss is nan in epoch 2"))
+        log.append(StageFinished(stage="search"))
         for seed in (0, 1):
             metrics = {"macro_f1": 0.5 + seed / 100, "accuracy": 0.6}
-            log.append("model_finished", candidate=1, seed=seed, metrics=metrics)
+            log.append(ModelFinished(candidate=1, seed=seed, metrics=metrics))
     interval = {"mean": 0.41, "interval": [0.38, 0.44], "per_model": [0.4, 0.42]}
     scores = {"n": 800, "models": ["t0001-s0", "t0001-s1"], "opened": 1, "metrics": {"accuracy": interval}}
     (made.evaluation_folder / "synthetic.private.json").write_text(json.dumps(scores))
@@ -335,10 +348,10 @@ def test_show_has_a_column_for_adjusted_scores_where_there_are_any(call: Call, d
     assert "adjusted" not in call("show", "demo").out
     with demo.log() as log:
         metrics = {"macro_f1": 0.5, "accuracy": 0.6, "macro_f1_adjusted": 0.587, "adjust_tau": 0.4}
-        log.append("trial_started", trial=4, config={"model": "resnet", "augment": "none"}, source="sampler")
-        log.append("epoch", trial=4, epoch=1, metrics=metrics, seconds=1.0)
-        log.append("trial_finished", trial=4)
-        log.append("model_finished", candidate=4, seed=0, metrics=metrics)
+        log.append(TrialStarted(trial=4, config={"model": "resnet", "augment": "none"}, source="sampler"))
+        log.append(EpochDone(trial=4, epoch=1, metrics=metrics, seconds=1.0))
+        log.append(TrialFinished(trial=4))
+        log.append(ModelFinished(candidate=4, seed=0, metrics=metrics))
     path = demo.evaluation_folder / "synthetic.private.json"
     after = {"tau": [0.4, 0.5], "metrics": {"macro_f1": {"mean": 0.444, "interval": [0.4, 0.48]}}}
     path.write_text(json.dumps({**json.loads(path.read_bytes()), "adjusted": after}))
@@ -427,11 +440,11 @@ def test_runs_lists_every_run_and_a_damaged_one_hides_no_other(call: Call, demo:
 
 def test_a_run_is_running_while_somebody_writes_it_and_then_interrupted(call: Call, demo: Run) -> None:
     with demo.log() as log:
-        log.append("run_resumed")
-        log.append("stage_started", stage="retrain")
+        log.append(RunResumed())
+        log.append(StageStarted(stage="retrain"))
         assert f"running: retrain, by process {os.getpid()} on " in call("show", "demo").out
         assert json.loads(call("runs", "--json").out)["runs"][0]["writer"]["pid"] == os.getpid()
-        log.append("run_interrupted", signal="SIGTERM")
+        log.append(RunInterrupted(signal="SIGTERM"))
     assert re.search(r"interrupted in retrain by SIGTERM \d+s ago \(facex-tune resume demo\)", call("show", "demo").out)
     assert call("runs", "--state", "interrupted").out.splitlines()[1].split()[:3] == ["demo", "interrupted:", "retrain"]
 
@@ -439,15 +452,15 @@ def test_a_run_is_running_while_somebody_writes_it_and_then_interrupted(call: Ca
 def test_a_factor_study_leaves_a_run_as_finished_as_it_was(call: Call, demo: Run) -> None:
     with demo.log() as log:
         for stage in ("retrain", "evaluate", "report", "factors"):
-            log.append("run_resumed")
-            log.append("stage_started", stage=stage)
+            log.append(RunResumed())
+            log.append(StageStarted(stage=stage))
             if stage == "factors":
                 assert "running: factors, by process" in call("show", "demo").out
-            log.append("stage_finished", stage=stage)
+            log.append(StageFinished(stage=stage))
     assert " | finished | " in call("show", "demo").out
     with demo.log() as log:
-        log.append("stage_started", stage="factors")
-        log.append("run_interrupted", signal="SIGTERM")
+        log.append(StageStarted(stage="factors"))
+        log.append(RunInterrupted(signal="SIGTERM"))
     assert "interrupted in factors by SIGTERM" in call("show", "demo").out
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from facex_tune import study
 from facex_tune.display import follow
 from facex_tune.runs import tail
+from facex_tune.runs.events import RunStarted, StageFinished, StageStarted
 from facex_tune.runs.store import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,15 +19,16 @@ QUICK = ROOT / "search_spaces" / "quick.yaml"
 WRITER = """
 import sys
 from pathlib import Path
+from facex_tune.runs.events import EpochDone, RunStarted, StageStarted, TrialFinished, TrialStarted
 from facex_tune.runs.store import Run
 with Run(Path(sys.argv[1]), "demo").log() as log:
-    log.append("run_started")
-    log.append("stage_started", stage="search")
-    log.append("trial_started", trial=0, config={"model": "resnet"}, source="sampler")
+    log.append(RunStarted())
+    log.append(StageStarted("search"))
+    log.append(TrialStarted(0, {"model": "resnet"}, "sampler"))
     print("begun", flush=True)
     sys.stdin.readline()
-    log.append("epoch", trial=0, epoch=1, metrics={"macro_f1": 0.5}, seconds=1.0)
-    log.append("trial_finished", trial=0)
+    log.append(EpochDone(0, 1, {"macro_f1": 0.5}, 1.0))
+    log.append(TrialFinished(0))
     print("told", flush=True)
     sys.stdin.readline()
 """
@@ -71,14 +73,14 @@ def test_each_event_is_told_once_and_the_last_words_are_not_missed(tmp_path: Pat
     run = new_run(tmp_path)
     log_of_writer = run.log()
     log = log_of_writer.__enter__()
-    log.append("run_started")
-    steps = iter([lambda: log.append("stage_started", stage="search"), lambda: None])
+    log.append(RunStarted())
+    steps = iter([lambda: log.append(StageStarted(stage="search")), lambda: None])
 
     def pause(_seconds: float) -> None:
         try:
             next(steps)()
         except StopIteration:
-            log.append("stage_finished", stage="search")
+            log.append(StageFinished(stage="search"))
             log_of_writer.__exit__(None, None, None)
 
     told = [[event["type"] for event in batch] for batch in tail.batches(run, pause)]
@@ -92,9 +94,9 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with run.log() as log:
-        log.append("run_started")
+        log.append(RunStarted())
         follow.watch(run, io.StringIO(), pause)
-        log.append("stage_started", stage="search")
+        log.append(StageStarted(stage="search"))
     assert run.history().stages == {"search": "started"}
 
 

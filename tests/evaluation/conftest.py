@@ -14,6 +14,18 @@ import torch
 from facex_tune import study
 from facex_tune.data import faces
 from facex_tune.data.faces import SIDE, VOTE_ANSWERS, Faces
+from facex_tune.runs.events import (
+    CandidateChosen,
+    EpochDone,
+    ModelFinished,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialStarted,
+    TrialStopped,
+)
 from facex_tune.runs.store import Log, Run
 from facex_tune.study import protocols
 from facex_tune.training import classifier
@@ -111,28 +123,28 @@ def make_run(tmp_path: Path, data_dir: Path) -> RunMaker:
 def log_search(run: Run, log: Log) -> None:
     """Four trials: two finish, one is stopped at a rung, one diverges."""
     rng = np.random.default_rng(0)
-    log.append("run_started")
-    log.append("stage_started", stage="search")
+    log.append(RunStarted())
+    log.append(StageStarted(stage="search"))
     for trial, epochs in enumerate((3, 3, 1, 2)):
-        log.append("trial_started", trial=trial, config=run.study.space.random(rng), source="sampler")
+        log.append(TrialStarted(trial=trial, config=run.study.space.random(rng), source="sampler"))
         for epoch in range(1, epochs + 1):
             value = 0.2 + 0.1 * epoch + 0.02 * trial
             found = {"accuracy": value + 0.1, "macro_f1": value, "train_loss": 2 - value}
-            log.append("epoch", trial=trial, epoch=epoch, metrics=found, seconds=2.0)
+            log.append(EpochDone(trial=trial, epoch=epoch, metrics=found, seconds=2.0))
         if trial == 3:
-            log.append("trial_failed", trial=3, reason="diverged", detail="training loss is nan in epoch 3")
+            log.append(TrialFailed(trial=3, reason="diverged", detail="training loss is nan in epoch 3"))
         elif epochs == 3:
-            log.append("trial_finished", trial=trial)
+            log.append(TrialFinished(trial=trial))
         else:
-            log.append("trial_stopped", trial=trial, epoch=epochs)
-    log.append("stage_finished", stage="search")
+            log.append(TrialStopped(trial=trial, epoch=epochs))
+    log.append(StageFinished(stage="search"))
 
 
 def log_models(run: Run, log: Log, seeds: int) -> None:
     """Both candidates, untrained but real."""
     board = run.history().leaderboard(run.study)[: run.study.retrain.top]
     for rank, trial in enumerate(board, start=1):
-        log.append("candidate_chosen", trial=trial.number, value=trial.metrics["macro_f1"], rank=rank)
+        log.append(CandidateChosen(trial=trial.number, value=trial.metrics["macro_f1"], rank=rank))
         for seed in range(seeds):
             torch.manual_seed(100 * trial.number + seed)
             model = classifier.build_model(trial.config, 7, (0.4, 0.2))
@@ -141,4 +153,4 @@ def log_models(run: Run, log: Log, seeds: int) -> None:
             run.save_model(trial.number, seed, dict(model.state_dict()), info)
             rows = "".join(f"{epoch},{0.1 * epoch + 0.01 * seed}\n" for epoch in (1, 2, 3))
             (run.final_folder(trial.number, seed) / "history.csv").write_text("epoch,macro_f1\n" + rows)
-            log.append("model_finished", candidate=trial.number, seed=seed, metrics=found)
+            log.append(ModelFinished(candidate=trial.number, seed=seed, metrics=found))

@@ -10,6 +10,7 @@ from pathlib import Path
 from facex_tune import parts, study
 from facex_tune.pipeline.options import Options
 from facex_tune.pipeline.stages import _context
+from facex_tune.runs.events import RunResumed, StageFinished, StageStarted
 from facex_tune.runs.store import Run
 from facex_tune.search.referee import Referee
 from facex_tune.search.worker import Worker
@@ -28,8 +29,8 @@ def main() -> None:
     if not run.exists():
         Run.create(options.storage, said.run, study.load(said.study), data={}, environment={})
     with run.log() as log:
-        log.append("run_resumed")
-        log.append("stage_started", stage="search")
+        log.append(RunResumed())
+        log.append(StageStarted(stage="search"))
         referee = Referee(run, log)
         worker = Worker(_context(run, options, log.fence))
         os.chdir(tempfile.gettempdir())  # as Ray's workers have another working folder than their driver
@@ -39,7 +40,7 @@ def main() -> None:
                 pass
         if referee.fatal is not None:
             raise referee.fatal
-        log.append("stage_finished", stage="search", reason=referee.over())
+        log.append(StageFinished(stage="search", reason=referee.over()))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 
 from facex_tune import study
 from facex_tune.runs.store import Run
+from tests.records import record
 
 SearchMaker = Callable[..., Run]
 SAID: dict[str, Any] = {
@@ -81,7 +82,7 @@ def make_search(tmp_path: Path, events_of_search: list[dict[str, Any]]) -> Searc
         run = Run.create(tmp_path / "runs", "demo", study.parse(SAID | said), data={}, environment={})
         with run.log() as log:
             for event in events_of_search if events is None else events:
-                log.append(**event)
+                log.append(record(event))
         return run
 
     return make

@@ -19,6 +19,7 @@ from facex_tune.mirrors.optuna_journal import OptunaJournal
 from facex_tune.runs.frames import Times
 from facex_tune.runs.store import Log, Run
 from tests.mirrors.conftest import SearchMaker
+from tests.records import record
 
 
 def loaded(path: Path, name: str = "demo") -> optuna.Study:
@@ -119,7 +120,7 @@ def test_an_open_study_grows_to_what_a_whole_one_is(
 
 
 def append(log: Log, event: dict[str, Any]) -> None:
-    log.append(**event)
+    log.append(record(event))
 
 
 def test_a_mirror_that_is_there_is_written_anew(make_search: SearchMaker, tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from tensorboardX.record_writer import masked_crc32c
 
 from facex_tune.mirrors.mirror import Targets, mirror
 from facex_tune.mirrors.tensorboard_logs import TensorBoardLogs, tag
+from facex_tune.runs.events import ModelFinished
 from facex_tune.runs.frames import Times
 from facex_tune.runs.store import Run
 from tests.mirrors.conftest import SearchMaker
+from tests.records import record
 
 
 def records(path: Path) -> Iterator[Any]:
@@ -106,7 +108,7 @@ def test_logs_grow_and_a_second_mirror_writes_them_anew(
     logs = TensorBoardLogs(run, tmp_path / "logs")
     with run.log() as log:
         for event in events_of_search:
-            log.append(**event)
+            log.append(record(event))
             logs.update(run.history(), Times.of(run.events()))
         assert scalars(tmp_path / "logs" / "t0003")["validation/macro_f1", 1] == 0.5  # told while it runs
     logs.close()
@@ -121,7 +123,7 @@ def test_final_models_are_runs_of_their_own(make_search: SearchMaker, tmp_path: 
     folder.mkdir(parents=True)
     (folder / "history.csv").write_text("epoch,macro_f1,recall.happy\n1,0.5,\n2,0.625,0.25\n")
     with run.log() as log:
-        log.append("model_finished", candidate=0, seed=1, metrics={"macro_f1": 0.625})
+        log.append(ModelFinished(candidate=0, seed=1, metrics={"macro_f1": 0.625}))
     found = scalars(mirrored(run, tmp_path / "logs") / "final-t0000-s1")
     assert found == {("validation/macro_f1", 1): 0.5, ("validation/macro_f1", 2): 0.625, ("recall/happy", 2): 0.25}
 

@@ -17,8 +17,10 @@ from facex_tune.errors import Interrupted, StorageOutage
 from facex_tune.pipeline import stages
 from facex_tune.pipeline.options import Options, resume_words
 from facex_tune.pipeline.stages import STAGES, next_command
+from facex_tune.runs.events import EpochDone, RunInterrupted, RunStarted, StageFinished, StageStarted, TrialStarted
 from facex_tune.runs.store import Run
 from facex_tune.storage.files import place
+from tests.records import record
 from tests.search.conftest import tiny_data
 from tests.search.test_resume import DEADLINE_S, DRIVER, STUDY
 
@@ -101,11 +103,11 @@ def test_a_stage_whose_predecessor_has_not_ended_is_refused_and_leaves_no_trace(
 ) -> None:
     run = new_run(tmp_path)
     with run.log() as log:
-        log.append("run_started", stages=["search"])
-        log.append("stage_started", stage="search")
-        log.append("trial_started", trial=0, config={"model": "resnet"}, source="sampler")
-        log.append("epoch", trial=0, epoch=1, metrics={"macro_f1": 0.4}, seconds=1.0)
-        log.append("run_interrupted", signal="SIGTERM")
+        log.append(RunStarted(stages=["search"]))
+        log.append(StageStarted(stage="search"))
+        log.append(TrialStarted(trial=0, config={"model": "resnet"}, source="sampler"))
+        log.append(EpochDone(trial=0, epoch=1, metrics={"macro_f1": 0.4}, seconds=1.0))
+        log.append(RunInterrupted(signal="SIGTERM"))
     before = list(run.events())
     code, err = called(*words, "--storage", str(tmp_path / "runs"), capsys=capsys)
     assert (code, len(err.splitlines())) == (2, 1)
@@ -116,8 +118,8 @@ def test_a_stage_whose_predecessor_has_not_ended_is_refused_and_leaves_no_trace(
 def test_a_search_that_its_budget_ended_may_be_retrained_from(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     with run.log() as log:
-        log.append("stage_started", stage="search")
-        log.append("stage_finished", stage="search", reason="time")
+        log.append(StageStarted(stage="search"))
+        log.append(StageFinished(stage="search", reason="time"))
     options = Options(tmp_path, tmp_path)
     stages._in_order(["retrain"], run, run.history(), options)
     new = new_run(tmp_path / "new")
@@ -179,7 +181,7 @@ def test_the_next_stage_is_told(tmp_path: Path, stages: list[str], command: str)
     run = new_run(tmp_path)
     with run.log() as log:
         for event in done(*stages):
-            log.append(**event)
+            log.append(record(event))
     assert next_command(run, Options(Path("runs"), Path("/d"), address="a")) == command
 
 

@@ -19,6 +19,7 @@ from facex_tune.pipeline.begin import begin
 from facex_tune.pipeline.environment import ray_cpus, torch_gpus
 from facex_tune.pipeline.options import Options
 from facex_tune.pipeline.stages import execute
+from facex_tune.runs.events import StageFinished, StageStarted
 from facex_tune.runs.store import Run, RunTaken
 from facex_tune.study import Study
 from tests.search.conftest import tiny_data, tiny_study
@@ -160,9 +161,9 @@ def test_a_run_is_not_resumed_with_a_gpu_by_number(options: Options, stages: lis
     study = tiny_study(resources={"gpus": 0.5})
     run = Run.create(options.storage, "r", study, data={}, environment={})
     with run.log() as log:
-        log.append("stage_started", stage="search")
+        log.append(StageStarted(stage="search"))
         if "search" not in stages:
-            log.append("stage_finished", stage="search")
+            log.append(StageFinished(stage="search"))
     known = list(run.events())
     with pytest.raises(InputError, match=r"--device cuda:1: a trial holds 0\.5 GPU"):
         execute(run, stages, numbered(options), [])

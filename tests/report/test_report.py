@@ -21,6 +21,16 @@ from facex_tune.evaluation import intervals
 from facex_tune.evaluation.evaluate import evaluate
 from facex_tune.report import figures, findings, page, several_runs, summary, table_files, wording
 from facex_tune.report.report import report
+from facex_tune.runs.events import (
+    EpochDone,
+    FactorFailed,
+    FactorFinished,
+    FactorsPlanned,
+    ModelFailed,
+    ModelFinished,
+    TrialFailed,
+    TrialStarted,
+)
 from facex_tune.runs.store import Run
 from facex_tune.search import factor_design
 from tests.evaluation.conftest import RunMaker, new_run, write_data
@@ -201,13 +211,13 @@ def test_the_page_shows_a_factor_study(make_run: RunMaker, data_dir: Path) -> No
     design = factor_design.design(run.study, run.history(), run.history().trials[1].config)
     with run.log() as log:
         told = {"reference": 1, "seeds": 2, "epochs": 3, "cells": [cell.to_data() for cell in design]}
-        log.append("factors_planned", **told)
+        log.append(FactorsPlanned(**told))
         for number, cell in enumerate(design[:-1]):
             for seed in range(2):
                 value = 0.5 - 0.2 * (cell.name == "augment=none") + 0.001 * ((7 * number + 3 * seed) % 5)
                 found = {"macro_f1": value, "f1.happy": value}
-                log.append("factor_finished", cell=cell.name, seed=seed, metrics=found)
-        log.append("factor_failed", cell=design[-1].name, seed=0, reason="diverged", detail="")
+                log.append(FactorFinished(cell=cell.name, seed=seed, metrics=found))
+        log.append(FactorFailed(cell=design[-1].name, seed=0, reason="diverged", detail=""))
     text, document = _reported(run, data_dir)
     shown = _Page(text).text
     assert (document["factors"]["cells"], document["factors"]["runs_left"]) == (len(design), 1)
@@ -307,8 +317,8 @@ def test_adjusted_scores_stand_beside_the_plain_ones(make_run: RunMaker, data_di
     with run.log() as log:
         evaluate(run, log, data_dir, "cpu")
         found = {"accuracy": 0.6, "macro_f1": 0.5, "macro_f1_adjusted": 0.5432, "adjust_tau": 0.5, "train_loss": 1.0}
-        log.append("epoch", trial=1, epoch=4, metrics=found, seconds=1.0)
-        log.append("model_finished", candidate=1, seed=0, metrics=found)
+        log.append(EpochDone(trial=1, epoch=4, metrics=found, seconds=1.0))
+        log.append(ModelFinished(candidate=1, seed=0, metrics=found))
     text, document = _reported(run, data_dir)
     shown = _Page(text).text
     after = document["evaluation"]["synthetic.private"]["adjusted"]["metrics"]["macro_f1"]
@@ -386,7 +396,7 @@ def test_a_run_that_was_only_searched_says_what_is_missing(make_run: RunMaker, d
 def test_final_models_that_could_not_be_trained_are_told(finished: Finished, copied: Run) -> None:
     assert "could not be trained" not in finished.text
     with copied.log() as log:
-        log.append("model_failed", candidate=0, seed=2, reason="diverged", detail="training loss is nan in epoch 1")
+        log.append(ModelFailed(candidate=0, seed=2, reason="diverged", detail="training loss is nan in epoch 1"))
     text, document = _reported(copied, finished.data_dir)
     assert document["search"]["failed_models"] == [{"candidate": 0, "seed": 2, "reason": "diverged"}]
     assert "Not among the final models, as they could not be trained: t0000 seed 2 (diverged)." in _Page(text).text
@@ -406,9 +416,9 @@ def test_words_of_a_run_are_not_markup(make_run: RunMaker, data_dir: Path) -> No
     run = make_run("r&b <b>", retrained=False)
     with run.log() as log:
         config = {**run.study.space.defaults(), "model": hostile, f"model.{hostile}.x": '"><img src=x>'}
-        log.append("trial_started", trial=4, config=config, source="sampler")
-        log.append("epoch", trial=4, epoch=1, metrics={"macro_f1": 0.9}, seconds=1.0)
-        log.append("trial_failed", trial=4, reason="error", detail=f'" onmouseover="x {hostile}')
+        log.append(TrialStarted(trial=4, config=config, source="sampler"))
+        log.append(EpochDone(trial=4, epoch=1, metrics={"macro_f1": 0.9}, seconds=1.0))
+        log.append(TrialFailed(trial=4, reason="error", detail=f'" onmouseover="x {hostile}'))
     text, _ = _reported(run, data_dir)
     shown = _Page(text)
     assert sum(tag == "script" for tag, _ in shown.tags) == 1
@@ -453,7 +463,7 @@ def test_the_same_run_gives_the_same_report_without_its_data(finished: Finished,
 
 def test_models_that_were_not_evaluated_are_told(finished: Finished, copied: Run) -> None:
     with copied.log() as log:
-        log.append("model_finished", candidate=1, seed=2, metrics={"macro_f1": 0.4})
+        log.append(ModelFinished(candidate=1, seed=2, metrics={"macro_f1": 0.4}))
     document = summary.document(copied, finished.document["data"])
     told = [finding["text"] for finding in document["findings"]]
     assert any(text.startswith("synthetic.private covers 4 of 5 models") for text in told)

@@ -16,6 +16,16 @@ import facex_tune
 from facex_tune import study
 from facex_tune.errors import InputError
 from facex_tune.runs import frames
+from facex_tune.runs.events import (
+    CandidateChosen,
+    EpochDone,
+    ModelFinished,
+    RunStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialStarted,
+    TrialStopped,
+)
 from facex_tune.runs.store import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,20 +38,20 @@ def demo(tmp_path: Path) -> Run:
     parsed = study.load(ROOT / "search_spaces" / "quick.yaml", constraints)
     run = Run.create(tmp_path / "runs", "demo", parsed, data={}, environment={})
     with run.log() as log:
-        log.append("run_started")
+        log.append(RunStarted())
         for trial, model in enumerate(("resnet", "facex_cnn", "resnet", "resnet")):
             config = {"model": model, "train.lr": 0.1, f"model.{model}.dropout": 0.2}
-            log.append("trial_started", trial=trial, config=config, source="sampler")
+            log.append(TrialStarted(trial=trial, config=config, source="sampler"))
         for trial, epochs in ((0, 2), (1, 1), (3, 1)):
             for epoch in range(1, epochs + 1):
                 found = {"macro_f1": trial + epoch / 10, "worst_class_recall": 0.2 * epoch, "train_loss": 1.0}
-                log.append("epoch", trial=trial, epoch=epoch, metrics=found, seconds=1.5)
-        log.append("trial_finished", trial=0)
-        log.append("trial_stopped", trial=1, epoch=1, reason="rung")
-        log.append("trial_failed", trial=2, reason="error", detail='a "quoted", detail')
-        log.append("candidate_chosen", trial=0, value=0.2, rank=1)
+                log.append(EpochDone(trial=trial, epoch=epoch, metrics=found, seconds=1.5))
+        log.append(TrialFinished(trial=0))
+        log.append(TrialStopped(trial=1, epoch=1, reason="rung"))
+        log.append(TrialFailed(trial=2, reason="error", detail='a "quoted", detail'))
+        log.append(CandidateChosen(trial=0, value=0.2, rank=1))
         for seed in (0, 1):
-            log.append("model_finished", candidate=0, seed=seed, metrics={"macro_f1": 0.3 + seed})
+            log.append(ModelFinished(candidate=0, seed=seed, metrics={"macro_f1": 0.3 + seed}))
     return run
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from facex_tune import study
+from facex_tune.runs.events import RunResumed, RunStarted, TrialFailed
 from facex_tune.runs.store import Run
 from facex_tune.storage import files
 from facex_tune.storage.files import DamagedRun
 from tests import small_disk
+from tests.records import epoch as epoch_of
 
 STUDY = study.parse({"version": 1, "name": "small", "data": "synthetic"})
 
@@ -23,6 +25,7 @@ import torch
 from facex_tune.storage import files
 from facex_tune import study
 from facex_tune.errors import InputError
+from facex_tune.runs.events import EpochDone
 from facex_tune.runs.store import Run
 
 storage = Path(sys.argv[1])
@@ -34,7 +37,7 @@ with run.log() as log:
     for epoch in range(100):
         try:
             files.save_tensors(run.trial_checkpoint(epoch % 4), {"w": torch.ones(40_000)}, {"epoch": epoch})
-            log.append("epoch", trial=epoch % 4, epoch=epoch, text="x" * 3000)
+            log.append(EpochDone(epoch % 4, epoch, {}, 1.0, host="x" * 3000))
         except InputError as error:
             refused.append(str(error))
         if epoch == 20:
@@ -79,7 +82,7 @@ def test_a_disk_that_fills_up_and_is_freed_again(tmp_path: Path) -> None:
 def test_a_log_torn_at_20_offsets_is_its_last_good_state(tmp_path: Path) -> None:
     whole = Run.create(tmp_path, "whole", STUDY, data={}, environment={})
     with whole.log() as log:
-        events = [log.append("epoch", trial=i % 3, epoch=i, text="ß" * (i % 7)) for i in range(40)]
+        events = [log.append(TrialFailed(i % 3, detail="ß" * (i % 7))) for i in range(40)]
     content = (whole.folder / "events" / "000001.jsonl").read_bytes()
     offsets = sorted(random.Random(5).sample(range(1, len(content)), 20))
     for offset in offsets:
@@ -88,7 +91,7 @@ def test_a_log_torn_at_20_offsets_is_its_last_good_state(tmp_path: Path) -> None
         good = events[: content[:offset].count(b"\n")]
         assert list(run.events()) == good
         with run.log() as log:
-            more = log.append("run_resumed")
+            more = log.append(RunResumed())
         assert list(run.events()) == [*good, more]
 
 
@@ -97,7 +100,7 @@ def test_records_that_are_lost_before_a_later_writers_are_told(tmp_path: Path) -
     for _ in range(2):
         with run.log() as log:
             for epoch in range(3):
-                log.append("epoch", trial=0, epoch=epoch)
+                log.append(epoch_of(0, epoch))
     first = run.folder / "events" / "000001.jsonl"
     first.write_bytes(first.read_bytes()[:-5])
     with pytest.raises(DamagedRun, match=r"event 3 is missing \(the next one is 4\)"):
@@ -107,7 +110,7 @@ def test_records_that_are_lost_before_a_later_writers_are_told(tmp_path: Path) -
 def test_a_log_that_is_gone_is_no_new_run(tmp_path: Path) -> None:
     run = Run.create(tmp_path, "r", STUDY, data={}, environment={})
     with run.log() as log:
-        log.append("run_started")
+        log.append(RunStarted())
     files.write_bytes(run.trial_checkpoint(0), b"x")
     (run.folder / "events" / "000001.jsonl").write_bytes(b"")
     with pytest.raises(DamagedRun, match="holds no event, although"), run.log():
@@ -119,9 +122,9 @@ def test_what_a_replaced_writer_wrote_late_is_no_part_of_the_log(tmp_path: Path)
     """On disks a writer that was frozen may still end the write that it had begun."""
     run = Run.create(tmp_path, "r", STUDY, data={}, environment={})
     with run.log() as log:
-        told = [log.append("epoch", trial=0, epoch=epoch) for epoch in range(3)]
+        told = [log.append(epoch_of(0, epoch)) for epoch in range(3)]
     with run.log() as log:
-        told.append(log.append("run_resumed"))
+        told.append(log.append(RunResumed()))
     first = run.folder / "events" / "000001.jsonl"
     late = json.loads(first.read_bytes().splitlines()[-1]) | {"seq": 4, "epoch": 99}
     first.write_bytes(first.read_bytes() + json.dumps(late).encode() + b"\n")

@@ -15,11 +15,13 @@ from fsspec.implementations.local import LocalFileSystem
 from facex_tune import study
 from facex_tune.errors import InputError
 from facex_tune.runs import lease, segments, store
+from facex_tune.runs.events import EpochDone, RunInterrupted, RunResumed, RunStarted
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run, RunTaken
 from facex_tune.storage import files, remote_path
 from facex_tune.storage.files import DamagedRun
 from facex_tune.storage.remote_path import RemotePath
+from tests.records import epoch as epoch_of
 
 STUDY = study.parse({"version": 1, "name": "small", "data": "synthetic"})
 
@@ -59,7 +61,7 @@ def new_run(storage: RemotePath, name: str = "small-1") -> Run:
 
 def written(run: Run, n: int = 3) -> list[dict[str, Any]]:
     with run.log() as log:
-        return [log.append("epoch", trial=0, epoch=i, metrics={"macro_f1": 0.1 * i}, seconds=1.5) for i in range(n)]
+        return [log.append(EpochDone(trial=0, epoch=i, metrics={"macro_f1": 0.1 * i}, seconds=1.5)) for i in range(n)]
 
 
 def fresh(run: Run) -> Run:
@@ -181,12 +183,12 @@ def test_a_record_whose_writing_was_broken_off_is_settled(
         raise KeyboardInterrupt
 
     with run.log() as log:
-        log.append("epoch", trial=0)
+        log.append(epoch_of(0))
         with monkeypatch.context() as patched:
             patched.setattr(RemotePath, "create", broken_off)
             with pytest.raises(KeyboardInterrupt):
-                log.append("epoch", trial=1)
-        log.append("run_interrupted", signal="SIGTERM")
+                log.append(epoch_of(1))
+        log.append(RunInterrupted(signal="SIGTERM"))
     found = [(event["seq"], event["type"], event.get("trial")) for event in fresh(run).events()]
     assert found == [(1, "epoch", 0), (2, "epoch", 1), (3, "run_interrupted", None)]
 
@@ -198,7 +200,7 @@ def test_a_second_writer_is_refused_by_name(run: Run) -> None:
     with run.log() as log:
         with pytest.raises(InputError, match=r"run 'small-1' is being written by process \d+ on .*; wait for it"):
             fresh(run).log().__enter__()
-        log.append("run_started")
+        log.append(RunStarted())
     assert [event["seq"] for event in written(fresh(run), 1)] == [2]
 
 
@@ -210,7 +212,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, stale_s: float) -> None:
 
 def test_a_writer_of_another_machine_is_believed_for_a_minute(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with run.log() as log:
-        log.append("run_started")
+        log.append(RunStarted())
         elsewhere(monkeypatch, 60.0)
         with pytest.raises(InputError, match=r"its last sign of life is \d+ s old; after 60 s"), fresh(run).log():
             pass
@@ -219,15 +221,15 @@ def test_a_writer_of_another_machine_is_believed_for_a_minute(run: Run, monkeypa
 
 def test_a_frozen_writer_that_awakes_learns_that_it_was_replaced(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with run.log() as frozen:
-        told = [frozen.append("run_started")]
+        told = [frozen.append(RunStarted())]
         elsewhere(monkeypatch, -1.0)
         with fresh(run).log() as successor:
             assert successor.fence > frozen.fence
             assert fresh(run).newest_fence() == successor.fence
-            told.append(successor.append("run_resumed"))
+            told.append(successor.append(RunResumed()))
             with pytest.raises(LeaseLost):
-                frozen.append("epoch", trial=0)
-            told.append(successor.append("epoch", trial=1))
+                frozen.append(epoch_of(0))
+            told.append(successor.append(epoch_of(1)))
     assert list(fresh(run).events()) == told
 
 
@@ -237,7 +239,7 @@ def test_of_two_that_claim_the_same_record_one_writes(run: Run, monkeypatch: pyt
     def meanwhile(self: Any, *arguments: Any) -> None:
         if not rivals:
             rivals.append(fresh(run).log())
-            rivals[0].__enter__().append("run_started")
+            rivals[0].__enter__().append(RunStarted())
         really(self, *arguments)
 
     elsewhere(monkeypatch, -1.0)

@@ -13,6 +13,17 @@ import pytest
 from facex_tune import cli, study
 from facex_tune.errors import InputError
 from facex_tune.runs import retention
+from facex_tune.runs.events import (
+    CandidateChosen,
+    EpochDone,
+    ModelFinished,
+    RunResumed,
+    StageFinished,
+    StageStarted,
+    TrialFinished,
+    TrialStarted,
+    TrialStopped,
+)
 from facex_tune.runs.store import Log, Run
 from facex_tune.storage import files
 from facex_tune.storage.files import Place
@@ -45,13 +56,13 @@ def make_run(storage: Place, name: str = "demo") -> Run:
     """Five trials: 0 to 2 finished (0.1, 0.3, 0.2), 3 stopped, 4 running; each with a checkpoint, as after a kill."""
     run = Run.create(storage, name, STUDY, data={}, environment={})
     with run.log() as log:
-        log.append("stage_started", stage="search")
+        log.append(StageStarted(stage="search"))
         for trial, value in enumerate([0.1, 0.3, 0.2, 0.05, 0.4]):
-            log.append("trial_started", trial=trial, config={}, source="sampler")
-            log.append("epoch", trial=trial, epoch=1, metrics={"macro_f1": value}, seconds=1.0)
+            log.append(TrialStarted(trial=trial, config={}, source="sampler"))
+            log.append(EpochDone(trial=trial, epoch=1, metrics={"macro_f1": value}, seconds=1.0))
         for trial in range(3):
-            log.append("trial_finished", trial=trial)
-        log.append("trial_stopped", trial=3, epoch=1, reason="rung")
+            log.append(TrialFinished(trial=trial))
+        log.append(TrialStopped(trial=3, epoch=1, reason="rung"))
     for trial in [0, 1, 2, 3, 4, 77]:
         files.write_bytes(run.trial_checkpoint(trial), b"x" * 100)
     return run
@@ -60,13 +71,13 @@ def make_run(storage: Place, name: str = "demo") -> Run:
 def finish(run: Run) -> None:
     """The best is retrained with seed 0; seed 1 is whole although the log does not know; t0002 was given up."""
     with run.log() as log:
-        log.append("trial_finished", trial=4)
-        log.append("candidate_chosen", trial=4, value=0.4, rank=1)
+        log.append(TrialFinished(trial=4))
+        log.append(CandidateChosen(trial=4, value=0.4, rank=1))
         _model(run, 4, 0, log)
         _model(run, 4, 1, None)
         files.write_bytes(run.final_checkpoint(2, 0), b"x" * 10)
         for stage in ("search", "retrain", "evaluate", "report"):
-            log.append("stage_finished", stage=stage)
+            log.append(StageFinished(stage=stage))
     for path in (run.evaluation_folder / "a.json", run.report_folder / "index.html", run.report_folder / "trials.csv"):
         files.write_bytes(path, b"{}")
 
@@ -75,7 +86,7 @@ def _model(run: Run, candidate: int, seed: int, log: Log | None) -> None:
     for name in ("model.safetensors", "config.json", "history.csv", "last.safetensors"):
         files.write_bytes(run.final_folder(candidate, seed) / name, b"{}")
     if log is not None:
-        log.append("model_finished", candidate=candidate, seed=seed, metrics={"macro_f1": 0.4})
+        log.append(ModelFinished(candidate=candidate, seed=seed, metrics={"macro_f1": 0.4}))
 
 
 def left(run: Run) -> set[str]:
@@ -107,7 +118,7 @@ def test_while_a_run_goes_on_running_and_best_trials_keep_their_checkpoints(stor
     }
     assert call("demo")[1] == "nothing to delete\n"
     with run.log() as log:
-        log.append("run_resumed")
+        log.append(RunResumed())
 
 
 def test_a_run_that_is_over_keeps_its_models_log_evaluation_and_report(storage: Place, call: Call) -> None:

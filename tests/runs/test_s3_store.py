@@ -26,6 +26,15 @@ from facex_tune.pipeline import stages
 from facex_tune.pipeline.options import Options
 from facex_tune.report.report import report
 from facex_tune.runs import lease, segments
+from facex_tune.runs.events import (
+    CandidateChosen,
+    ModelFinished,
+    RunInterrupted,
+    RunResumed,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+)
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run, RunTaken
 from facex_tune.search.referee import Referee
@@ -34,6 +43,7 @@ from facex_tune.storage import files, remote_access, remote_path
 from facex_tune.storage.remote_path import RemotePath
 from tests import object_store
 from tests.object_store import CREDENTIALS, FaultyProxy
+from tests.records import epoch as epoch_of
 from tests.search.conftest import tiny_data, tiny_study
 
 __all__ = ["tiny_data"]  # a fixture
@@ -104,7 +114,7 @@ def test_a_fifth_of_all_requests_fails_and_nothing_is_lost_or_counted_twice(
     for _ in range(2):
         with fresh(run).log() as log:
             for epoch in range(30):
-                told.append(log.append("epoch", trial=0, epoch=epoch))
+                told.append(log.append(epoch_of(0, epoch)))
                 if epoch % 10 == 0:
                     files.save_tensors(run.trial_checkpoint(0), {"weight": weight + epoch}, {"epoch": epoch})
                     tensors, values = files.load_tensors(run.trial_checkpoint(0))
@@ -122,7 +132,7 @@ def test_a_record_is_written_once_whatever_befalls_its_request(
     run = new_run(storage, f"r-{fault.replace('_', '-')}")
     with run.log() as log:
         proxy.next_fault = fault
-        told = [log.append("run_started"), log.append("epoch", trial=0)]
+        told = [log.append(RunStarted()), log.append(epoch_of(0))]
     assert proxy.requests[fault] == 1
     assert list(fresh(run).events()) == told
 
@@ -133,13 +143,13 @@ def test_an_outage_is_waited_for_and_nobody_hears_of_an_event_before_it_is_saved
     run = new_run(storage)
     heard: list[bool] = []
     with run.log() as log:
-        log.append("run_started")
+        log.append(RunStarted())
         log.listeners.append(lambda event: heard.append(proxy.is_down))
         proxy.is_down = True
         back = threading.Timer(2.0, setattr, (proxy, "is_down", False))
         back.start()
         began = time.monotonic()
-        log.append("epoch", trial=0)
+        log.append(epoch_of(0))
         waited_s = time.monotonic() - began
         back.join()
     assert waited_s >= 2.0
@@ -154,10 +164,10 @@ def test_a_longer_outage_ends_with_75_and_the_run_goes_on_afterwards(
     monkeypatch.setattr(lease, "RELEASE_WAITS_S", 0.1)
     run = new_run(storage)
     with run.log() as log:
-        told = log.append("run_started")
+        told = log.append(RunStarted())
         proxy.is_down = True
         with pytest.raises(StorageOutage, match=r"no answer for \d+ s"):
-            log.append("epoch", trial=0)
+            log.append(epoch_of(0))
     with pytest.raises(SystemExit) as ended:
         cli.main(["show", "r", "--storage", str(storage)])
     assert ended.value.code == 75
@@ -166,18 +176,18 @@ def test_a_longer_outage_ends_with_75_and_the_run_goes_on_afterwards(
     assert line.endswith("give the same command again when it does")
     proxy.is_down = False
     with fresh(run).log() as log:
-        again = log.append("run_resumed")
+        again = log.append(RunResumed())
     assert list(fresh(run).events()) == [told, again]
 
 
 def test_who_is_in_a_hurry_is_not_kept_by_a_store_that_says_nothing(storage: RemotePath, proxy: FaultyProxy) -> None:
     run = new_run(storage)
     with run.log() as log:
-        log.append("run_started")
+        log.append(RunStarted())
         proxy.is_silent = True
         began = time.monotonic()
         with pytest.raises(StorageOutage), remote_path.hurry(1.0):
-            log.append("run_interrupted", signal="SIGTERM")
+            log.append(RunInterrupted(signal="SIGTERM"))
     assert time.monotonic() - began < 8.0, "writing, the last heartbeat and giving the lease back, together"
 
 
@@ -189,14 +199,14 @@ def test_the_server_keeps_a_replaced_writer_out(
 ) -> None:
     run = new_run(storage)
     with run.log() as frozen:
-        told = [frozen.append("run_started")]
+        told = [frozen.append(RunStarted())]
         assert frozen.is_fenced
         monkeypatch.setattr(frozen._lease, "check", lambda: None)  # it has not looked at its lease yet
         elsewhere(monkeypatch)
         with fresh(run).log() as successor:
             with pytest.raises(LeaseLost, match="another process's"):
-                frozen.append("epoch", trial=0)
-            told.append(successor.append("run_resumed"))
+                frozen.append(epoch_of(0))
+            told.append(successor.append(RunResumed()))
     assert list(fresh(run).events()) == told
 
 
@@ -207,22 +217,23 @@ def test_a_store_that_ignores_conditions_is_found_out(
     proxy.ignores_conditions = True
     with run.log() as log:
         assert not log.is_fenced
-        log.append("run_started")
+        log.append(RunStarted())
         elsewhere(monkeypatch)
         with fresh(run).log() as successor:
             with pytest.raises(LeaseLost, match="now written by process"):
-                log.append("epoch", trial=0)
-            successor.append("run_resumed")
+                log.append(epoch_of(0))
+            successor.append(RunResumed())
     assert [event["type"] for event in fresh(run).events()] == ["run_started", "run_resumed"]
 
 
 CONTENDER = """
 import sys
+from facex_tune.runs.events import RunStarted
 from facex_tune.runs.store import Run
 for name in iter(sys.stdin.readline, ""):
     try:
         with Run(sys.argv[1], name.strip()).log() as log:
-            log.append("run_started")
+            log.append(RunStarted())
             print("wrote", flush=True)
             sys.stdin.readline()
     except Exception as error:
@@ -266,8 +277,8 @@ TINY = tiny_study(
 def drive(run: Run, data: Path) -> None:
     """Searches, trains the first trial again as a final model, evaluates and reports, all in this process."""
     with run.log() as log:
-        log.append("run_started")
-        log.append("stage_started", stage="search")
+        log.append(RunStarted())
+        log.append(StageStarted(stage="search"))
         referee = Referee(run, log)
         options = Options(storage=run.storage, data_dir=data, device="cpu")
         worker = Worker(stages._context(run, options, log.fence))
@@ -277,11 +288,11 @@ def drive(run: Run, data: Path) -> None:
                 pass
         if referee.fatal is not None:
             raise referee.fatal
-        log.append("stage_finished", stage="search")
-        log.append("candidate_chosen", trial=0, value=0.5, rank=1)
+        log.append(StageFinished(stage="search"))
+        log.append(CandidateChosen(trial=0, value=0.5, rank=1))
         worker.begin(Job(run.history().trials[0].config, 1, (3, 1, 0, 0), str(run.final_checkpoint(0, 0))))
         worker.step()
-        log.append("model_finished", candidate=0, seed=0, metrics=worker.finish(0, 0))
+        log.append(ModelFinished(candidate=0, seed=0, metrics=worker.finish(0, 0)))
         evaluate(run, log, data, "cpu")
     report(run, data)
 

@@ -25,10 +25,12 @@ from hypothesis import strategies as st
 from facex_tune import study
 from facex_tune.errors import InputError
 from facex_tune.runs import lease
+from facex_tune.runs.events import EpochDone, Note, RunResumed, RunStarted, TrialFailed
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run, RunTaken
 from facex_tune.storage import files
 from facex_tune.storage.files import DamagedRun
+from tests.records import epoch as epoch_of
 
 STUDY = study.parse({"version": 1, "name": "small", "data": "synthetic"})
 
@@ -44,7 +46,7 @@ def run(tmp_path: Path) -> Run:
 
 def written(run: Run, n: int = 3) -> list[dict[str, Any]]:
     with run.log() as log:
-        return [log.append("epoch", trial=0, epoch=i, metrics={"macro_f1": 0.1 * i}, seconds=1.5) for i in range(n)]
+        return [log.append(EpochDone(trial=0, epoch=i, metrics={"macro_f1": 0.1 * i}, seconds=1.5)) for i in range(n)]
 
 
 def segment(run: Run, number: int = 1) -> Path:
@@ -180,12 +182,12 @@ json_values = st.recursive(
 )
 
 
-@given(fields=st.lists(st.dictionaries(st.sampled_from(["config", "detail", "metrics"]), json_values), max_size=4))
+@given(fields=st.lists(st.dictionaries(st.sampled_from(["reason", "detail", "seconds"]), json_values), max_size=4))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_event_survives(run: Run, fields: list[dict[str, Any]]) -> None:
     before = len(list(run.events()))
     with run.log() as log:
-        told = [log.append("trial_failed", **each) for each in fields]
+        told = [log.append(TrialFailed(0, **each)) for each in fields]
     assert list(run.events())[before:] == told
 
 
@@ -216,7 +218,7 @@ def test_the_log_goes_on_after_a_torn_record(run: Run) -> None:
         b"null",
         b"\xff\xfe",
         b'{"v": 1, "seq": 2}',
-        b'{"v": 2, "seq": 2, "type": "epoch"}',
+        b'{"v": 0, "seq": 2, "type": "epoch"}',
         b'{"v": 1, "seq": "2", "type": "epoch"}',
         b'{"v": 1, "seq": 2, "type": 5}',
     ],
@@ -245,8 +247,8 @@ def test_a_malformed_last_record_that_ends_its_line_is_no_torn_one(run: Run) -> 
 def test_no_infinity_reaches_a_file(run: Run, value: float) -> None:
     with run.log() as log:
         with pytest.raises(ValueError, match="not JSON compliant"):
-            log.append("epoch", metrics={"macro_f1": value})
-        log.append("epoch", metrics={"macro_f1": 0.5})
+            log.append(epoch_of(macro_f1=value))
+        log.append(epoch_of(macro_f1=0.5))
     assert [event["metrics"] for event in run.events()] == [{"macro_f1": 0.5}]
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(run.folder / "x.json", {"value": value})
@@ -261,17 +263,16 @@ def test_listeners_hear_an_event_when_it_is_durable(run: Run, monkeypatch: pytes
     with run.log() as log:
         monkeypatch.setattr(os, "fsync", lambda number: (order.append("durable"), really(number))[1])
         log.listeners.append(lambda event: order.append(f"told {event['type']}, {len(list(run.events()))} on disk"))
-        log.append("epoch", trial=0)
-        log.tell("step", done=3)
+        log.append(epoch_of(0))
+        log.tell(Note("a remark"))
     monkeypatch.undo()
-    assert order == ["durable", "told epoch, 1 on disk", "told step, 1 on disk"]
+    assert order == ["durable", "told epoch, 1 on disk", "told note, 1 on disk"]
 
 
 def test_threads_of_one_process_may_write_together(run: Run) -> None:
     with run.log() as log:
-        threads = [
-            threading.Thread(target=lambda: [log.append("epoch", text="x" * 500) for _ in range(20)]) for _ in range(4)
-        ]
+        long = TrialFailed(0, detail="x" * 500)
+        threads = [threading.Thread(target=lambda: [log.append(long) for _ in range(20)]) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -284,9 +285,10 @@ def test_threads_of_one_process_may_write_together(run: Run) -> None:
 WRITER = """
 import sys, time
 from pathlib import Path
+from facex_tune.runs.events import RunStarted
 from facex_tune.runs.store import Run
 with Run(Path(sys.argv[1]), sys.argv[2]).log() as log:
-    log.append("run_started")
+    log.append(RunStarted())
     print("writing", flush=True)
     sys.stdin.read()
 """
@@ -324,7 +326,7 @@ def test_a_killed_process_holds_nothing(run: Run) -> None:
         os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)  # dead, and still a zombie
         assert (run.folder / "lease.json").exists(), "it had no time to give the lease back"
         with run.log() as log:
-            log.append("run_resumed")
+            log.append(RunResumed())
             assert json.loads((run.folder / "lease.json").read_text())["fence"] == 2
     assert [event["type"] for event in run.events()] == ["run_started", "run_resumed"]
     assert sorted(path.name for path in (run.folder / "events").iterdir()) == ["000001.jsonl", "000002.jsonl"]
@@ -334,11 +336,12 @@ CONTENDER = """
 import sys
 from pathlib import Path
 from facex_tune.errors import InputError
+from facex_tune.runs.events import RunStarted
 from facex_tune.runs.store import Run
 for name in iter(sys.stdin.readline, ""):
     try:
         with Run(Path(sys.argv[1]), name.strip()).log() as log:
-            log.append("run_started")
+            log.append(RunStarted())
             print("wrote", flush=True)
             sys.stdin.readline()
     except Exception as error:
@@ -397,10 +400,10 @@ def test_a_process_of_another_host_is_believed_while_its_heart_beats(run: Run) -
 
 def test_who_lost_the_lease_writes_nothing_more_and_leaves_the_successor_alone(run: Run) -> None:
     with run.log() as log:
-        log.append("run_started")
+        log.append(RunStarted())
         _lease_of_another_host(run, 0.0)
         with pytest.raises(LeaseLost, match="now written by process 4 on elsewhere"):
-            log.append("epoch")
+            log.append(epoch_of())
     assert [event["type"] for event in run.events()] == ["run_started"]
     assert json.loads((run.folder / "lease.json").read_text())["token"] == "t"
 
@@ -510,10 +513,10 @@ def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyte
 
 def test_a_full_disk_stops_the_log_without_locking_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched, run.log() as log:
-        log.append("run_started")
+        log.append(RunStarted())
         full_disk(patched)
         with pytest.raises(InputError, match=r"no space left in .*events: \d+ bytes more are needed"):
-            log.append("epoch")
+            log.append(epoch_of())
     assert not (run.folder / "lease.json").exists()
     assert [event["type"] for event in written(run, 1)] == ["epoch"]
     assert [event["type"] for event in run.events()] == ["run_started", "epoch"], "what failed is not half there"

@@ -15,6 +15,7 @@ from facex_tune.pipeline import stages
 from facex_tune.pipeline.begin import begin
 from facex_tune.pipeline.options import Options
 from facex_tune.report import factor_effects as analysis
+from facex_tune.runs.events import CandidateChosen, EpochDone, RunStarted, TrialFinished, TrialStarted
 from facex_tune.runs.history import History, Trial
 from facex_tune.runs.store import Run
 from facex_tune.search import factor_study, ray_session
@@ -32,11 +33,11 @@ def searched(storage: Path, data: Path, **said: Any) -> Run:
     run = begin(study, "f", Options(storage, data))
     config = study.space.random(np.random.default_rng(0)) | {"augment": "none", "balance": "none", "train.lr": 0.05}
     with run.log() as log:
-        log.append("run_started")
-        log.append("trial_started", trial=0, config=config, source="sampler")
-        log.append("epoch", trial=0, epoch=3, metrics={"macro_f1": 0.3, "accuracy": 0.4}, seconds=1.0)
-        log.append("trial_finished", trial=0)
-        log.append("candidate_chosen", trial=0, value=0.3, rank=1)
+        log.append(RunStarted())
+        log.append(TrialStarted(trial=0, config=config, source="sampler"))
+        log.append(EpochDone(trial=0, epoch=3, metrics={"macro_f1": 0.3, "accuracy": 0.4}, seconds=1.0))
+        log.append(TrialFinished(trial=0))
+        log.append(CandidateChosen(trial=0, value=0.3, rank=1))
     return run
 
 

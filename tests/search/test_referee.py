@@ -10,6 +10,7 @@ import pytest
 
 from facex_tune.display.board import Board
 from facex_tune.errors import InputError
+from facex_tune.runs.events import StageStarted
 from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial
 from facex_tune.runs.store import Log, Run
 from facex_tune.search import retrain
@@ -159,7 +160,7 @@ def test_a_job_knows_how_far_the_log_is(tmp_path: Path) -> None:
 def test_time_ends_the_search_over_any_number_of_resumes(tmp_path: Path) -> None:
     run = new_run(tmp_path, tiny_study(budget={"time": 4}, search={"scheduler": "none"}))
     with run.log() as log:
-        log.append("stage_started", stage="search")
+        log.append(StageStarted(stage="search"))
         referee = play(run, log)
         assert referee.over() == "time"
     states = [trial.state for trial in trials_of(run).values()]

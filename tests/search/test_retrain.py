@@ -18,6 +18,17 @@ from facex_tune.errors import InputError, Interrupted
 from facex_tune.pipeline import stages
 from facex_tune.pipeline.begin import begin
 from facex_tune.pipeline.options import Options
+from facex_tune.runs.events import (
+    CandidateChosen,
+    EpochDone,
+    ModelFailed,
+    ModelFinished,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    TrialFinished,
+    TrialStarted,
+)
 from facex_tune.runs.history import FINISHED, STOPPED, History, Trial
 from facex_tune.runs.store import Run
 from facex_tune.search import factor_study, fleet, ray_session, retrain
@@ -124,15 +135,15 @@ def searched(storage: Path, data: Path, faults: list[str], **said: Any) -> Run:
     )
     run = begin(study, "r", Options(storage, data))
     with run.log() as log:
-        log.append("run_started", stages=["search"])
-        log.append("stage_started", stage="search")
+        log.append(RunStarted(stages=["search"]))
+        log.append(StageStarted(stage="search"))
         for number, fault in enumerate(faults):
             config = study.space.complete({**network(fault), "model.faulty_net.tag": number / 10})
-            log.append("trial_started", trial=number, config=config, source="sampler")
+            log.append(TrialStarted(trial=number, config=config, source="sampler"))
             metrics = {"macro_f1": 0.9 - number / 10}
-            log.append("epoch", trial=number, epoch=3, metrics=metrics, seconds=1.0)
-            log.append("trial_finished", trial=number)
-        log.append("stage_finished", stage="search")
+            log.append(EpochDone(trial=number, epoch=3, metrics=metrics, seconds=1.0))
+            log.append(TrialFinished(trial=number))
+        log.append(StageFinished(stage="search"))
     return run
 
 
@@ -206,11 +217,11 @@ def test_a_resumed_stage_leaves_failed_models_alone_where_there_is_another(tiny_
     """Nothing is left to train, so that no Ray is needed."""
     run = searched(tmp_path, tiny_data, ["nan", "none"])
     with run.log() as log:
-        log.append("stage_started", stage="retrain")
+        log.append(StageStarted(stage="retrain"))
         for trial in range(2):
-            log.append("candidate_chosen", trial=trial, value=0.9 - trial / 10, rank=trial + 1)
-        log.append("model_failed", candidate=0, seed=0, reason="diverged", detail="loss is nan")
-        log.append("model_finished", candidate=1, seed=0, metrics={"macro_f1": 0.8})
+            log.append(CandidateChosen(trial=trial, value=0.9 - trial / 10, rank=trial + 1))
+        log.append(ModelFailed(candidate=0, seed=0, reason="diverged", detail="loss is nan"))
+        log.append(ModelFinished(candidate=1, seed=0, metrics={"macro_f1": 0.8}))
     assert [event["type"] for event in retrained(run, tiny_data)] == ["stage_started", "stage_finished"]
 
 
@@ -310,9 +321,9 @@ def interrupted_choice(storage: Path, data: Path, logged: list[int]) -> list[tup
     """A run that was killed when these candidates had been logged; (trial, rank) of all, once it has been resumed."""
     run = searched(storage, data, ["none"] * 3, retrain={"top": 2, "seeds": 1, "epochs": 2, "also": "baseline"})
     with run.log() as log:
-        log.append("stage_started", stage="retrain")
+        log.append(StageStarted(stage="retrain"))
         for rank, trial in enumerate(logged, start=1):
-            log.append("candidate_chosen", trial=trial, value=0.9 - trial / 10, rank=rank)
+            log.append(CandidateChosen(trial=trial, value=0.9 - trial / 10, rank=rank))
         retrain._candidates(log, run.history(), run.study)
     return [(each.trial, each.rank) for each in run.history().candidates]
 
@@ -334,6 +345,6 @@ def test_a_choice_by_other_rules_stands(tiny_data: Path, tmp_path: Path) -> None
 def test_a_choice_that_models_were_trained_of_stands(tiny_data: Path, tmp_path: Path) -> None:
     run = searched(tmp_path, tiny_data, ["none"] * 2)
     with run.log() as log:
-        log.append("candidate_chosen", trial=0, value=0.9, rank=1)
-        log.append("model_finished", candidate=0, seed=0, metrics={"macro_f1": 0.8})
+        log.append(CandidateChosen(trial=0, value=0.9, rank=1))
+        log.append(ModelFinished(candidate=0, seed=0, metrics={"macro_f1": 0.8}))
         assert [each.trial for each in retrain._candidates(log, run.history(), run.study)] == [0]

@@ -14,6 +14,7 @@ from facex_tune.errors import InputError
 from facex_tune.pipeline import stages
 from facex_tune.pipeline.begin import begin
 from facex_tune.pipeline.options import Options
+from facex_tune.runs.events import StageStarted
 from facex_tune.runs.history import FAILED, STOPPED
 from facex_tune.search import data_placement, ray_session, search
 from facex_tune.search.referee import WORKER_LOSSES, Referee
@@ -44,7 +45,7 @@ def test_slots_fill_at_once_and_a_budget_that_is_used_up_ends_who_still_waits(
     run = begin(study, "s", Options(tmp_path, tiny_data))
     with run.log() as log:
         context = stages._context(run, Options(tmp_path, tiny_data, "cpu"), log.fence)
-        log.append("stage_started", stage="search")
+        log.append(StageStarted(stage="search"))
         known: list[Referee] = []
         referee = Referee(run, log, lambda: 7200.0 * any(t.epochs for r in known for t in r.trials.values()))
         known.append(referee)

@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 
 from facex_tune.pipeline.options import Options
+from facex_tune.runs.events import EpochDone, RunStarted, StageStarted, TrialFinished, TrialStarted
 from facex_tune.runs.store import Run
 from facex_tune.service import listen
 from facex_tune.service.serve import application
@@ -89,13 +90,13 @@ def some_run(options: Options) -> Run:
 def write_run(storage: Path, name: str, study: Study) -> Run:
     run = Run.create(storage, name, study, data={}, environment={"packages": {}, "hardware": {}, "git_commit": None})
     with run.log() as log:
-        log.append("run_started")
-        log.append("stage_started", stage="search")
-        log.append("trial_started", trial=0, config=study.space.draw(lambda _, knob: knob.default), source="sampler")
+        log.append(RunStarted())
+        log.append(StageStarted(stage="search"))
+        log.append(TrialStarted(trial=0, config=study.space.draw(lambda _, knob: knob.default), source="sampler"))
         for epoch in (1, 2, 3):
             metrics = {"macro_f1": 0.1 * epoch, "accuracy": 0.2, "images_per_second": 100.0}
-            log.append("epoch", trial=0, epoch=epoch, metrics=metrics, seconds=1.0)
-        log.append("trial_finished", trial=0)
+            log.append(EpochDone(trial=0, epoch=epoch, metrics=metrics, seconds=1.0))
+        log.append(TrialFinished(trial=0))
     files = {"report/index.html": b"<p>report</p>", "final/t0000-s0/model.safetensors": bytes(range(256)) * 20_000}
     files |= {"final/t0000-s0/last.safetensors": b"checkpoint", "trials/t0000/last.safetensors": b"checkpoint"}
     for path, content in files.items():

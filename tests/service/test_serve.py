@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from facex_tune.pipeline.options import Options
+from facex_tune.runs.events import TrialStarted
 from facex_tune.runs.store import Run
 from tests.search.conftest import tiny_study
 
@@ -57,7 +58,7 @@ def test_events_come_when_the_log_grows(service: Client, some_run: Run) -> None:
     with urllib.request.urlopen(f"{service.url}/api/runs/night/events", timeout=60) as stream:
         first = json.loads(stream.readline().removeprefix(b"data: "))
         with some_run.log() as log:
-            log.append("trial_started", trial=1, config=some_run.history().trials[0].config, source="sampler")
+            log.append(TrialStarted(trial=1, config=some_run.history().trials[0].config, source="sampler"))
             line = b""
             while not line.startswith(b"data: "):
                 line = stream.readline()
