@@ -76,6 +76,10 @@ def prepare(
     uncropped: Annotated[
         bool, typer.Option("--uncropped", help="folder: take whole photographs; their middle is read, face or not.")
     ] = False,
+    arrays: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--arrays", metavar="images=X labels=Y", help="arrays: which hold the faces and their labels."),
+    ] = None,
     incomplete: Incomplete = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Write class histogram and a sheet of labelled faces; prepare nothing.")
@@ -89,7 +93,7 @@ def prepare(
 
     asked = Asked.parse(
         renames=renames or (), drop=drop or (), splits=splits or (), labels=labels, numbers=numbers, subject=subject,
-        sequence=sequence, incomplete=incomplete, uncropped=uncropped,
+        sequence=sequence, arrays=arrays or (), incomplete=incomplete, uncropped=uncropped,
     )  # fmt: skip
     if preview:
         with counting(f"reading {name}") as progress:

@@ -15,16 +15,21 @@ from facex_tune.data.near import near_between, near_pairs
 
 
 def with_copies_grouped(faces: Faces, progress: Callable[[int, int], None] = lambda done, total: None) -> Faces:
-    """The faces with `group_N` shared by exact, mirrored and near copies, and by copies of copies.
+    """The faces with `group_N` shared by exact, mirrored and near copies, by copies of copies, and by those that shared
+    one before (faces of one photograph).
 
     Sets with sequences keep theirs: a subject is more than a picture.
     """
     if len(faces) == 0 or (faces.sequence_N >= 0).any():
         return faces
-    group_N = exact_groups(faces.images_NHW)
-    first_G = np.unique(group_N, return_index=True)[1]
+    exact_N = exact_groups(faces.images_NHW)
+    first_G = np.unique(exact_N, return_index=True)[1]
     pairs = near_pairs(faces.images_NHW[first_G], progress)
-    return replace(faces, group_N=_connected(len(first_G), pairs.first_P, pairs.second_P)[group_N])
+    order_N = np.argsort(faces.group_N, kind="stable")
+    same_P = np.flatnonzero(np.diff(faces.group_N[order_N]) == 0)
+    first_P = np.concatenate([pairs.first_P, exact_N[order_N[same_P]]])
+    second_P = np.concatenate([pairs.second_P, exact_N[order_N[same_P + 1]]])
+    return replace(faces, group_N=_connected(len(first_G), first_P, second_P)[exact_N])
 
 
 def copies_between(held: Faces, train: Faces, *, one_set: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

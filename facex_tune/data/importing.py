@@ -68,6 +68,7 @@ class Asked:
         labels: `--labels`: FILE:COLUMN, or `folders`; "" where nothing was asked.
         numbers: `--numbers`, of `known.NUMBERINGS`.
         subject, sequence: `--subject` and `--sequence`; no_subject: `--subject none`.
+        arrays: `--arrays`, with the keys images and labels.
     """
 
     incomplete: bool = False
@@ -79,6 +80,7 @@ class Asked:
     subject: re.Pattern[str] | None = None
     sequence: re.Pattern[str] | None = None
     no_subject: bool = False
+    arrays: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(
@@ -91,6 +93,7 @@ class Asked:
         numbers: str = "",
         subject: str = "",
         sequence: str = "",
+        arrays: Sequence[str] = (),
         incomplete: bool = False,
         uncropped: bool = False,
     ) -> Asked:
@@ -113,6 +116,7 @@ class Asked:
             subject=None if subject == "none" else _pattern(subject, "--subject"),
             sequence=_pattern(sequence, "--sequence"),
             no_subject=subject == "none",
+            arrays=_arrays(arrays),
         )
 
     @property
@@ -134,6 +138,7 @@ class Asked:
             said["split"] = dict(self.splits)
         said |= {name: word for name in ("labels", "numbers") if (word := getattr(self, name))}
         said |= {name: each.pattern for name in ("subject", "sequence") if (each := getattr(self, name))}
+        said |= {"arrays": dict(self.arrays)} if self.arrays else {}
         return said | ({"subject": "none"} if self.no_subject else {})
 
 
@@ -142,6 +147,13 @@ def _folder_and_split(word: str) -> tuple[str, str]:
     if not (name.strip() and equals) or key(split) not in SPLIT_WORDS:
         raise InputError(f"--split {word!r}: write NAME={'|'.join(SPLIT_WORDS)}")
     return key(name), SPLIT_WORDS[key(split)]
+
+
+def _arrays(words: Sequence[str]) -> dict[str, str]:
+    pairs = dict(word.partition("=")[::2] for word in words)
+    if words and not (set(pairs) == {"images", "labels"} and all(pairs.values())):
+        raise InputError(f"--arrays {' '.join(words)}: write --arrays images=NAME labels=NAME")
+    return pairs
 
 
 def _pattern(text: str, flag: str) -> re.Pattern[str] | None:
@@ -155,7 +167,7 @@ NOTHING = Asked()
 FLAGS = {
     "incomplete": ("--incomplete",), "uncropped": ("--uncropped",), "classes": ("--map", "--drop"),
     "splits": ("--split",), "labels": ("--labels",), "numbers": ("--numbers",), "subject": ("--subject",),
-    "sequence": ("--sequence",), "no_subject": ("--subject",),
+    "sequence": ("--sequence",), "no_subject": ("--subject",), "arrays": ("--arrays",),
 }  # fmt: skip
 """The command line's options by the field that they fill."""
 

@@ -71,7 +71,8 @@ def prepare(
     """
     part = _checked(name, source, set_name, asked)
     if getattr(part, "NAMED_BY_USER", False):
-        return {_own_name(set_name): _prepared(name, part, source, data_dir, progress, asked, _own_name(set_name))}
+        own = _own_name(name, set_name)
+        return {own: _prepared(name, part, source, data_dir, progress, asked, own)}
     manifests = {name: _prepared(name, part, source, data_dir, progress, asked, name)}
     for other in getattr(part, "ALSO", ()):
         manifests |= prepare(other, None, data_dir, progress)
@@ -120,8 +121,7 @@ def _refuse_options(name: str, part: Source, set_name: str | None, asked: Asked)
     if set_name is not None and not getattr(part, "NAMED_BY_USER", False):
         strange = ["--as", *strange]
     if strange:
-        alone = [flag for flag in strange if flag not in ("--incomplete", "--uncropped")]
-        where = "go with `data prepare folder` only: " if alone == strange else "do not go with it: "
+        where = f"do not go with `data prepare {name}`: "
         raise InputError(f"{', '.join(strange)} {where}data source {name!r} takes {_taken(taken)}")
 
 
@@ -129,9 +129,9 @@ def _taken(options: Sequence[str]) -> str:
     return ", ".join(flag for option in options for flag in FLAGS[option]) or "none"
 
 
-def _own_name(set_name: str | None) -> str:
+def _own_name(name: str, set_name: str | None) -> str:
     if set_name is None:
-        raise InputError("name the set, as in `facex-tune data prepare folder SOURCE --as my_faces`")
+        raise InputError(f"name the set, as in `facex-tune data prepare {name} SOURCE --as my_faces`")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", set_name):
         raise InputError(f"--as {set_name!r}: a set's name holds letters, digits, '_' and '-' only, 64 at most")
     if set_name in names():

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -23,9 +23,10 @@ from typing import BinaryIO, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from facex_tune.data.boxes import Box, cut
 from facex_tune.data.faces import SIDE, Skipped
 from facex_tune.data.importing import Pictures, Progress
-from facex_tune.data.pictures import HEAD_BYTES, MAX_BYTES, Picture, decode, kind_of
+from facex_tune.data.pictures import HEAD_BYTES, MAX_BYTES, UNKNOWN, Picture, decode, kind_of, said_of
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 
@@ -39,7 +40,17 @@ _LITTER = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "icon\ufffd")
 _BATCH, _TASK = 256, 16  # pictures handed to the threads at a time, and to each of them
 
 _ARCHIVES = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7-zip", b"Rar!": "RAR"}
-_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError)
+_FIRST = 50  # files of a tree whose kind is looked at
+_TAR_AT = 257  # where a tar says what it is
+_NOT_READ = ", which is not read"
+_INSTEAD = {
+    "a pickle": "it is not read, since opening one runs whatever its maker wrote; save the arrays with numpy.savez",
+    "a Parquet table": "read it with `facex-tune data prepare huggingface SOURCE --as NAME`",
+    "a tar archive": "unpack it; shards of WebDataset go with `facex-tune data prepare webdataset SOURCE --as NAME`",
+    "a NumPy array": "read it with `facex-tune data prepare arrays FOLDER --as NAME --arrays images=NAME labels=NAME`",
+    "an HDF5 file": "read it with `facex-tune data prepare arrays SOURCE --as NAME --arrays images=NAME labels=NAME`",
+}
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError)
 
 
 @dataclass(frozen=True)
@@ -112,16 +123,43 @@ def is_zip(path: Path) -> bool:
 
 
 def refuse_other_archives(path: Path) -> None:
-    """InputError where a file is an archive of a kind that is not read."""
+    """InputError that names the kind of a file that is neither a zip nor text."""
     head = _head(path)
     for magic, kind in _ARCHIVES.items():
         if head.startswith(magic):
             raise InputError(f"{path} is a {kind} archive: unpack it and name the folder or file that was in it")
+    if kind := _kind_of_binary(head):
+        raise InputError(f"{path} is {kind}: {_INSTEAD.get(kind, 'name the folder, zip or table of the data set')}")
+
+
+def advice_on_binaries(tree: Tree) -> str:
+    """What reads a file of the tree that is a table or an archive of faces; "" where there is none among the first."""
+    for name in tree.names[:_FIRST]:
+        with suppress(*DAMAGE), tree.open(name) as file:
+            if (kind := _kind_of_binary(file.read(_TAR_AT + 5))) in _INSTEAD:
+                return f"{name} is {kind}: {_INSTEAD[kind]}"
+    return ""
+
+
+def _kind_of_binary(head: bytes) -> str:
+    """What a file is that neither a zip nor text begins so; "" for these."""
+    if head.startswith(b"PK"):
+        return ""
+    if kind := kind_of(head):
+        return f"one picture ({kind})"
+    if (said := said_of(head)) != UNKNOWN and head:
+        return said.removesuffix(_NOT_READ)
+    if head[_TAR_AT : _TAR_AT + 5] == b"ustar":
+        return "a tar archive"
+    if head.startswith(b"\x80") and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "a pickle"
+    is_text = head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" not in head[:HEAD_BYTES]  # UTF-16 is told as such
+    return "" if is_text else "a binary file of a kind that is not known"
 
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(8)
+        return file.read(_TAR_AT + 5)
 
 
 @contextmanager
@@ -129,15 +167,17 @@ def told_as_damage(where: str | Path) -> Iterator[None]:
     """What breaks while a file or member is opened and read becomes an InputError that names it."""
     try:
         yield
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(f"{where} is damaged ({one_line(error)}): download it again") from error
 
 
 def _opened_zip(path: Path) -> zipfile.ZipFile:
     refuse_other_archives(path)
+    if path.suffix.lower() != ".zip" and not _head(path).startswith(b"PK"):
+        raise InputError(f"{path} is a text file, where a folder or zip is wanted: name the one that it lies in")
     try:
         return zipfile.ZipFile(path)
-    except (*_DAMAGE, ValueError, NotImplementedError) as error:  # ValueError: names that are no UTF-8, wild offsets
+    except (*DAMAGE, ValueError, NotImplementedError) as error:  # ValueError: names that are no UTF-8, wild offsets
         raise InputError(f"{path} is no complete zip ({one_line(error)}): download it again") from error
 
 
@@ -187,8 +227,9 @@ def printable(name: str) -> str:
 
 
 def _visible(names: Iterable[str]) -> list[str]:
-    """Without .DS_Store, __MACOSX/._x.jpg and the like."""
-    return sorted(name for name in names if not any(part.startswith((".", "__MACOSX")) for part in name.split("/")))
+    """Without .DS_Store, __MACOSX/._x.jpg, a disk station's @eaDir/x.jpg/THUMB.jpg and the like."""
+    hidden = (".", "__MACOSX", "@eaDir")
+    return sorted(name for name in names if not any(part.startswith(hidden) for part in name.split("/")))
 
 
 @dataclass(frozen=True)
@@ -208,11 +249,18 @@ class Read:
     pictures: Pictures
 
 
-def read_images(tree: Tree, names: Sequence[str], progress: Progress, side: int | None = None) -> Read:
+def read_images(
+    tree: Tree,
+    names: Sequence[str],
+    progress: Progress,
+    side: int | None = None,
+    boxes: Sequence[Box | None] | None = None,
+) -> Read:
     """Decode pictures to 48 x 48, several at a time.
 
     Args:
         side: how wide and high each must be, in pixels; by default any size is cut to a square and resized.
+        boxes: where the face is in each picture; None: all of it, cut to a square.
 
     Raises:
         InputError: there are pictures and none of them can be read.
@@ -224,7 +272,9 @@ def read_images(tree: Tree, names: Sequence[str], progress: Progress, side: int 
     with ThreadPoolExecutor(_at_once(len(names))) as pool:
         for start in range(0, len(names), _BATCH):
             batch = names[start : start + _BATCH]
-            several = [batch[at : at + _TASK] for at in range(0, len(batch), _TASK)]
+            places = [None] * len(batch) if boxes is None else boxes[start : start + _BATCH]
+            asked = list(zip(batch, places, strict=True))
+            several = [asked[at : at + _TASK] for at in range(0, len(asked), _TASK)]
             decoded = chain.from_iterable(pool.map(partial(_pictures, tree, side), several))
             for position, found in enumerate(decoded, start):
                 if isinstance(found, Skipped):
@@ -247,13 +297,14 @@ def _at_once(n: int) -> int:
     return 1 if n < _BATCH else min(cpus, 8)
 
 
-def _pictures(tree: Tree, side: int | None, names: Sequence[str]) -> list[Picture | Skipped]:
-    return [_picture(tree, side, name) for name in names]
+def _pictures(tree: Tree, side: int | None, asked: Sequence[tuple[str, Box | None]]) -> list[Picture | Skipped]:
+    return [_picture(tree, side, name, box) for name, box in asked]
 
 
-def _picture(tree: Tree, side: int | None, name: str) -> Picture | Skipped:
+def _picture(tree: Tree, side: int | None, name: str, box: Box | None) -> Picture | Skipped:
     try:
-        picture = decode(_bytes(tree, name, MAX_BYTES if side is None else MAX_FACE_BYTES, side))
+        data = _bytes(tree, name, MAX_BYTES if side is None else MAX_FACE_BYTES, side)
+        picture = decode(data) if box is None else cut(decode(data, None), box)
         if side is not None and (picture.width, picture.height) != (side, side):
             raise ValueError(f"{picture.width} x {picture.height} pixels where {side} x {side} are wanted")
     except Exception as error:  # a decoder fed damaged bytes raises whatever it likes, SyntaxError included
@@ -274,7 +325,7 @@ def head_of(tree: Tree, name: str) -> bytes:
     try:
         with tree.open(name) as file:
             return file.read(HEAD_BYTES)
-    except _DAMAGE:
+    except DAMAGE:
         return b""
 
 

@@ -5,6 +5,7 @@ Axes: M models (one candidate's seeds), N faces, C classes that a model knows, K
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,7 +24,8 @@ from facex_tune.study.protocols import Protocol
 def judged(protocol: Protocol, faces: Faces) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(rows_N, labels_N): which of these faces the protocol scores, and as what.
 
-    Faces whose votes name no majority, and faces of classes that the protocol leaves out, are not scored.
+    Faces whose votes name no majority, whose name is not one of `only`, or of classes that the protocol leaves out, are
+    not scored.
 
     Raises:
         InputError: the protocol asks for votes and the faces have none.
@@ -34,7 +36,10 @@ def judged(protocol: Protocol, faces: Faces) -> tuple[NDArray[np.int64], NDArray
             f"prepare it from a source with votes"
         )
     labels_N = faces.labels_N if not protocol.votes or faces.votes_NC is None else majority_labels(faces.votes_NC)
-    rows_N = np.flatnonzero(np.isin(faces.split_N, protocol.splits) & np.isin(labels_N, protocol.classes))
+    chosen_N = np.isin(faces.split_N, protocol.splits) & np.isin(labels_N, protocol.classes)
+    if protocol.only:
+        chosen_N &= np.array([re.search(protocol.only, name) is not None for name in faces.source_N.tolist()], np.bool_)
+    rows_N = np.flatnonzero(chosen_N)
     return rows_N, labels_N[rows_N]
 
 

@@ -22,6 +22,7 @@ class Protocol:
         splits: the splits of that set.
         classes: faces of other classes are left out; indices into EMOTIONS.
         votes: labels are the annotators' official majority instead of the set's own.
+        only: of the splits' faces those whose name or row (`source_N`) this regular expression finds something in.
         masked: emotions that no scored face has are taken out of the softmax; else they may be answered, and are wrong.
         clusters: what an interval's bootstrap keeps together, in words.
         doc: one line for the report.
@@ -32,6 +33,7 @@ class Protocol:
     splits: tuple[str, ...]
     classes: tuple[int, ...]
     votes: bool = False
+    only: str = ""
     masked: bool = False
     clusters: str = "duplicate groups"
     doc: str = ""
@@ -79,6 +81,63 @@ _TABLE = (
         clusters="subjects",
         doc="CK+, six emotions, 'neutral' taken out of the softmax",
     ),
+    Protocol("rafdb.test", "rafdb", ("test",), SEVEN, doc="RAF-DB, the test set of 3,068 faces (Li et al., CVPR 2017)"),
+    Protocol(
+        "affectnet.val",
+        "affectnet",
+        ("test",),
+        SEVEN,
+        doc="AffectNet, the validation set of 3,500 faces, which publications test on; contempt set aside",
+    ),
+    Protocol(
+        "affectnet.val8",
+        "affectnet",
+        ("test",),
+        EIGHT,
+        doc="AffectNet, the validation set of 3,999 or 4,000 faces; contempt counts, and a model of seven misses it",
+    ),
+    Protocol("sfew.val", "sfew", ("test",), SEVEN, doc="SFEW 2.0, the validation set of 436 faces from films"),
+    Protocol("caers.test", "caers", ("test",), SEVEN, doc="CAER-S, the test set of frames of television series"),
+    Protocol(
+        "expw",
+        "expw",
+        ("test",),
+        SEVEN,
+        clusters="photographs",
+        doc="ExpW, all 91,793 faces, of which the set publishes no split",
+    ),
+    Protocol("jaffe", "jaffe", ("test",), SEVEN, clusters="subjects", doc="JAFFE, 213 posed faces of ten women"),
+    Protocol(
+        "kdef.front",
+        "kdef",
+        ("test",),
+        SEVEN,
+        only=r"(?i)(?:AF|AN|DI|HA|NE|SA|SU)S\.\w+$",
+        clusters="subjects",
+        doc="KDEF, 980 posed faces of 70 people who look straight at the camera",
+    ),
+    Protocol("kdef", "kdef", ("test",), SEVEN, clusters="subjects", doc="KDEF, 4,900 posed faces, full profiles too"),
+    Protocol("ravdess", "ravdess", ("test",), SEVEN, clusters="subjects", doc="RAVDESS, frames; calm is neutral"),
+    Protocol("ferg", "ferg", ("test",), SEVEN, clusters="characters", doc="FERG-DB, 55,767 pictures of six characters"),
+    Protocol(
+        "oulu_casia.vl",
+        "oulu_casia",
+        ("test",),
+        CKPLUS_SIX,
+        only=r"(?i)(?:^|/)VL[^/]*/Strong/",
+        clusters="subjects",
+        doc="Oulu-CASIA, strong visible light, 1,440 peak frames; 'neutral' may be answered and is wrong",
+    ),
+    Protocol(
+        "oulu_casia.vl.masked",
+        "oulu_casia",
+        ("test",),
+        CKPLUS_SIX,
+        only=r"(?i)(?:^|/)VL[^/]*/Strong/",
+        masked=True,
+        clusters="subjects",
+        doc="the same, 'neutral' taken out of the softmax",
+    ),
     Protocol(
         "synthetic.private", "synthetic", ("private_test",), SEVEN, doc="synthetic faces in the wild, noisy labels"
     ),
@@ -111,6 +170,10 @@ _TABLE = (
 PROTOCOLS = {protocol.id: protocol for protocol in _TABLE}
 DEFAULTS = {
     "fer2013": ("fer2013.private",),
+    "rafdb": ("rafdb.test",),
+    "affectnet": ("affectnet.val",),
+    "sfew": ("sfew.val",),
+    "caers": ("caers.test",),
     "synthetic": ("synthetic.private", "synthetic.majority7", "synthetic.lab.6"),
 }
 

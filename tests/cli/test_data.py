@@ -63,7 +63,7 @@ def test_other_sources_refuse_the_folders_options(call: Call, my_faces: Path) ->
     for option in (["--as", "x"], ["--map", "boredom=neutral"], ["--drop", "boredom"]):
         code, out, err = call("data", "prepare", "ckplus", my_faces, *option)
         assert (code, out) == (2, "")
-        assert "go with `data prepare folder` only" in err
+        assert "do not go with `data prepare" in err
 
 
 def test_the_list_says_how_to_prepare_a_folder(call: Call) -> None:

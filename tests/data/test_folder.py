@@ -247,8 +247,8 @@ def test_prepared_under_the_users_name(root: Path, tmp_path: Path) -> None:
         ("folder", {}, "name the set, as in `facex-tune data prepare folder SOURCE --as my_faces`"),
         ("folder", {"set_name": "../x"}, "--as '../x': a set's name holds letters"),
         ("folder", {"set_name": "fer2013"}, "is the name of a data source: choose another, such as my_fer2013"),
-        ("fer2013", {"set_name": "x"}, "--as go with `data prepare folder` only"),
-        ("fer2013", {"asked": Asked(classes=Classes({}, ("sad",)))}, "--map, --drop go with `data prepare folder`"),
+        ("fer2013", {"set_name": "x"}, "--as do not go with `data prepare fer2013`: data source"),
+        ("fer2013", {"asked": Asked(classes=Classes({}, ("sad",)))}, "--map, --drop do not go with `data"),
     ],
 )
 def test_wrong_options(root: Path, tmp_path: Path, name: str, options: dict[str, object], said: str) -> None:

@@ -1,8 +1,10 @@
-"""CK+ (Lucey et al., CVPR workshops 2010) in the two forms in which Kaggle has it, at 48 x 48 pixels.
+"""CK+ (Lucey et al., CVPR workshops 2010) in the two forms in which Kaggle has it, and as released.
 
 * CK+48: `CK+48/<class>/S<subject>_<sequence>_<frame>.png`, in a folder or its zip, under any wrapping folder; the last
   three frames of each sequence. Frames of a sequence and sequences of a subject are far from independent: `group` is
-  the subject, `sequence` the sequence.
+  the subject, `sequence` the sequence. Copies of other sizes and with folders 0 to 6 (as WuJie1010's
+  `preprocess_CK+.py` counts) or with the release's codes are read alike.
+* the release: `_ckplus_release`.
 * `ckextended.csv`: emotion, pixels, Usage; one peak frame of each labelled sequence, and a neutral face of each of the
   593. It tells neither subject nor sequence: only faces that look alike share a group, and intervals come out too
   narrow. Its Usage divides frames at random, subjects and all: here everything is of split "test".
@@ -20,19 +22,20 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from facex_tune.data import known
-from facex_tune.data.faces import SIDE, Faces, Skipped
+from facex_tune.data.faces import Faces, Skipped
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Published, require_kept
-from facex_tune.data.sources import _pixel_csv
+from facex_tune.data.known import meaning, told
+from facex_tune.data.sources import _ckplus_release, _pixel_csv
 from facex_tune.data.sources._download import Download
 from facex_tune.data.tree import Tree, is_picture, is_zip, one_of_a_name, open_tree, read_images, require_classes
 from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError
 
-DESCRIPTION = "CK+: 981 posed faces of 118 subjects, for testing only; SOURCE is CK+48, its zip, or ckextended.csv"
+DESCRIPTION = "CK+: 981 posed faces of 118 subjects, for testing; SOURCE is CK+48, ckextended.csv or the release"
 NEEDS_SOURCE = True
 DOWNLOAD = Download(kaggle="shawon10/ckplus")
 
-OPTIONS = ("incomplete",)
+OPTIONS = ("incomplete", "uncropped")
 
 _IMAGE = re.compile(r"S(\d+)_(\d+)_(\d+)(?:\.\w+)?", re.IGNORECASE)
 _CLASSES = tuple(index for index, name in enumerate(EMOTIONS) if name != "neutral")
@@ -41,7 +44,10 @@ _SEQUENCES_C = np.array([45, 59, 25, 69, 28, 83, 593, 18])  # labelled ones by e
 PUBLISHED = (
     Published.of(EMOTIONS, {"test": (135, 177, 75, 207, 84, 249, 0, 54)}),
     Published.of(EMOTIONS, {"test": _SEQUENCES_C.tolist()}),
+    Published.of(EMOTIONS, {"test": (135, 177, 75, 207, 84, 249, 593, 54)}),
 )
+"""Of CK+48, `ckextended.csv`, and the release: CK+48's frames and a neutral one of each sequence."""
+_ALL_OF = {"ckplus_folders": set(range(7)), "ckplus": set(range(1, 8))}  # what must be there; 0 of the codes is neutral
 _LEAST_SHARE = 0.9  # of a set's faces, without which its counts prove nothing
 
 
@@ -52,17 +58,16 @@ def load(path: Path | None, progress: Callable[[int, int], None], asked: Asked =
         InputError: none of the two forms, an unknown class folder, a class without a face, or numbers in another order.
     """
     assert path is not None, "prepare asks for the source"
-    if (path.is_dir() or is_zip(path)) and _has_images(path):
-        return _load_images(path, progress)
+    if path.is_dir() or is_zip(path):
+        with open_tree(path) as tree:
+            if _ckplus_release.is_release(tree):
+                return _ckplus_release.load(tree, progress, asked)
+            if any(_IMAGE.fullmatch(PurePosixPath(name).name) for name in tree.names):
+                return _load_images(path, progress)
     if found := _pixel_csv.load_rows(path, progress, _LAYOUT):
         _require_published_order(found.faces, path)
         return found
     return _load_images(path, progress)
-
-
-def _has_images(path: Path) -> bool:
-    with open_tree(path) as tree:
-        return any(_IMAGE.fullmatch(PurePosixPath(name).name) for name in tree.names)
 
 
 def _require_published_order(faces: Faces, path: Path) -> None:
@@ -79,10 +84,11 @@ def _require_published_order(faces: Faces, path: Path) -> None:
 def _load_images(path: Path, progress: Callable[[int, int], None]) -> Loaded:
     with open_tree(path) as tree:
         found, skipped = _find(tree)
-        read = read_images(tree, [name for *_, name in found], progress, SIDE)
+        read = read_images(tree, [name for *_, name in found], progress)
     require_kept([PurePosixPath(name).parent.name for *_, name in found], read.kept, read.skipped, path)
     found = [found[position] for position in read.kept]
-    labels = [canonical(PurePosixPath(name).parent.name) for *_, name in found]
+    label_of = _classes(path, {PurePosixPath(name).parent.name for *_, name in found})
+    labels = [label_of[PurePosixPath(name).parent.name] for *_, name in found]
     require_classes(set(labels), _CLASSES, str(path))
     numbers = {key: number for number, key in enumerate(dict.fromkeys((subject, seq) for subject, seq, *_ in found))}
     faces = Faces(
@@ -114,9 +120,28 @@ def _find(tree: Tree) -> tuple[list[tuple[int, int, int, str]], list[Skipped]]:
             f"{tree.path} is not CK+: it has neither <class>/S<subject>_<sequence>_<frame>.png nor a CSV "
             f"emotion,pixels,Usage{known.advice(known.by_names(tree.names), 'ckplus')}"
         )
+    label_of = _classes(tree.path, {PurePosixPath(name).parent.name for same in by_frame.values() for name in same})
     found = []
     for frame_of, same in by_frame.items():  # the published zip is known to hold the folder twice
-        one, doubtful = one_of_a_name([(name, canonical(PurePosixPath(name).parent.name)) for name in same])
+        one, doubtful = one_of_a_name([(name, label_of[PurePosixPath(name).parent.name]) for name in same])
         skipped += doubtful
         found += [(*frame_of, name) for name in same[:one]]
     return sorted(found), skipped
+
+
+def _classes(path: Path, folders: set[str]) -> dict[str, int]:
+    """Emotion by folder: by its name, else by its number, where all folders have one and they fit one numbering.
+
+    Raises:
+        InputError: a name that is no emotion, or numbers of which nobody knows what they mean.
+    """
+    if not all(folder.isdecimal() for folder in folders):
+        return {folder: canonical(folder) for folder in folders}
+    numbers = {int(folder) for folder in folders}
+    fitting = [name for name in ("ckplus_folders", "ckplus") if _ALL_OF[name] <= numbers <= set(meaning(name))]
+    if len(fitting) != 1:
+        raise InputError(
+            f"{path} has CK+ in folders {', '.join(sorted(folders))}, which are neither 0 to 6 "
+            f"({told('ckplus_folders')}) nor the release's codes ({told('ckplus')})"
+        )
+    return {folder: canonical(meaning(fitting[0])[int(folder)]) for folder in folders}

@@ -4,6 +4,8 @@
 `fer2013.csv` by number, and each pair's Usage must agree. Every face stays, under FER2013's own label; what the
 annotators say stands in `votes_NC`, where `majority_labels` and soft targets take it from.
 
+Its own tool writes pictures with votes beside them: `_ferplus_pictures`.
+
 Kaggle also has FER+ as class folders (`train|validation|test/<class>/...`), cleaned, and balanced by changed copies of
 faces. Those have the majority's labels and no votes, and their splits are their maker's: a copy of a face may stand in
 another split, which `data audit` tells.
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from facex_tune.data import known
 from facex_tune.data.faces import VOTE_ANSWERS, Faces, counts, majority_labels
 from facex_tune.data.importing import NOTHING, Asked, Loaded
-from facex_tune.data.sources import fer2013, folder
+from facex_tune.data.sources import _ferplus_pictures, fer2013, folder
 from facex_tune.data.sources._download import Download
 from facex_tune.data.sources._pixel_csv import column_names, first_line, records_of
 from facex_tune.data.sources.fer2013 import SPLIT_OF_USAGE
@@ -31,7 +33,7 @@ from facex_tune.data.tree import Tree, is_picture, is_zip, open_tree, require_cl
 from facex_tune.emotions import EMOTIONS, N_FER2013, canonical
 from facex_tune.errors import InputError
 
-DESCRIPTION = "FER+: SOURCE is a folder with fer2013.csv and fer2013new.csv (ten annotators' votes), or class folders"
+DESCRIPTION = "FER+: SOURCE has fer2013.csv and fer2013new.csv (annotators' votes), FER2013Train/label.csv, or classes"
 NEEDS_SOURCE = True
 VOTES_FILE = "fer2013new.csv"
 DOWNLOAD = Download(
@@ -40,7 +42,8 @@ DOWNLOAD = Download(
 )
 
 OPTIONS = ("incomplete",)
-PUBLISHED = fer2013.PUBLISHED  # its faces and its labels; the votes come beside them
+PUBLISHED = (*fer2013.PUBLISHED, _ferplus_pictures.PUBLISHED)
+"""FER2013's faces and labels, beside which the votes come; or the majorities of the pictures that its tool writes."""
 
 _ANSWER_OF_COLUMN = {"unknown": VOTE_ANSWERS.index("unknown"), "nf": VOTE_ANSWERS.index("not-a-face")}
 _KEPT = {"train": 25_060, "public_test": 3_199, "private_test": 3_153}  # faces with a majority
@@ -61,6 +64,10 @@ def load(path: Path | None, progress: Callable[[int, int], None], asked: Asked =
     require_readable(path)
     if path.is_file() and path.name.lower() == VOTES_FILE:
         path = path.parent
+    if path.is_dir() or is_zip(path):
+        with open_tree(path) as tree:
+            if _ferplus_pictures.lists(tree):
+                return _ferplus_pictures.load(tree, progress)
     if _is_class_folders(path):
         return _load_folders(path, progress)
     usage_R, votes_RC, where = _votes(path)

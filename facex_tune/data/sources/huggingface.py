@@ -1,0 +1,149 @@
+"""Data sets of the Hugging Face hub, as Parquet: one row a face, an `Image` column and a `ClassLabel` column.
+
+`data/train-00000-of-00001.parquet`, or `train/0000.parquet` as the hub converts others. Copies of one set there number
+their classes in different orders: what a number means stands in the file's own metadata (`huggingface`: info, features,
+names), and without it bare numbers are refused unless `--numbers` says whose they are. A file's name says its split.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from facex_tune.data.faces import Skipped
+from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress
+from facex_tune.data.sources._labelled import Marked, read
+from facex_tune.data.sources._tables import emotions, label_column, require_split, require_unpacked, split_of, tree_of
+from facex_tune.data.tree import one_line, open_tree, told_as_damage
+from facex_tune.errors import InputError
+
+DESCRIPTION = "Parquet of the Hugging Face hub with an image and a class column; --as NAME names the set"
+NEEDS_SOURCE = True
+NAMED_BY_USER = True
+OPTIONS = ("classes", "splits", "numbers", "uncropped")
+
+
+def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loaded:
+    """Every row that has a picture and an emotion, by split, file and row.
+
+    Raises:
+        InputError: no Parquet, no image or class column, classes that are no emotion, or a file of no split.
+    """
+    assert path is not None, "prepare asks for the source"
+    require_unpacked(path)
+    with _opened(path) as tables:
+        found: list[tuple[str, Marked]] = []
+        skipped, sizes = [], {}
+        for where, table in tables.items():
+            split = _split(where, path, asked, alone=len(tables) == 1)
+            image, label, names = _columns(table, path / where)
+            for row, (size_bytes, number) in enumerate(_rows(table, image, label)):
+                word: Any = number
+                if names and isinstance(number, int) and 0 <= number < len(names):
+                    word = names[number]
+                if word in (None, -1) or not size_bytes:
+                    skipped.append(Skipped(where, row, "no label" if size_bytes else "no picture in the row"))
+                    continue
+                name = f"{where} row {row:08d}"
+                sizes[name] = size_bytes
+                found.append((str(word), Marked(name, 0, split)))
+        label_of = emotions([word for word, _ in found], path, asked)
+        kept = [each.labelled(known) for word, each in found if (known := label_of[word]) is not None]
+        return read(tree_of(path, sizes, _Pictures(tables)), kept, skipped, progress)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[dict[str, Any]]:
+    """The Parquet files by name, in a folder or alone."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.is_file():
+        names, top = [path.name], path.parent
+    else:
+        with open_tree(path) as tree:
+            names, top = [name for name in tree.names if PurePosixPath(name).suffix.lower() == ".parquet"], path
+    if not names:
+        raise InputError(f"{path} has no .parquet file: name the folder that was downloaded from the hub")
+    with ExitStack() as stack:
+        tables = {}
+        for name in names:
+            try:
+                tables[name] = stack.enter_context(pq.ParquetFile(top / name))
+            except (pa.ArrowException, OSError) as error:
+                raise InputError(f"{top / name} is no whole Parquet ({one_line(error)}): download it again") from error
+        yield tables
+
+
+def _split(where: str, path: Path, asked: Asked, *, alone: bool) -> str:
+    place = PurePosixPath(where)
+    words = (place.stem.partition("-")[0], *reversed(place.parts[:-1]))
+    if said := next(filter(None, (split_of(word, asked) for word in words)), None):
+        return said
+    return "test" if alone else require_split(place.stem.partition("-")[0], path, asked)
+
+
+def _columns(table: Any, path: Path) -> tuple[str, str, list[str]]:
+    """The image's column, the label's, and what the label's numbers are called, where the file says so."""
+    features = _features(table)
+    images = [name for name, of in features.items() if of.get("_type") == "Image"]
+    images = images or [field.name for field in table.schema_arrow if "binary" in str(field.type)]
+    labels = [name for name, of in features.items() if of.get("_type") == "ClassLabel"]
+    if not images:
+        raise InputError(f"{path} has no column of pictures: found {', '.join(table.schema_arrow.names)}")
+    others = [name for name in table.schema_arrow.names if name not in images]
+    label = labels[0] if len(labels) == 1 else label_column(labels or others, path)
+    return images[0], label, list(features.get(label, {}).get("names") or [])
+
+
+def _features(table: Any) -> dict[str, Any]:
+    """Of each column, as the hub's own library wrote it; none where it did not."""
+    try:
+        features = json.loads((table.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"]
+        return {str(name): of for name, of in features.items() if isinstance(of, dict)}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _rows(table: Any, image: str, label: str) -> Iterator[tuple[int, Any]]:
+    """(bytes of the picture, label) of each row, one row group in memory at a time."""
+    for group in range(table.num_row_groups):
+        columns = table.read_row_group(group, columns=[image, label], use_threads=False)
+        for picture, word in zip(columns[image], columns[label].to_pylist(), strict=True):
+            yield len(_bytes(picture.as_py())), word
+
+
+def _bytes(picture: Any) -> bytes:
+    """A picture's file; empty where it lies elsewhere."""
+    data = picture.get("bytes") if isinstance(picture, dict) else picture
+    return data if isinstance(data, bytes) else b""
+
+
+class _Pictures:
+    """Reads the picture of a row; the row group that was read last stays in memory."""
+
+    def __init__(self, tables: dict[str, Any]) -> None:
+        self._tables = tables
+        self._last: tuple[str, int, int, Any] = ("", 0, 0, None)
+
+    def __call__(self, name: str) -> bytes:
+        where, _, row = name.rpartition(" row ")
+        file, start, end, column = self._last
+        if file != where or not start <= int(row) < end:
+            start, end, column = self._group_of(where, int(row))
+            self._last = (where, start, end, column)
+        return _bytes(column[int(row) - start].as_py())
+
+    def _group_of(self, where: str, row: int) -> tuple[int, int, Any]:
+        table, start = self._tables[where], 0
+        for group in range(table.num_row_groups):
+            end = start + table.metadata.row_group(group).num_rows
+            if row < end:
+                image = _columns(table, Path(where))[0]
+                with told_as_damage(where):
+                    return start, end, table.read_row_group(group, columns=[image], use_threads=False)[image]
+            start = end
+        raise IndexError(row)

@@ -1,0 +1,433 @@
+"""Importers of published sets: each form is read to the last label, split and subject, whatever lies around it."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from forms import FORMS, Form, Written, encoded, write_parquet, written  # beside this file
+from PIL import Image
+
+from facex_tune.data.boxes import Box, cut
+from facex_tune.data.faces import Faces, fingerprint, open_set
+from facex_tune.data.importing import NOTHING, Asked, Classes, Loaded
+from facex_tune.data.pictures import Picture
+from facex_tune.data.prepare import find, prepare
+from facex_tune.emotions import EMOTIONS
+from facex_tune.errors import InputError
+from facex_tune.evaluation import scoring
+from facex_tune.study import protocols
+
+TABLES = ("arrays", "huggingface", "roboflow", "table", "webdataset")  # sources of no set of their own
+UNPACKED = ("arrays", "huggingface", "webdataset")  # of which nothing is read out of a zip
+each_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+each_set = pytest.mark.parametrize(
+    "form", [form for form in FORMS if form.source not in TABLES], ids=lambda form: form.name
+)
+
+
+def load(form: Form, path: Path) -> Loaded:
+    return find(form.source).load(path, lambda done, total: None, form.asked)
+
+
+def split_by(numbers_N: np.ndarray, names: list[str]) -> set[frozenset[str]]:
+    """Which faces share a number."""
+    found = defaultdict(set)
+    for number, name in zip(numbers_N.tolist(), names, strict=True):
+        found[number].add(name)
+    return {frozenset(names) for names in found.values()}
+
+
+def require_read(faces: Faces, there: Written) -> None:
+    names = faces.source_N.tolist()
+    assert sorted(names) == sorted(there.faces)
+    assert [EMOTIONS[label] for label in faces.labels_N] == [there.faces[name][0] for name in names]
+    assert faces.split_N.tolist() == [there.faces[name][1] for name in names]
+    subjects = [there.faces[name][2] for name in names]
+    if not any(subjects):
+        assert (faces.sequence_N == -1).all()
+        return
+    rank = {subject: number for number, subject in enumerate(dict.fromkeys(subjects))}
+    assert split_by(faces.group_N, names) == split_by(np.array([rank[subject] for subject in subjects]), names)
+    whole = [(*there.faces[name][2:], "" if there.faces[name][3] else name) for name in names]
+    number = {each: at for at, each in enumerate(dict.fromkeys(whole))}
+    assert split_by(faces.sequence_N, names) == split_by(np.array([number[each] for each in whole]), names)
+
+
+@each_form
+def test_a_form_is_read_to_the_last_label_split_and_subject(form: Form, tmp_path: Path) -> None:
+    there = written(form, tmp_path / "set")
+    require_read(load(form, there.root).faces, there)
+
+
+def litter(root: Path) -> None:
+    """What file managers, archives and people leave in a data set."""
+    face = Image.new("L", (100, 100), 90)
+    for folder in [root, *(each for each in sorted(root.rglob("*")) if each.is_dir())]:
+        (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+        (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+        (folder / "notes.txt").write_text("looked at on Monday\n")
+        (folder / ".thumbnails").mkdir()
+        face.save(folder / ".thumbnails" / "0001.png")
+        (folder / "@eaDir" / "0001.png").mkdir(parents=True)
+        face.save(folder / "@eaDir" / "0001.png" / "SYNOPHOTO_THUMB_M.jpg")
+    for file in [each for each in root.rglob("*.*g") if each.is_file() and not each.name.startswith(".")][:20]:
+        beside = root / "__MACOSX" / file.relative_to(root).parent
+        beside.mkdir(parents=True, exist_ok=True)
+        (beside / f"._{file.name}").write_bytes(b"\0\5\x16\7" + bytes(60))
+
+
+def zip_of(folder: Path, path: Path, *, backwards: bool) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted((each for each in folder.rglob("*") if each.is_file()), reverse=backwards):
+            archive.write(file, file.relative_to(folder.parent).as_posix())
+    return path
+
+
+@each_form
+def test_file_order_litter_and_a_deeper_root_change_nothing(form: Form, tmp_path: Path) -> None:
+    there = written(form, tmp_path / "set")
+    plain = load(form, there.root)
+    zips = [zip_of(there.root, tmp_path / f"{backwards}.zip", backwards=backwards) for backwards in (False, True)]
+    (tmp_path / "deeper").mkdir()
+    shutil.copytree(there.root, tmp_path / "deeper" / "archive (3)" / "set")
+    litter(tmp_path / "deeper")
+    if form.source in UNPACKED:
+        with pytest.raises(InputError, match="is a zip: unpack it and name the folder that was in it"):
+            load(form, zips[0])
+        zips = []
+    for path in (*zips, tmp_path / "deeper"):
+        read = load(form, path)
+        assert fingerprint(read.faces) == fingerprint(plain.faces)
+        assert read.faces.source_N.tolist() == plain.faces.source_N.tolist()
+        assert sorted(skip.reason for skip in read.skipped) == sorted(skip.reason for skip in plain.skipped)
+        assert read.notes == plain.notes
+
+
+@each_set
+def test_a_set_twice_in_a_tree_counts_once(form: Form, tmp_path: Path) -> None:
+    there = written(form, tmp_path / "set")
+    plain = load(form, there.root)
+    shutil.copytree(there.root, tmp_path / "both" / "images")
+    shutil.copytree(there.root, tmp_path / "both" / "images" / "images")
+    read = load(form, tmp_path / "both")
+    assert fingerprint(read.faces) == fingerprint(plain.faces)
+
+
+@each_set
+def test_prepared_it_is_not_taken_for_the_whole_set(form: Form, tmp_path: Path) -> None:
+    there = written(form, tmp_path / "set")
+    asked = Asked(uncropped=form.asked.uncropped)
+    published = getattr(find(form.source), "PUBLISHED", ())
+    if published:
+        with pytest.raises(InputError, match=r"is not proven: .*--incomplete"):
+            prepare(form.source, there.root, tmp_path / "data", asked=asked)
+    manifest = prepare(form.source, there.root, tmp_path / "data", asked=form.asked)[form.source]
+    assert manifest["n"] == len(there.faces)
+    assert manifest["proven"] is (False if published else None)
+
+
+NAMED = {
+    "rafdb": "list_patition_label.txt", "affectnet": "N_exp.npy", "expw": "label/label.lst", "jaffe": "YM.NE1.49.tiff",
+    "kdef": "AF01ANS.JPG", "ravdess": "01-01-06-01-02-01-12_frame3.jpg", "ferg": "aia/aia_anger",
+    "oulu_casia": "VL/Strong/P001/Anger", "sfew": "Train_Aligned_Faces/Angry", "caers": "train/Anger/0001.png",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", NAMED)
+def test_another_set_is_refused_in_a_line_that_says_what_is_wanted(source: str, tmp_path: Path) -> None:
+    for at, emotion in enumerate(EMOTIONS):
+        (tmp_path / "set" / emotion).mkdir(parents=True)
+        Image.new("L", (48, 48), 20 * at).save(tmp_path / "set" / emotion / "face.png")
+    with pytest.raises(InputError) as told:
+        find(source).load(tmp_path / "set", lambda done, total: None, NOTHING)
+    assert len(str(told.value).splitlines()) == 1
+    assert NAMED[source] in str(told.value)
+    assert "data prepare folder SOURCE --as NAME" in str(told.value)
+
+
+def by_name(name: str) -> Form:
+    return next(form for form in FORMS if form.name == name)
+
+
+def replaced(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def deleted(root: Path, pattern: str) -> None:
+    found = sorted(root.glob(pattern))
+    assert found
+    for each in found:
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
+
+
+def swap(file: str, old: str, new: str) -> Callable[[Path], None]:
+    return lambda root: replaced(root / file, old, new)
+
+
+def delete(pattern: str) -> Callable[[Path], None]:
+    return lambda root: deleted(root, pattern)
+
+
+def rename(old: str, new: str) -> Callable[[Path], None]:
+    def move(root: Path) -> None:
+        (root / old).rename(root / new)
+
+    return move
+
+
+RAF_LIST = "basic/EmoLabel/list_patition_label.txt"
+CODE = "Emotion/S005/003/S005_003_00000006_emotion.txt"
+DATA_FILE = "YOLO_format/data.yaml"
+EXPW_LIST = "label/label.lst"
+REFUSED: list[tuple[str, Callable[[Path], None], str]] = [
+    ("rafdb_release", swap(RAF_LIST, "train_00002.jpg 2", "train_00002.jpg 11"),
+     r"line 20 is `train_00002.jpg 11`, as in RAF-DB's compound set"),
+    ("rafdb_release", swap(RAF_LIST, "test_0007.jpg", "test_792.jpg"),
+     r"line 1 is `test_792.jpg 7`, as in RAF-DB's compound set"),
+    ("rafdb_release", swap(RAF_LIST, "test_0007.jpg 7", "test_0007.jpg 0"), r"label '0' is none of 1 surprise 2 fear"),
+    ("rafdb_release", swap(RAF_LIST, "test_0007.jpg 7", "test_0007.jpg"), r"line 1 has 1 fields where 2 are wanted"),
+    ("rafdb_release", delete("basic/Image/aligned"), r"names 21 faces and none of them is there"),
+    ("rafdb_kaggle", swap("train_labels.csv", "train_00003_aligned.jpg,3", "train_00003_aligned.jpg,4"),
+     r"train_labels.csv has other labels than the folders for 1 faces, such as train_00003_aligned.jpg"),
+    ("rafdb_kaggle", rename("DATASET/train/7", "DATASET/train/8"), r"label '8' is none of 1 surprise"),
+    ("affectnet_yolo", delete(DATA_FILE), r"YOLO labels and no data.yaml"),
+    ("affectnet_yolo", swap(DATA_FILE, "'Happy', ", ""), r"label '7' is none of"),
+    ("affectnet_yolo", swap(DATA_FILE, "'Happy'", "'Bored'"), r"unknown emotion 'Bored'"),
+    ("affectnet_folders", rename("train/7", "train/11"), r"label '11' is none of 0 neutral"),
+    ("ckplus_release", delete("Landmarks"), r"without Landmarks/.*--uncropped"),
+    ("ckplus_release", delete("Emotion"), r"frames without Emotion/"),
+    ("ckplus_release", swap(CODE, "3.0000000e+00", "3.5"), r"label '3.5' is none of 0 neutral 1 angry 2 contempt"),
+    ("ckplus_release", swap(CODE, "3.0000000e+00", "9"), r"label '9' is none of"),
+    ("ckplus_numbers_96", delete("CK+48/0"), r"folders 1, 2, 3, 4, 5, 6, which are neither 0 to 6"),
+    ("expw_release", swap(EXPW_LIST, "41.12 0", "41.12 7"), r"label '7' is none of 0 angry"),
+    ("expw_release", swap(EXPW_LIST, " 90 100 300 290 41.12 0", " 90 x 300 290 41.12 0"),
+     r"x 90 300 290 are no corners of a box"),
+    ("expw_release", delete("image"), r"no photograph of it is in image/origin"),
+    ("ferplus_pictures", swap("data/FER2013Train/label.csv", "(0, 0, 48, 48)", "(0, 0, 40, 40)"),
+     r'line 1 is not file, "\(0, 0, 48, 48\)" and ten numbers'),
+    ("ravdess_frames", rename("Actor_01/01-01-03-01-01-01-01_frame0.jpg", "Actor_01/01-01-09-01-01-01-01_frame0.jpg"),
+     r"label '09' is none of"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "spoil", "said"), REFUSED, ids=[f"{name}-{said[:30]}" for name, _, said in REFUSED])
+def test_what_would_be_read_wrong_is_refused(
+    name: str, spoil: Callable[[Path], None], said: str, tmp_path: Path
+) -> None:
+    there = written(by_name(name), tmp_path / "set")
+    spoil(there.root)
+    with pytest.raises(InputError, match=said) as told:
+        load(by_name(name), there.root)
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_tables_are_prepared_under_the_users_name(tmp_path: Path) -> None:
+    form = by_name("huggingface_parquet")
+    there = written(form, tmp_path / "set")
+    with pytest.raises(InputError, match="data prepare huggingface SOURCE --as my_faces"):
+        prepare("huggingface", there.root, tmp_path / "data")
+    manifest = prepare("huggingface", there.root, tmp_path / "data", set_name="hub")["hub"]
+    assert (manifest["n"], manifest["proven"], manifest["source"]["name"]) == (21, None, "huggingface")
+
+
+def read_as(source: str, path: Path, **asked: object) -> Loaded:
+    return find(source).load(path, lambda done, total: None, Asked(**asked))  # type: ignore[arg-type]
+
+
+def refused(source: str, path: Path, said: str, **asked: object) -> None:
+    with pytest.raises(InputError, match=said) as told:
+        read_as(source, path, **asked)
+    assert len(str(told.value).splitlines()) == 1
+    assert str(told.value).isprintable()
+
+
+def test_bare_numbers_of_a_parquet_are_refused_and_read_as_asked(tmp_path: Path) -> None:
+    w = Written(tmp_path)
+    write_parquet(tmp_path / "train.parquet", [(encoded(w.draw()), at) for at in range(7)])
+    refused("huggingface", tmp_path, r"bare numbers as labels, 0 \(1\), .*--numbers NAME: fer2013 \(0 angry 1 disgust")
+    read = read_as("huggingface", tmp_path, numbers="fer2013").faces
+    assert read.labels_N.tolist() == list(range(7))
+    assert set(read.split_N) == {"train"}
+    refused("huggingface", tmp_path, "--numbers rafdb has no 0", numbers="rafdb")
+
+
+def test_a_numbering_is_the_files_own_and_not_the_columns_order(tmp_path: Path) -> None:
+    w = Written(tmp_path)
+    names = ("neutral", "anger", "joy")
+    write_parquet(tmp_path / "a.parquet", [(encoded(w.draw()), at) for at in (2, 0, 1)], names)
+    read = read_as("huggingface", tmp_path)
+    assert [EMOTIONS[label] for label in read.faces.labels_N] == ["happy", "neutral", "angry"]
+    assert set(read.faces.split_N) == {"test"}
+
+
+def test_classes_that_are_no_emotion_are_mapped_or_dropped(tmp_path: Path) -> None:
+    w = Written(tmp_path)
+    write_parquet(tmp_path / "a.parquet", [(encoded(w.draw()), at) for at in range(3)], ("bored", "happy", "other"))
+    refused("huggingface", tmp_path, r"no emotion: bored \(1\), other \(1\); give each with --map NAME=EMOTION")
+    read = read_as("huggingface", tmp_path, classes=Classes.parse(["bored=neutral"], ["other"])).faces
+    assert [EMOTIONS[label] for label in read.labels_N] == ["neutral", "happy"]
+
+
+def test_parquet_of_no_split_or_no_picture(tmp_path: Path) -> None:
+    w = Written(tmp_path)
+    for name in ("one", "two"):
+        write_parquet(tmp_path / f"{name}.parquet", [(encoded(w.draw()), 0)], ("happy",))
+    refused("huggingface", tmp_path, r"'one' is the name of no split; say which with --split NAME=train")
+    read = read_as("huggingface", tmp_path, splits={"one": "train", "two": "test"}).faces
+    assert read.split_N.tolist() == ["train", "test"]
+    (tmp_path / "two.parquet").write_bytes(b"PAR1 and no more")
+    refused("huggingface", tmp_path, r"two.parquet is no whole Parquet")
+    (tmp_path / "empty").mkdir()
+    refused("huggingface", tmp_path / "empty", r"has no .parquet file")
+
+
+def test_tables_name_their_column_and_their_split(tmp_path: Path) -> None:
+    w = Written(tmp_path)
+    rows = [["file", "who", "feeling", "usage"]]
+    for at, emotion in enumerate(("happy", "sad", "fear")):
+        w.save(f"faces/{at}.png", w.draw())
+        rows.append([f"{at}.png", "anna", emotion, ("Training", "PublicTest", "PrivateTest")[at]])
+    w.table("list.csv", [*rows, ["9.png", "anna", "sad", "Training"], ["broken"]])
+    refused("table", tmp_path, r"no column of labels \(emotion or label .*found who, feeling, usage")
+    refused("table", tmp_path, "no such column; did you mean feeling", labels="list.csv:felling")
+    for path in (tmp_path, tmp_path / "list.csv"):
+        read = read_as("table", path, labels="list.csv:feeling")
+        assert read.faces.split_N.tolist() == ["train", "public_test", "private_test"]
+        assert [EMOTIONS[label] for label in read.faces.labels_N] == ["happy", "sad", "fear"]
+        lost = [(skip.row, skip.reason) for skip in read.skipped]
+        assert lost == [(4, "it has not 4 fields"), (3, "9.png is not there")]
+
+
+def test_a_table_that_says_two_emotions_of_a_face_tells_neither(tmp_path: Path) -> None:
+    w = Written(tmp_path)
+    for at in range(2):
+        w.save(f"{at}.png", w.draw())
+    w.table("t.csv", [["image", "emotion"], ["0.png", "sad"], ["1.png", "sad"], ["1.png", "happy"]])
+    read = read_as("table", tmp_path)
+    assert read.faces.source_N.tolist() == ["0.png"]
+    assert {skip.reason for skip in read.skipped} == {"it is said to be happy of test and sad of test"}
+
+
+def test_arrays_are_named_and_belong_together(tmp_path: Path) -> None:
+    faces_NHW = np.stack([np.asarray(Written(tmp_path).draw())] * 3)
+    np.savez(tmp_path / "a.npz", X=faces_NHW, y=np.arange(3), two=np.arange(2), both=np.ones((3, 2)))
+    one = {"images": "X", "labels": "y"}
+    refused("arrays", tmp_path, r"say which arrays with --arrays .*; there are X \(3 x 48 x 48 uint8\)")
+    refused("arrays", tmp_path, r"has no array 'z'", arrays=one | {"labels": "z"})
+    refused("arrays", tmp_path, r"bare numbers as labels, .*--numbers NAME", arrays=one)
+    refused("arrays", tmp_path, r"X has 3 faces and two 2 labels", arrays=one | {"labels": "two"}, numbers="fer2013")
+    refused("arrays", tmp_path, r"not just one 1 in each row", arrays=one | {"labels": "both"}, numbers="fer2013")
+    refused("arrays", tmp_path, r"pictures are N x height x width", arrays={"images": "y", "labels": "y"})
+    read = read_as("arrays", tmp_path, arrays=one, numbers="affectnet")
+    assert [EMOTIONS[label] for label in read.faces.labels_N] == ["neutral", "happy", "sad"]
+    assert np.array_equal(read.faces.images_NHW, faces_NHW)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [(np.full((1, 48, 48), 300), "values from 300 to 300"), (np.full((1, 48, 48), -0.5), "values from -0.5"),
+     (np.full((1, 48, 48), np.nan), "values from nan"), (np.eye(48, dtype=int)[None], "no value but 0 and 1")],
+)  # fmt: skip
+def test_arrays_of_no_scale_are_refused(values: np.ndarray, said: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", X=values, y=np.arange(1))
+    refused("arrays", tmp_path, said, arrays={"images": "X", "labels": "y"}, numbers="fer2013")
+
+
+def test_hdf5(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    face_HW = np.asarray(Written(tmp_path).draw())
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for split in ("train", "test"):
+            file[f"{split}/images"], file[f"{split}/labels"] = face_HW[None], [b"happy"]
+    read = read_as("arrays", tmp_path / "a.h5", arrays={"images": "*/images", "labels": "*/labels"}).faces
+    assert read.split_N.tolist() == ["train", "test"]
+    assert np.array_equal(read.images_NHW[0], face_HW)
+
+
+def test_pickles_are_never_opened(tmp_path: Path) -> None:
+    (tmp_path / "faces.pkl").write_bytes(pickle.dumps(([1, 2], [0])))
+    np.savez(tmp_path / "objects.npz", X=np.array([{"a": 1}], dtype=object))
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object))
+    for source in ("arrays", "fer2013", "folder", "rafdb"):
+        refused(source, tmp_path / "faces.pkl", "runs whatever its maker wrote")
+    refused("arrays", tmp_path / "objects.npz", "pickled objects, which are not read")
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [(b"PAR1", "a Parquet table: read it with `facex-tune data prepare huggingface"),
+     (b"\x89HDF\r\n", "an HDF5 file: read"), (b"\x93NUMPY", "a NumPy array: read"),
+     (bytes(257) + b"ustar\0", "a tar archive: unpack it"), (b"SQLite format 3\0", "an SQLite database"),
+     (b"\x89PNG\r\n\x1a\n", r"one picture \(PNG\)"), (bytes(64), "a binary file of a kind that is not known"),
+     (b"7z\xbc\xaf\x27", "a 7-zip archive")],
+)  # fmt: skip
+@pytest.mark.parametrize("source", ["fer2013", "folder", "jaffe"])
+def test_a_binary_is_named_by_its_kind(source: str, start: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "data.bin").write_bytes(start + bytes(range(256)))
+    refused(source, tmp_path / "data.bin", said)
+
+
+def test_shards_need_a_split_and_words_for_their_numbers(tmp_path: Path) -> None:
+    there = written(by_name("webdataset_shards"), tmp_path / "set")
+    (there.root / "classnames.txt").unlink()
+    refused("webdataset", there.root, "bare numbers as labels.*--numbers NAME")
+    assert len(read_as("webdataset", there.root, numbers="alphabetical").faces) == 14
+    (there.root / "train" / "0.tar").write_bytes(b"no tar")
+    refused("webdataset", there.root, r"0.tar is no whole, plain tar")
+
+
+def test_a_box_is_cut_out_square_and_whole(tmp_path: Path) -> None:
+    picture = Picture(np.zeros((100, 200), np.uint8), 200, 100, False)
+    for box, size in (
+        (Box(10, 10, 50, 90), (80, 80)),  # taller than wide: widened
+        (Box(0, 0, 20, 60), (60, 60)),  # at the edge: moved inside
+        (Box(-10, -10, 50, 50), (50, 50)),  # partly outside: what is there
+        (Box(0, 0, 200, 100), (200, 100)),  # wider than the picture is high: as far as it goes
+    ):
+        face = cut(picture, box)
+        assert (face.width, face.height) == size
+        assert face.grey_HW.shape == (48, 48)
+    for box in (Box(10, 10, 10, 50), Box(190, 10, 290, 90), Box(50, 50, 10, 10)):
+        with pytest.raises(ValueError, match="does not lie in the picture of 200 x 100"):
+            cut(picture, box)
+
+
+def test_faces_of_one_photograph_stay_together(tmp_path: Path) -> None:
+    there = written(by_name("expw_release"), tmp_path / "set")
+    prepare("expw", there.root, tmp_path / "data", asked=Asked(incomplete=True))
+    faces = open_set(tmp_path / "data", "expw")
+    photographs = [name.partition(" face ")[0] for name in faces.source_N.tolist()]
+    assert split_by(faces.group_N, photographs) == {frozenset({name}) for name in photographs}
+
+
+SCORED = {  # form: protocol, faces scored, classes, clusters
+    "rafdb_release": ("rafdb.test", 7, 7, 7), "affectnet_npy": ("affectnet.val", 7, 7, 7),
+    "affectnet_csv": ("affectnet.val8", 8, 8, 8), "jaffe_release": ("jaffe", 14, 7, 2),
+    "kdef_release": ("kdef.front", 28, 7, 2), "expw_release": ("expw", 14, 7, 7), "ferg_release": ("ferg", 14, 7, 2),
+    "oulu_casia_release": ("oulu_casia.vl", 36, 6, 2), "sfew_folders": ("sfew.val", 7, 7, 7),
+    "caers_cut_out": ("caers.test", 7, 7, 7), "ravdess_frames": ("ravdess", 32, 7, 2),
+    "ckplus_release": ("ckplus.6", 36, 6, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_a_protocol_scores_its_faces_classes_and_clusters(name: str, tmp_path: Path) -> None:
+    protocol_id, n, n_classes, n_clusters = SCORED[name]
+    protocol = protocols.find(protocol_id)
+    there = written(by_name(name), tmp_path / "set")
+    prepare(protocol.data, there.root, tmp_path / "data", asked=by_name(name).asked)
+    faces = open_set(tmp_path / "data", protocol.data)
+    rows_N, labels_N = scoring.judged(protocol, faces)
+    assert (len(rows_N), len(set(labels_N.tolist()))) == (n, n_classes)
+    assert len(set(faces.group_N[rows_N].tolist())) == n_clusters
+    if protocol.only:
+        assert len(rows_N) < len(faces)
