@@ -373,7 +373,7 @@ def test_sets_are_recognised_by_their_counts() -> None:
 
 def test_published_counts_add_up() -> None:
     assert [published.n for published in fer2013.PUBLISHED] == [35887]
-    assert [published.n for published in ckplus.PUBLISHED] == [981, 920]
+    assert [published.n for published in ckplus.PUBLISHED] == [981, 920, 1574]  # two on Kaggle, and as released
     assert {split: sum(of.values()) for split, of in fer2013.PUBLISHED[0].by_split.items()} == {
         "train": 28709, "public_test": 3589, "private_test": 3589
     }  # fmt: skip

@@ -19,7 +19,11 @@ PART = Asked(incomplete=True)
 
 
 def test_the_folder_listing_names_the_sources() -> None:
-    assert names() == ["ckplus", "fer2013", "ferplus", "folder", "synthetic", "synthetic_lab"]
+    assert names() == [
+        *("affectnet", "arrays", "caers", "ckplus", "expw", "fer2013", "ferg", "ferplus", "folder", "huggingface"),
+        *("jaffe", "kdef", "oulu_casia", "rafdb", "ravdess", "roboflow", "sfew", "synthetic", "synthetic_lab", "table"),
+        "webdataset",
+    ]
 
 
 @pytest.mark.parametrize("name", names())
