@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+__all__ = ["__version__", "load_run"]
 __version__ = "0.1.0"
 
 

@@ -1,4 +1,21 @@
-"""The errors that a user can cause, told apart from the ones that we cause."""
+"""The errors that a user can cause, told apart from the ones that we cause.
+
+    Exception
+    ├── InputError             wrong input, a line a problem: exit code 2
+    │   ├── RunTaken           (runs.store) the name belongs to another run
+    │   └── Unsupported        (storage.remote_errors) a store cannot do what is asked of it
+    ├── OSError
+    │   └── StorageOutage      the run's store does not answer: exit code 75
+    ├── DamagedRun             (storage.files) a record or file of a run is malformed: exit code 1
+    ├── LeaseLost              (runs.lease) another process has taken the run over: exit code 1
+    ├── Diverged               (training.train) a training's values are not finite any more: the trial fails
+    ├── HostWait               (testing.host_waits) a part made the device wait for the host: its test fails
+    └── UserWarning
+        └── Remark             something to know that stops nothing
+    BaseException
+    └── Interrupted            a signal ended the work, which can be resumed: exit code 75
+        └── RayLost            a process of Ray's own has ended: exit code 75
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class _NoMethods(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _NoOps(TorchDispatchMode):
+class _NoOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
         if name in WAITING_OPS or (name in INDEXING_OPS and _has_mask(args[1])):
@@ -50,5 +50,5 @@ def _has_mask(indices: Any) -> bool:
 @contextmanager
 def no_host_waits() -> Iterator[None]:
     """Within the block, reading a tensor's value into Python raises `HostWait`."""
-    with _NoMethods(), _NoOps():
+    with _NoMethods(), _NoOps():  # type: ignore[no-untyped-call]
         yield
