@@ -30,7 +30,7 @@ def estimate(study: Study, options: Options) -> dict[str, Any]:
     Returns:
         trials, epochs_expected (of simulated searches), epochs_are (how far to believe them), hours (searching and
         retraining), memory_gb, disk_gb, seconds_per_epoch by model, device, at_once, measured_on (this machine, also
-        where a cluster is meant), and `note` where a knob cannot act.
+        where a cluster is meant).
     """
     from facex_tune.pipeline import estimating
 
@@ -38,14 +38,15 @@ def estimate(study: Study, options: Options) -> dict[str, Any]:
         prepare_synthetic(study, options)
     found = _train_faces(study, options)
     figures = estimating.estimate(study, sum(found.train_C), trial_device(study, options), found)
-    note = ema_note(study, sum(found.train_C))
-    figures |= {"note": note} if note else {}
     return {**figures, "measured_on": "this machine" + (", not the cluster" if joins(options) else "")}
 
 
 def told(study: Study, options: Options) -> list[str]:
-    """What a user should know of the sets that the study reads, as far as they are prepared, a sentence each."""
-    found = []
+    """What a user should know before it starts, a sentence each: of the sets that the study reads, as far as they are
+    prepared, and of an average of the weights that cannot act in so few steps.
+    """
+    note = ema_note(study, sum(_train_faces(study, options).train_C))
+    found = [note] if note else []
     for name in data_sets(study):
         with contextlib.suppress(InputError):
             manifest = faces.read_manifest(options.data_dir, name)
