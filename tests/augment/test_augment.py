@@ -7,7 +7,6 @@ import weakref
 
 import pytest
 import torch
-from contracts.guard import no_host_waits
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +17,7 @@ from facex_tune.augment._mixing import Mixing
 from facex_tune.augment._operations import OPERATIONS
 from facex_tune.data.sources import synthetic
 from facex_tune.inspection.augment_sheets import sheet
+from facex_tune.testing import no_host_waits
 
 CPU = torch.device("cpu")
 N = 4000

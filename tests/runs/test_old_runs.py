@@ -21,6 +21,9 @@ from facex_tune.runs.store import Run
 VERSIONS = sorted(Path(__file__).with_name("old_runs").glob("*.zip"))
 # where and when it was told; and sentences, which may be said better
 PASSING = ("folder", "age_s", "idle_s", "findings")
+# whose rules have changed since 54211a0, for reasons that LOGBOOK gives: intervals of means over rare classes and of
+# the worst class, importances and versatility before rungs chose, the gap without copies of validation faces
+RECKONED_ANEW = ("interval", "importance", "versatility", "gaps")
 
 
 @pytest.fixture(params=VERSIONS, ids=[path.stem for path in VERSIONS])
@@ -42,7 +45,7 @@ def call(*words: str) -> None:
 def changed(before: Any, now: Any, place: str = "") -> Iterator[str]:
     """What a document said and another does not say any more; it may say more."""
     if isinstance(before, dict) and isinstance(now, dict):
-        for key in before.keys() - PASSING:
+        for key in before.keys() - {*PASSING, *RECKONED_ANEW}:
             yield from changed(before[key], now[key], f"{place}.{key}") if key in now else (f"{place}.{key} is gone",)
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         for number, (then, today) in enumerate(zip(before, now, strict=True)):
@@ -81,7 +84,7 @@ def test_its_models_get_the_same_scores(old: Path) -> None:
     call("evaluate", "whole", "--parts", "parts")
     assert list(changed(before["metrics"], json.loads(path.read_text())["metrics"])) == []
     kinds = Counter(event["type"] for event in Run(old / "runs", "whole").events())
-    assert kinds["test_set_opened"] == 2, "each opening is counted, the old one too"
+    assert kinds["test_opened"] == 2, "each opening is counted, the old one too"
 
 
 @pytest.mark.slow
