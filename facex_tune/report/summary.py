@@ -28,7 +28,7 @@ ENVIRONMENT = ("created_utc", "seed", "packages", "git_commit", "hardware")
 
 
 def document(run: Run, manifests: Mapping[str, Any]) -> dict[str, Any]:
-    """The report as data: the keys of contracts.md, evaluation and models empty where those stages have not run.
+    """The report as data: the keys of docs/contracts.md, evaluation and models empty where those stages have not run.
 
     Args:
         manifests: data set -> manifest, as found or as recorded in the run.
