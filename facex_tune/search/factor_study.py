@@ -16,11 +16,10 @@ from facex_tune import seeds
 from facex_tune.errors import InputError
 from facex_tune.runs.history import History
 from facex_tune.runs.store import Log, Run
-from facex_tune.search import fleet
 from facex_tune.search.factor_design import Cell, design
 from facex_tune.search.factor_progress import STAGE, Asked, Progress, winner_of
-from facex_tune.search.fleet import Order
-from facex_tune.search.worker import Context, Job, Report
+from facex_tune.search.fleet import Failed, Finished, Fleet, Order, Recovered, Started, Trained
+from facex_tune.search.worker import Context, Job
 from facex_tune.space import FAMILIES
 
 SEEDS = 3
@@ -43,7 +42,7 @@ def factors(run: Run, log: Log, context: Context, asked: Asked) -> None:
     orders = [_order(run, progress.plan, number, cell, seed) for number, cell, seed in left]
     cell_of = {(number, seed): cell.name for number, cell, seed in left}
     if orders:
-        _train(run, log, context, orders, cell_of, started_s, asked.budget_s)
+        _train(run, log, context, orders, cell_of, None if asked.budget_s is None else started_s + asked.budget_s)
     undone = len(Progress.of(run.events()).left)
     log.append("stage_finished", stage=STAGE, **({"reason": f"time, {undone} runs left"} if undone else {}))
 
@@ -112,43 +111,29 @@ def _train(
     context: Context,
     orders: list[Order],
     cell_of: Mapping[tuple[int, int], str],
-    started_s: float,
-    budget_s: float | None,
+    ends_s: float | None,
 ) -> None:
-    def who(order: Order) -> dict[str, Any]:
-        return {"cell": cell_of[order.candidate, order.replicate], "seed": order.replicate}
-
-    def drop_checkpoint(order: Order) -> None:
-        run.factor_checkpoint(f"{order.candidate:03d}", order.replicate).unlink(missing_ok=True)
-
-    def on_start(order: Order) -> None:
-        log.tell("factor_started", **who(order))
-
-    def on_epoch(order: Order, report: Report) -> None:
-        log.tell("factor_epoch", **who(order), **report)
-
-    def on_model(order: Order, metrics: dict[str, float]) -> None:
-        log.append("factor_finished", **who(order), metrics=metrics)
-        drop_checkpoint(order)
-
-    def on_failed(order: Order, reason: str, detail: str) -> None:
-        log.append("factor_failed", **who(order), reason=reason, detail=detail)
-        drop_checkpoint(order)
-
-    def on_note(order: Order, reason: str, detail: str) -> None:
-        log.append("factor_recovered", **who(order), reason=reason, detail=detail)
-
-    def go_on() -> bool:
-        return budget_s is None or time.monotonic() - started_s < budget_s
-
-    fleet.train(
-        orders,
-        context,
-        run.study.resources,
-        on_epoch,
-        on_model,
-        on_note,
-        on_failed,
-        on_start=on_start,
-        go_on=go_on,
-    )
+    """
+    Args:
+        ends_s: when the budget ends, on the monotonic clock.
+    """
+    with Fleet(orders, context, run.study.resources) as fleet:
+        for happened in fleet:
+            order = happened.order
+            who = {"cell": cell_of[order.key], "seed": order.replicate}
+            checkpoint = run.factor_checkpoint(f"{order.candidate:03d}", order.replicate)
+            match happened:
+                case Started():
+                    log.tell("factor_started", **who)
+                case Trained(_, done):
+                    log.tell("factor_epoch", **who, epoch=done.epoch, metrics=done.metrics, seconds=done.seconds)
+                case Finished(_, metrics):
+                    log.append("factor_finished", **who, metrics=metrics)
+                    checkpoint.unlink(missing_ok=True)
+                case Failed(_, reason, detail):
+                    log.append("factor_failed", **who, reason=reason, detail=detail)
+                    checkpoint.unlink(missing_ok=True)
+                case Recovered(_, reason, detail):
+                    log.append("factor_recovered", **who, reason=reason, detail=detail)
+            if ends_s is not None and time.monotonic() >= ends_s:
+                fleet.stop()

@@ -5,7 +5,7 @@ anybody acts on it.
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from typing import Any
@@ -18,9 +18,10 @@ from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, Trial, f
 from facex_tune.runs.store import Event, Log, Run
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.searcher import Searcher
-from facex_tune.search.worker import Job, Report
+from facex_tune.search.worker import Job
+from facex_tune.search.worker_losses import WorkerLosses
+from facex_tune.search.worker_report import Epoch, Failure, Fatal, Note, Outage, Report
 
-WORKER_LOSSES = 5  # in one epoch; a sixth worker would be lost to it too
 HOPELESS = 20  # failures in a row before any epoch; where every second configuration fails, one search in a million
 
 
@@ -42,8 +43,8 @@ class Referee:
         events = list(run.events())
         history = fold(events)
         self.trials = history.trials
-        self._losses: Counter[int] = Counter()  # of workers, since the trial's last epoch
-        self._noted: set[tuple[Any, ...]] = set()
+        self._losses = WorkerLosses()
+        self._noted: set[tuple[int, Note]] = set()
         self._begun: list[int] = []  # by this driver, in order
         self._heard_of: dict[int, float] = {}  # on the clock: when a trial's worker began, or last reported
         self._any_epoch = False  # reported to this driver
@@ -62,7 +63,7 @@ class Referee:
             if event["type"] == "epoch" and self._is_compared(self.trials[event["trial"]], event["epoch"]):
                 self.scheduler.goes_on(event["trial"], event["epoch"], self._value(event["metrics"]))
             elif event["type"] == "trial_recovered":
-                self._noted.add((event["trial"], event["reason"], event["detail"]))
+                self._noted.add((event["trial"], Note(event["reason"], event["detail"])))
 
     def next_trial(self) -> Trial | None:
         """The trial to start now: first those that an earlier driver left unfinished. None: there will be no more."""
@@ -104,19 +105,19 @@ class Referee:
         self._heard_of[number] = self._clock()
         if trial.state != RUNNING:
             return False
-        for note in report.get("notes", ()):
-            self._note(number, **note)
-        if "fatal" in report:
-            self.fatal = self.fatal or InputError(report["fatal"])
-            return False
-        if "outage" in report:
-            self.fatal = self.fatal or StorageOutage(report["outage"])
-            return False
-        if "failed" in report:
-            self.fail(number, report["failed"], report["detail"], report.get("seconds", 0.0))
-            return False
-        self._epoch(trial, report)
-        return self._goes_on(trial) and self.fatal is None
+        for note in report.notes:
+            self._note(number, note)
+        match report:
+            case Epoch():
+                self._epoch(trial, report)
+                return self._goes_on(trial) and self.fatal is None
+            case Failure(reason, detail, seconds):
+                self.fail(number, reason, detail, seconds)
+            case Fatal(problem):
+                self.fatal = self.fatal or InputError(problem)
+            case Outage(problem):
+                self.fatal = self.fatal or StorageOutage(problem)
+        return False
 
     def fail(self, number: int, reason: str, detail: str, seconds: float = 0.0) -> None:
         """Ends a trial that cannot go on; `seconds` of training came to no epoch."""
@@ -168,26 +169,23 @@ class Referee:
     def lose_worker(self, number: int, why: str) -> int:
         """Takes in that a trial's worker was lost; how many more it may lose in this epoch. Below 0 it has failed."""
         trial = self.trials[number]
-        self._losses[number] += 1
-        times, epoch = self._losses[number], trial.last_epoch + 1
+        loss = self._losses.lose(number, why, f"epoch {trial.last_epoch + 1}")
         seconds = self._clock() - self._heard_of.pop(number, self._clock())
-        if times > WORKER_LOSSES:
-            reason = "out_of_memory" if "memory" in why else "error"
-            self.fail(number, reason, f"its worker was lost {times} times in epoch {epoch}: {why}", seconds)
+        if loss.gives_up:
+            self.fail(number, loss.reason, loss.detail, seconds)
         elif trial.state == RUNNING:
             self._lose_seconds(trial, seconds)
-            detail = f"{times} of {WORKER_LOSSES} times in epoch {epoch}: {why}"
-            self._record(number, "worker_lost", detail, seconds=seconds)
-        return WORKER_LOSSES - times
+            self._record(number, Note(loss.reason, loss.detail), seconds=seconds)
+        return loss.left
 
-    def _note(self, number: int, reason: str, detail: str) -> None:
+    def _note(self, number: int, note: Note) -> None:
         """Logs once what befell a trial that goes on; a worker that starts again tells it again."""
-        if (number, reason, detail) not in self._noted:
-            self._record(number, reason, detail)
+        if (number, note) not in self._noted:
+            self._record(number, note)
 
-    def _record(self, number: int, reason: str, detail: str, **more: float) -> None:
-        self._noted.add((number, reason, detail))
-        self.log.append("trial_recovered", trial=number, reason=reason, detail=detail, **more)
+    def _record(self, number: int, note: Note, **more: float) -> None:
+        self._noted.add((number, note))
+        self.log.append("trial_recovered", trial=number, reason=note.reason, detail=note.detail, **more)
 
     def over(self) -> str:
         """Which budget is used up: "trials", "time", "gpu_hours", "target"; "" while there is none."""
@@ -215,16 +213,16 @@ class Referee:
         while self._waiting:
             self._end_by_budget(self.trials[self._waiting.popleft()])
 
-    def _epoch(self, trial: Trial, report: Report) -> None:
-        epoch, self._any_epoch = report["epoch"], True
+    def _epoch(self, trial: Trial, report: Epoch) -> None:
+        epoch, self._any_epoch = report.epoch, True
         if epoch in trial.epochs:  # reported before; the worker could not know
             return
-        told = {name: report[name] for name in ("metrics", "seconds", "host") if name in report}
+        told = {"metrics": report.metrics, "seconds": report.seconds, "host": report.host}
         self.log.append("epoch", trial=trial.number, epoch=epoch, **told)
-        trial.epochs[epoch] = report["metrics"]
-        trial.seconds += report["seconds"]
-        self._losses[trial.number] = 0
-        self._trained_s += report["seconds"]
+        trial.epochs[epoch] = report.metrics
+        trial.seconds += report.seconds
+        self._losses.trained(trial.number)
+        self._trained_s += report.seconds
         self.searcher.report(trial.number, epoch, trial.metrics)
 
     def _goes_on(self, trial: Trial) -> bool:

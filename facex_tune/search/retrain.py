@@ -8,9 +8,8 @@ from facex_tune import seeds
 from facex_tune.errors import InputError
 from facex_tune.runs.history import FINISHED, STOPPED, Candidate, History, Trial, baseline_of, keeps
 from facex_tune.runs.store import Log, Run
-from facex_tune.search import fleet
-from facex_tune.search.fleet import Order
-from facex_tune.search.worker import Context, Job, Report
+from facex_tune.search.fleet import Failed, Finished, Fleet, Order, Recovered, Started, Trained
+from facex_tune.search.worker import Context, Job
 from facex_tune.storage import files
 from facex_tune.study import Study
 
@@ -105,29 +104,25 @@ def _some_model(run: Run) -> None:
 
 
 def _train(run: Run, log: Log, context: Context, orders: list[Order]) -> None:
-    def who(order: Order) -> dict[str, int]:
-        return {"candidate": order.candidate, "seed": order.replicate}
-
-    def on_start(order: Order) -> None:
-        log.tell("model_started", **who(order))
-
-    def on_epoch(order: Order, report: Report) -> None:
-        told = {name: report[name] for name in ("epoch", "metrics", "seconds")}
-        log.tell("model_epoch", **who(order), epochs=order.job.epochs, **told)
-
-    def on_model(order: Order, metrics: dict[str, float]) -> None:
-        log.append("model_finished", **who(order), metrics=metrics)
-        run.final_checkpoint(order.candidate, order.replicate).unlink(missing_ok=True)
-
-    def on_failed(order: Order, reason: str, detail: str) -> None:
-        log.append("model_failed", **who(order), reason=reason, detail=detail)
-        checkpoint = run.final_checkpoint(order.candidate, order.replicate)
-        files.remove([checkpoint, checkpoint.with_name("hung.json")])  # tried again, it begins anew
-
-    def on_note(order: Order, reason: str, detail: str) -> None:
-        log.append("model_recovered", **who(order), reason=reason, detail=detail)
-
-    fleet.train(orders, context, run.study.resources, on_epoch, on_model, on_note, on_failed, on_start=on_start)
+    with Fleet(orders, context, run.study.resources) as fleet:
+        for happened in fleet:
+            order = happened.order
+            who = {"candidate": order.candidate, "seed": order.replicate}
+            checkpoint = run.final_checkpoint(order.candidate, order.replicate)
+            match happened:
+                case Started():
+                    log.tell("model_started", **who)
+                case Trained(_, done):
+                    told = {"epoch": done.epoch, "metrics": done.metrics, "seconds": done.seconds}
+                    log.tell("model_epoch", **who, epochs=order.job.epochs, **told)
+                case Finished(_, metrics):
+                    log.append("model_finished", **who, metrics=metrics)
+                    checkpoint.unlink(missing_ok=True)
+                case Failed(_, reason, detail):
+                    log.append("model_failed", **who, reason=reason, detail=detail)
+                    files.remove([checkpoint, checkpoint.with_name("hung.json")])  # tried again, it begins anew
+                case Recovered(_, reason, detail):
+                    log.append("model_recovered", **who, reason=reason, detail=detail)
 
 
 def _name(candidate: Candidate, replicate: int) -> str:

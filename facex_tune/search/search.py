@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,12 +18,13 @@ from ray.tune.search import Searcher as TuneSearcher
 
 from facex_tune.errors import InputError
 from facex_tune.runs.store import Log, Run
-from facex_tune.search import data_placement, ray_session, warm_start
+from facex_tune.search import data_placement, ray_session, warm_start, worker_report
 from facex_tune.search.data_placement import Shared
-from facex_tune.search.referee import WORKER_LOSSES, Referee
+from facex_tune.search.referee import Referee
 from facex_tune.search.searcher import AHEAD_FROM_SLOTS
 from facex_tune.search.trainable import FaceTrial
 from facex_tune.search.worker import Context
+from facex_tune.search.worker_losses import WORKER_LOSSES
 
 
 def search(run: Run, log: Log, context: Context) -> None:
@@ -159,7 +159,7 @@ class _Decisions(_Forgotten, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         with _held(self._referee):
-            goes_on = self._referee.take(trial.config["trial"], json.loads(result["report"]))
+            goes_on = self._referee.take(trial.config["trial"], worker_report.from_json(result["report"]))
             for other in [each for each in tune_controller.get_live_trials() if each.status == Trial.PENDING]:
                 if self._referee.fatal is not None or self._referee.call_off(other.config["trial"]):
                     tune_controller.stop_trial(other)

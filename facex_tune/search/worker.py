@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from facex_tune.errors import InputError, StorageOutage
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run
 from facex_tune.search.watchdog import Watchdog
+from facex_tune.search.worker_report import Epoch, Failure, Fatal, Note, Outage, Report
 from facex_tune.space import Config
 from facex_tune.storage import files, remote_path
 from facex_tune.storage.files import Place
@@ -31,7 +32,6 @@ from facex_tune.study import Study
 from facex_tune.training import devices, train
 from facex_tune.training.batches import Split
 
-Report = dict[str, Any]
 LAST_WORD_S = 5.0  # of a process that ends itself, to a store that may not answer
 HANGS_FORGIVEN = 1  # the second is no accident
 SAVES_APART = 10.0  # times a save's own duration: it then costs a tenth of the time, and a crash as much training
@@ -116,45 +116,39 @@ class Worker:
         self._resumed = False
         self._epoch_seconds: list[float] = []
         self._unsaved_s, self._saving_s = 0.0, 0.0  # trained since the last save, which took so long
-        self._notes: list[dict[str, str]] = []
+        self._notes: list[Note] = []
         if self._faces is not None:
             devices.release_memory(self.device)  # of the job before, which others on this GPU may want
 
     def step(self) -> Report:
-        """One epoch, saved before it is reported if the log is to hold it; the first after a resume reports the saved
-        epoch again.
-
-        Returns:
-            epoch, metrics, seconds, host, and `unsaved` where that epoch is not saved; or `failed` (the reason),
-            `detail` and `seconds`; or `fatal`, which no other trial would escape either; or `outage`, which ends the
-            run until the store answers again. Where something befell the job that did not end it, also `notes`: reasons
-            with details.
+        """Trains one epoch, saved before it is reported if the log is to hold it; the first step after a resume reports
+        the saved epoch again.
         """
         usual_s = statistics.median(self._epoch_seconds) if self._epoch_seconds else None
         self._notes = []
         start = time.perf_counter()
         try:
             with self._watchdog.watching(usual_s):
-                report = self._step()
+                report: Report = self._step()
         except train.Diverged as error:
-            report = _failure("diverged", str(error))
+            report = Failure("diverged", str(error))
         except (InputError, LeaseLost) as error:
-            report = {"fatal": str(error)}
+            report = Fatal(str(error))
         except StorageOutage as error:
-            report = {"outage": str(error)}
+            report = Outage(str(error))
         except Exception as error:
             report = self._failed(error)
-        if "epoch" not in report:
+        if not isinstance(report, Epoch):
             self._unsaved_s = 0.0  # what an epoch that failed has left is not to be saved
-        if "failed" in report:
-            report["seconds"] = time.perf_counter() - start
-        return {**report, "notes": self._notes} if self._notes else report
+        if isinstance(report, Failure):
+            report = replace(report, seconds=time.perf_counter() - start)
+        return replace(report, notes=tuple(self._notes))
 
-    def _step(self) -> Report:
+    def _step(self) -> Epoch | Failure:
         if self.training is None:
             hangs = self._hangs()
             if hangs["times"] > HANGS_FORGIVEN:
-                return _failure("hung", f"{hangs['times']} times; the last time {hangs['detail']}")
+                return Failure("hung", f"{hangs['times']} times; the last time {hangs['detail']}")
             if hangs["times"]:
                 self._note("hung", hangs["detail"])
             self.training = self._build()
@@ -162,14 +156,14 @@ class Worker:
                 return self._saved_report()
         return self._epoch(self.training)
 
-    def _failed(self, error: Exception) -> Report:
+    def _failed(self, error: Exception) -> Failure:
         if not devices.is_out_of_memory(error):
-            return _failure("error", f"{type(error).__name__}: {_one_line(error)}")
+            return Failure("error", f"{type(error).__name__}: {_one_line(error)}")
         halved = self.training is not None and max(self.training.slices, self.training.evaluation_slices) > 1
-        return _failure("out_of_memory", f"{'with half the batch too: ' if halved else ''}{_one_line(error)}")
+        return Failure("out_of_memory", f"{'with half the batch too: ' if halved else ''}{_one_line(error)}")
 
     def _note(self, reason: str, detail: str) -> None:
-        self._notes.append({"reason": reason, "detail": detail})
+        self._notes.append(Note(reason, detail))
 
     def _hangs(self) -> dict[str, Any]:
         """How often this job's process had to be ended because it stood still, and where it stood last."""
@@ -258,11 +252,11 @@ class Worker:
             self._note("checkpoint_lost", f"{path}: an old one; training goes on after epoch {values['epoch']}")
         return tensors, values
 
-    def _saved_report(self) -> Report:
+    def _saved_report(self) -> Epoch:
         """The epoch of the checkpoint, which may have been saved without anybody having been told."""
-        return self._told(len(self.history), self.history[-1], self._seconds)
+        return self._report(len(self.history), self.history[-1], self._seconds)
 
-    def _epoch(self, training: train.Training) -> Report:
+    def _epoch(self, training: train.Training) -> Epoch:
         start, slices, replays = time.perf_counter(), training.slices, training.replays
         evaluation_slices = training.evaluation_slices
         done = training.epoch()
@@ -278,11 +272,11 @@ class Worker:
         self._epoch_seconds.append(seconds)
         self._unsaved_s += seconds
         self._check_fence()
-        told = self._told(done.epoch, done.metrics, seconds)
+        report = self._report(done.epoch, done.metrics, seconds)
         if not self._must_save():
-            return {**told, "unsaved": True}
+            return replace(report, unsaved=True)
         self._save(training, seconds)
-        return told
+        return report
 
     def save(self) -> None:
         """Saves what was trained since the last save."""
@@ -302,8 +296,8 @@ class Worker:
         files.save_tensors(files.place(self.job.checkpoint), tensors, values)
         self._unsaved_s, self._saving_s = 0.0, time.perf_counter() - start
 
-    def _told(self, epoch: int, metrics: dict[str, float], seconds: float) -> Report:
-        return {"epoch": epoch, "metrics": metrics, "seconds": seconds, "host": socket.gethostname()}
+    def _report(self, epoch: int, metrics: dict[str, float], seconds: float) -> Epoch:
+        return Epoch(epoch, metrics, seconds, socket.gethostname())
 
     def _check_fence(self) -> None:
         """What another driver's workers write must not be overwritten by those of one that lost the run. Between this
@@ -313,10 +307,6 @@ class Worker:
         newest = self.run.newest_fence()
         if newest > self.context.fence:
             raise LeaseLost(f"run {self.context.run!r} was taken over by another process; this one writes no more")
-
-
-def _failure(reason: str, detail: str) -> Report:
-    return {"failed": reason, "detail": detail}
 
 
 def _one_line(error: BaseException | str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from facex_tune.search import scheduler as schedulers
 from facex_tune.search.referee import HOPELESS, Referee
 from facex_tune.search.scheduler import Asha
 from facex_tune.search.telemetry import Telemetry
+from facex_tune.search.worker_report import Epoch, Failure, Fatal, Note, Report
 from facex_tune.study import Study
 from tests.search.conftest import tiny_study
 
@@ -37,10 +39,10 @@ def value(trial: Trial, epoch: int) -> float:
     return round(float(trial.config["train.lr"] or 0) * 5 + epoch / 100, 6)
 
 
-def report(trial: Trial, epoch: int) -> dict[str, object]:
+def report(trial: Trial, epoch: int) -> Report:
     if trial.number == 2 and epoch == 2:
-        return {"failed": "diverged", "detail": "training loss is nan in epoch 2"}
-    return {"epoch": epoch, "metrics": {"macro_f1": value(trial, epoch)}, "seconds": 1.0}
+        return Failure("diverged", "training loss is nan in epoch 2")
+    return Epoch(epoch, {"macro_f1": value(trial, epoch)}, 1.0)
 
 
 def play(run: Run, log: Log, clock: Clock | None = None) -> Referee:
@@ -130,15 +132,15 @@ def test_a_worker_that_the_node_had_no_memory_for_is_told_as_such(tmp_path: Path
 
 def test_what_befell_a_trial_that_goes_on_is_logged_once(tmp_path: Path) -> None:
     run = new_run(tmp_path, tiny_study())
-    note = {"reason": "hung", "detail": "no batch was done for 300 s"}
+    note = Note("hung", "no batch was done for 300 s")
     for _ in range(2):
         with run.log() as log:
             referee = Referee(run, log)
             trial = referee.next_trial()
             assert trial is not None
-            referee.take(0, {**report(trial, 1), "notes": [note]})
+            referee.take(0, replace(report(trial, 1), notes=(note,)))
     [told] = [event for event in run.events() if event["type"] == "trial_recovered"]
-    assert (told["trial"], told["reason"], told["detail"]) == (0, *note.values())
+    assert (told["trial"], told["reason"], told["detail"]) == (0, note.reason, note.detail)
 
 
 def test_a_job_knows_how_far_the_log_is(tmp_path: Path) -> None:
@@ -254,7 +256,7 @@ def test_several_objectives_are_searched_and_the_first_decides_at_rungs(tmp_path
         while (trial := referee.next_trial()) is not None:
             for epoch in (1, 2, 3):
                 metrics = {"macro_f1": value(trial, epoch), "log_loss": 1 - value(trial, epoch)}
-                if not referee.take(trial.number, {"epoch": epoch, "metrics": metrics, "seconds": 1.0}):
+                if not referee.take(trial.number, Epoch(epoch, metrics, 1.0)):
                     break
     single = tiny_study(budget={"trials": 12})
     alone = schedulers.build(single)
@@ -282,7 +284,7 @@ def test_what_no_trial_would_escape_ends_the_search(tmp_path: Path) -> None:
         referee = Referee(run, log)
         trial = referee.next_trial()
         assert trial is not None
-        assert not referee.take(trial.number, {"fatal": "no space left in /runs"})
+        assert not referee.take(trial.number, Fatal("no space left in /runs"))
         assert referee.next_trial() is None
         assert str(referee.fatal) == "no space left in /runs"
     assert trials_of(run)[0].state == "running", "so that a resume goes on with it"
@@ -325,8 +327,8 @@ def test_two_epochs_of_one_answer_end_a_trial(
         referee = Referee(run, log)
         trial = referee.next_trial()
         assert trial is not None
-        assert referee.take(trial.number, {"epoch": 1, "metrics": first, "seconds": 1.0})
-        assert referee.take(trial.number, {"epoch": 2, "metrics": second, "seconds": 1.0}) != fails
+        assert referee.take(trial.number, Epoch(1, first, 1.0))
+        assert referee.take(trial.number, Epoch(2, second, 1.0)) != fails
     assert (trials_of(run)[0].reason == "collapsed") == fails
 
 
@@ -350,7 +352,7 @@ def test_a_collapse_at_a_rung_shapes_it_neither_live_nor_after_a_resume(tmp_path
             trial = live.next_trial()
             assert trial is not None
             for epoch, metrics in enumerate(epochs, start=1):
-                live.take(trial.number, {"epoch": epoch, "metrics": metrics, "seconds": 1.0})
+                live.take(trial.number, Epoch(epoch, metrics, 1.0))
         resumed = Referee(run, log)
     if isinstance(live.scheduler, Asha):
         assert isinstance(resumed.scheduler, Asha)
@@ -372,7 +374,7 @@ def test_trials_that_fail_use_up_gpu_hours(tmp_path: Path, reason: str) -> None:
         while (trial := referee.next_trial()) is not None and trial.number < 30:
             if trial.number == 0:
                 referee.take(0, report(trial, 1))
-            referee.take(trial.number, {"failed": reason, "detail": "it was so", "seconds": 1.0})
+            referee.take(trial.number, Failure(reason, "it was so", 1.0))
         assert referee.over() == "gpu_hours"
         assert len(trials_of(run)) == 11, "twelve seconds of half a GPU, one of them trained"
         assert Referee(run, log).gpu_hours() == referee.gpu_hours() == pytest.approx(6 / 3600)
@@ -409,13 +411,13 @@ def test_what_a_lost_worker_held_counts_without_the_wait_for_another(tmp_path: P
     assert telemetry._left()["gpu_hours"] == pytest.approx(1 - 13 / 3600)
 
 
-BROKEN = {"failed": "error", "detail": "RuntimeError: no kernel image", "seconds": 0.5}
+BROKEN = Failure("error", "RuntimeError: no kernel image", 0.5)
 
 
 def all_failing(referee: Referee) -> None:
     while (trial := referee.next_trial()) is not None:
         assert trial.number < 200, "it goes on for ever"
-        referee.take(trial.number, dict(BROKEN))
+        referee.take(trial.number, BROKEN)
 
 
 def test_a_search_whose_every_trial_fails_ends_and_may_be_resumed_once_that_is_mended(tmp_path: Path) -> None:
@@ -441,7 +443,7 @@ def test_a_search_whose_every_trial_fails_ends_and_may_be_resumed_once_that_is_m
         for _ in range(2 * HOPELESS):
             trial = mended.next_trial()
             assert trial is not None
-            mended.take(trial.number, dict(BROKEN))
+            mended.take(trial.number, BROKEN)
         assert mended.fatal is None, "one came to an epoch"
 
 
@@ -454,7 +456,7 @@ def test_failures_that_come_before_slower_trials_first_epochs_end_nothing(tmp_pa
             trial = referee.next_trial()
             assert trial is not None
             if trial.number % 2:
-                referee.take(trial.number, dict(BROKEN))
+                referee.take(trial.number, BROKEN)
         assert referee.fatal is None
 
 
@@ -483,7 +485,7 @@ def test_once_the_search_must_end_no_other_trial_goes_on(tmp_path: Path) -> None
         first, second = referee.next_trial(), referee.next_trial()
         assert first is not None
         assert second is not None
-        assert not referee.take(first.number, {"fatal": "no such file: weights.pt"})
+        assert not referee.take(first.number, Fatal("no such file: weights.pt"))
         assert not referee.take(second.number, report(second, 1))
         assert trials_of(run)[1].epochs.keys() == {1}, "what it has trained is kept"
     assert [trial.state for trial in trials_of(run).values()] == [RUNNING, RUNNING], "a resume goes on with both"

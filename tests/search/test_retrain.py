@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -20,9 +21,10 @@ from facex_tune.pipeline.begin import begin
 from facex_tune.pipeline.options import Options
 from facex_tune.runs.history import STOPPED, History, Trial
 from facex_tune.runs.store import Run
-from facex_tune.search import factor_study, fleet, ray_session, retrain
+from facex_tune.search import factor_study, fleet, ray_session, retrain, worker_losses
 from facex_tune.search.factor_progress import Asked, Progress, winner_of
-from facex_tune.search.worker import Context, Job, Report
+from facex_tune.search.worker import Context, Job
+from facex_tune.search.worker_report import Epoch
 from facex_tune.storage import files
 from tests.faults import drivers
 
@@ -150,7 +152,7 @@ def test_a_model_that_cannot_be_trained_costs_that_model_alone(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The winner diverges, the second kills its workers, the third is sound. Slow: Ray is started."""
-    monkeypatch.setattr(fleet, "WORKER_LOSSES", 1)
+    monkeypatch.setattr(worker_losses, "WORKER_LOSSES", 1)
     run = searched(tmp_path, tiny_data, ["nan", "dies", "none"], search={"seed": 3})
     with ray_session.connected(None):
         events = retrained(run, tiny_data)
@@ -236,22 +238,37 @@ def test_whoever_is_cut_off_lets_its_models_be_saved_first(tiny_data: Path, tmp_
     run = Run.create(tmp_path, "r", study, data={}, environment={})
     checkpoint = tmp_path / "r" / "last.safetensors"
     job = Job(study.space.defaults(), 60, (3, 1, 0, 0), str(checkpoint), logs_epochs=False)
-    told: list[Report] = []
 
-    def cut_off(_: fleet.Order, report: Report) -> None:
-        told.append(report)
-        if report.get("unsaved") and len(told) > 2:
-            raise Interrupted("r", "SIGTERM")
+    def unsaved_epoch(happenings: Iterator[fleet.Happened]) -> int:
+        """Trains until the workers are ahead of their checkpoint."""
+        told: list[Epoch] = []
+        for happened in happenings:
+            if isinstance(happened, fleet.Trained):
+                told.append(happened.epoch)
+                if happened.epoch.unsaved and len(told) > 2:
+                    return happened.epoch.epoch
+            else:
+                assert isinstance(happened, fleet.Started)
+        raise AssertionError("every epoch was saved at once")
 
-    def unexpected(*said: object) -> None:
-        raise AssertionError(said)
+    def saved_epoch() -> int:
+        return int(files.load_tensors(checkpoint)[1]["epoch"])
 
     with ray_session.connected(None), run.log() as log:
         context = stages._context(run, Options(run.storage, tiny_data, "cpu"), log.fence)
-        order = fleet.Order(0, 0, job, "model")
-        with pytest.raises(Interrupted):
-            fleet.train([order], context, study.resources, cut_off, unexpected, unexpected, unexpected)
-        assert files.load_tensors(checkpoint)[1]["epoch"] == told[-1]["epoch"]
+        orders = [fleet.Order(0, 0, job, "model")]
+        with suppress(Interrupted), fleet.Fleet(orders, context, study.resources) as interrupted:
+            reached = unsaved_epoch(iter(interrupted))
+            assert saved_epoch() < reached
+            raise Interrupted("r", "SIGTERM")
+        assert saved_epoch() == reached
+        with fleet.Fleet(orders, context, study.resources) as stopped:
+            happenings = iter(stopped)
+            reached = unsaved_epoch(happenings)
+            stopped.stop()
+            assert list(happenings) == [], "nothing more is begun"
+            assert saved_epoch() < reached
+        assert saved_epoch() == reached
 
 
 def at_once(context: Context, concurrency: int | None) -> int:

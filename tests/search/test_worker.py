@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run
 from facex_tune.search import worker as worker_room
 from facex_tune.search.worker import Context, Job, Worker
+from facex_tune.search.worker_report import Epoch, Failure, Fatal, Note
 from facex_tune.storage import files
 from facex_tune.study import Study
 from facex_tune.training import posthoc, train
@@ -48,15 +48,28 @@ def job(context: Context, name: str = "a", epochs: int = 3) -> Job:
     return Job(config, epochs, (3, 0, 0, 0), str(Path(context.storage) / f"{name}.safetensors"))
 
 
-def without_times(report: dict[str, Any]) -> dict[str, Any]:
-    metrics = {name: value for name, value in report["metrics"].items() if name != "images_per_second"}
-    return {"epoch": report["epoch"], "metrics": metrics}
+def trained(worker: Worker) -> Epoch:
+    """One step, which must have come to an epoch."""
+    report = worker.step()
+    assert isinstance(report, Epoch), report
+    return report
+
+
+def failed(worker: Worker) -> Failure:
+    """One step, which must have failed."""
+    report = worker.step()
+    assert isinstance(report, Failure), report
+    return report
+
+
+def without_times(report: Epoch) -> tuple[int, dict[str, float]]:
+    return report.epoch, {name: value for name, value in report.metrics.items() if name != "images_per_second"}
 
 
 def test_a_job_cut_off_after_any_epoch_ends_as_if_it_had_not_been(context: Context) -> None:
     worker = Worker(context)
     worker.begin(job(context, "whole"))
-    whole = [without_times(worker.step()) for _ in range(3)]
+    whole = [without_times(trained(worker)) for _ in range(3)]
     for cut in (1, 2):
         first = Worker(context)
         first.begin(job(context, f"cut{cut}"))
@@ -64,7 +77,7 @@ def test_a_job_cut_off_after_any_epoch_ends_as_if_it_had_not_been(context: Conte
             first.step()
         second = Worker(context)
         second.begin(job(context, f"cut{cut}"))
-        again = [without_times(second.step()) for _ in range(cut, 4)]
+        again = [without_times(trained(second)) for _ in range(cut, 4)]
         assert again == whole[cut - 1 :], "the saved epoch again, then the others as before"
 
 
@@ -75,7 +88,7 @@ def test_a_warm_worker_takes_another_job_as_a_fresh_one_would(context: Context) 
     worker.begin(job(context, "b"))
     fresh = Worker(context)
     fresh.begin(job(context, "c"))
-    assert without_times(worker.step()) == without_times(fresh.step())
+    assert without_times(trained(worker)) == without_times(trained(fresh))
 
 
 def test_the_checkpoint_is_there_before_anybody_is_told(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +99,7 @@ def test_the_checkpoint_is_there_before_anybody_is_told(context: Context, monkey
         raise InputError("no space left in x: 1 MB more are needed")
 
     monkeypatch.setattr(files, "save_tensors", disk_full)
-    assert worker.step() == {"fatal": "no space left in x: 1 MB more are needed"}
+    assert worker.step() == Fatal("no space left in x: 1 MB more are needed")
 
 
 def saved_epoch(job: Job) -> int:
@@ -98,12 +111,12 @@ def test_what_no_log_holds_is_saved_when_it_is_worth_it(context: Context, monkey
     final = replace(job(context, "final", epochs=4), logs_epochs=False)
     worker = Worker(context)
     worker.begin(final)
-    whole = [worker.step() for _ in range(3)]
+    whole = [trained(worker) for _ in range(3)]
     assert saved_epoch(final) == 1, "the first, which tells how long a save takes"
-    assert [bool(each.get("unsaved")) for each in whole] == [False, True, True]
+    assert [each.unsaved for each in whole] == [False, True, True]
     cut_off = Worker(context)
     cut_off.begin(final)
-    again = [cut_off.step() for _ in range(4)]
+    again = [trained(cut_off) for _ in range(4)]
     assert [without_times(each) for each in again[:3]] == [without_times(each) for each in whole]
     assert saved_epoch(final) == 4, "the last: the model is made of it"
     worker.save()
@@ -123,7 +136,7 @@ def test_what_a_failed_epoch_left_is_not_saved(context: Context, monkeypatch: py
         raise RuntimeError("no such layer")
 
     monkeypatch.setattr(worker.training, "epoch", breaks)
-    assert worker.step()["failed"] == "error"
+    assert failed(worker).reason == "error"
     worker.save()
     assert saved_epoch(final) == 1
 
@@ -158,8 +171,8 @@ def test_a_finished_model_loads_and_scores_as_it_did(context: Context, tiny_data
     worker = Worker(context)
     worker.begin(job(context, epochs=2))
     worker.step()
-    last = worker.step()
-    assert worker.finish(0, 1) == last["metrics"]
+    last = trained(worker)
+    assert worker.finish(0, 1) == last.metrics
     run = Run(Path(context.storage), "r")
     tensors, info = run.load_model_files(0, 1)
     model = classifier.load_model(info["config"], tensors, info["n_classes"], torch.device("cpu"))
@@ -167,13 +180,13 @@ def test_a_finished_model_loads_and_scores_as_it_did(context: Context, tiny_data
     scores = metrics.scores(
         classifier.probabilities_NC(model, validation.images_NHW, torch.device("cpu")), validation.labels_N
     )
-    assert scores["macro_f1"] == pytest.approx(last["metrics"]["macro_f1"], abs=1e-6)
-    assert scores["log_loss"] == pytest.approx(last["metrics"]["log_loss"], abs=1e-5)  # other batch shapes, other sums
+    assert scores["macro_f1"] == pytest.approx(last.metrics["macro_f1"], abs=1e-6)
+    assert scores["log_loss"] == pytest.approx(last.metrics["log_loss"], abs=1e-5)  # other batch shapes, other sums
     seen_N = faces.open_set(tiny_data, "synthetic").where("train").labels_N
     assert info["class_counts"] == np.bincount(seen_N, minlength=7).tolist()
     adjustment = posthoc.of_model(info)
     assert adjustment is not None
-    assert adjustment.tau == last["metrics"]["adjust_tau"]
+    assert adjustment.tau == last.metrics["adjust_tau"]
     lines = (run.final_folder(0, 1) / "history.csv").read_text().splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("epoch,")
@@ -187,9 +200,9 @@ def test_a_diverging_trial_says_so(context: Context) -> None:
     diverging = job(context)
     diverging.config["train.lr"] = 1e30
     worker.begin(diverging)
-    report = worker.step()
-    assert report["failed"] == "diverged"
-    assert "nan" in report["detail"] or "finite" in report["detail"]
+    report = failed(worker)
+    assert report.reason == "diverged"
+    assert "nan" in report.detail or "finite" in report.detail
 
 
 def test_a_part_that_breaks_fails_its_trial_alone(context: Context, tmp_path: Path) -> None:
@@ -203,11 +216,11 @@ def test_a_part_that_breaks_fails_its_trial_alone(context: Context, tmp_path: Pa
     broken = job(context)
     broken.config["model"] = "broken_net"
     worker.begin(broken)
-    report = worker.step()
-    assert report.pop("seconds") > 0, "it held its place so long"
-    assert report == {"failed": "error", "detail": "RuntimeError: no such layer"}
+    report = failed(worker)
+    assert report.seconds > 0, "it held its place so long"
+    assert report == Failure("error", "RuntimeError: no such layer", report.seconds)
     worker.begin(job(context, "next"))
-    assert worker.step()["epoch"] == 1
+    assert trained(worker).epoch == 1
     parts._own_folders.clear()
 
 
@@ -215,10 +228,10 @@ def test_a_part_that_breaks_fails_its_trial_alone(context: Context, tmp_path: Pa
 def test_a_lost_checkpoint_costs_its_epochs_and_is_told(context: Context, damage: str) -> None:
     worker = Worker(context)
     worker.begin(job(context))
-    first = worker.step()
+    first = trained(worker)
     path = Path(worker.job.checkpoint)
     content = path.read_bytes()
-    second = worker.step()
+    second = trained(worker)
     if damage == "gone":
         path.unlink()
     else:
@@ -227,12 +240,12 @@ def test_a_lost_checkpoint_costs_its_epochs_and_is_told(context: Context, damage
         )
     again = Worker(context)
     again.begin(replace(worker.job, epochs_done=2))
-    reports = [again.step(), again.step()]
+    reports = [trained(again), trained(again)]
     assert [without_times(report) for report in reports] == [without_times(first), without_times(second)]
-    [note] = reports[0]["notes"]
-    assert note["reason"] == "checkpoint_lost"
-    assert str(path) in note["detail"]
-    assert "notes" not in reports[1]
+    [note] = reports[0].notes
+    assert note.reason == "checkpoint_lost"
+    assert str(path) in note.detail
+    assert reports[1].notes == ()
 
 
 def test_a_batch_that_cannot_be_captured_is_told_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,13 +255,13 @@ def test_a_batch_that_cannot_be_captured_is_told_once(context: Context, monkeypa
     monkeypatch.setattr(train, "Captured", refused)
     worker = Worker(context)
     worker.begin(job(context))
-    assert "notes" not in worker.step(), "no GPU, nothing to capture"
+    assert worker.step().notes == (), "no GPU, nothing to capture"
     assert worker.training is not None
     worker.training.replays = True
-    [note] = worker.step()["notes"]
-    assert note["reason"] == "not_captured"
-    assert note["detail"].endswith("(operation not permitted when stream is capturing)")
-    assert "notes" not in worker.step()
+    [note] = worker.step().notes
+    assert note.reason == "not_captured"
+    assert note.detail.endswith("(operation not permitted when stream is capturing)")
+    assert worker.step().notes == ()
 
 
 def test_a_worker_of_a_driver_that_lost_the_run_writes_nothing(context: Context) -> None:
@@ -259,14 +272,16 @@ def test_a_worker_of_a_driver_that_lost_the_run_writes_nothing(context: Context)
         worker.step()
     content = Path(worker.job.checkpoint).read_bytes()
     with run.log() as log:
-        assert "taken over" in worker.step()["fatal"]
+        report = worker.step()
+        assert isinstance(report, Fatal)
+        assert "taken over" in report.problem
         assert Path(worker.job.checkpoint).read_bytes() == content
         with pytest.raises(LeaseLost):
             worker.finish(0, 0)
         assert not run.final_folder(0, 0).exists()
         heir = Worker(replace(context, fence=log.fence))
         heir.begin(job(context))
-        assert [heir.step()["epoch"], heir.step()["epoch"]] == [1, 2]
+        assert [trained(heir).epoch, trained(heir).epoch] == [1, 2]
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_told_once(context: Context) -> None:
@@ -279,19 +294,19 @@ def test_a_batch_that_does_not_fit_is_halved_and_told_once(context: Context) -> 
     worker = Worker(replace(context, parts=(str(FAULTY),)))
     worker.begin(hungry)
     reports = [worker.step(), worker.step()]
-    assert reports[0]["notes"] == [
-        {"reason": "out_of_memory", "detail": "a batch of 32 is halved, its gradients are added up"}
-    ]
-    assert "notes" not in reports[1]
+    assert reports[0].notes == (Note("out_of_memory", "a batch of 32 is halved, its gradients are added up"),)
+    assert reports[1].notes == ()
     hungry.config["model.faulty_net.fits"] = 4
     worker.begin(replace(hungry, checkpoint=hungry.checkpoint + "2"))
-    report = worker.step()
-    assert report["failed"] == "out_of_memory"
-    assert report["detail"].startswith("with half the batch too: ")
+    report = failed(worker)
+    assert report.reason == "out_of_memory"
+    assert report.detail.startswith("with half the batch too: ")
     parts._own_folders.clear()
 
 
 def test_faces_that_cannot_be_read_stop_the_run_and_not_a_trial(context: Context, tmp_path: Path) -> None:
     worker = Worker(replace(context, data_dir=str(tmp_path / "nowhere")))
     worker.begin(job(context))
-    assert "data set 'synthetic' is not prepared" in worker.step()["fatal"]
+    report = worker.step()
+    assert isinstance(report, Fatal)
+    assert "data set 'synthetic' is not prepared" in report.problem
