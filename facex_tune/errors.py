@@ -38,6 +38,24 @@ class StorageOutage(OSError):
     """
 
 
+def one_line(said: object, longest: int | None = None) -> str:
+    """What an error or a program says, in one line of at most `longest` characters; the class of an error that says
+    nothing.
+    """
+    text = " ".join(str(said).split())[:longest]
+    return text or (type(said).__name__ if isinstance(said, BaseException) else "")
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """An error and the errors that it came from, the latest first."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    return chain
+
+
 def nearest(name: object, choices: Sequence[str]) -> str:
     """The end of an error about an unknown name: the nearest valid names first, else all of them."""
     close = get_close_matches(str(name), choices, n=3, cutoff=0.5)

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, cast
 
-from facex_tune.errors import InputError, nearest
+from facex_tune.errors import InputError, nearest, one_line
 from facex_tune.space import FAMILIES, Config, Knobs, Space, knobs_of
 from facex_tune.storage import files
 
@@ -207,7 +207,7 @@ def _load(family: str, path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        reason = " ".join(str(error).split())  # one line, whatever the part's own error looks like
+        reason = one_line(error)  # one line, whatever the part's own error looks like
         raise InputError(f"{path}: this part does not import: {type(error).__name__}: {reason}") from error
     sys.modules[name] = module
     return module

@@ -35,10 +35,6 @@ SPACE: Knobs = {
     "precision": Choice(("auto", "fp32", "bf16"), "auto", "auto: bf16 where model and device are faster with it"),
 }
 
-# What a study that says nothing of a training knob gets: the default alone, not its whole range.
-DEFAULT_SEARCHED = ("lr", "optimizer")
-
-
 def defaults() -> Config:
     """Every training knob at its default: what a run recorded before a knob existed was trained with."""
     return {name: knob.default for name, knob in SPACE.items()}

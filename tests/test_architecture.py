@@ -26,7 +26,7 @@ PACKAGE = ROOT / "facex_tune"
 FLOORS = (
     ("errors", "seeds"),
     ("emotions", "space", "storage"),
-    ("metrics", "parts", "train_knobs", "models", "augment", "balance"),
+    ("metrics", "parts", "train_knobs", "words", "models", "augment", "balance"),
     ("training", "study"),
     ("data", "runs"),
     ("search", "inspection", "evaluation", "inference"),

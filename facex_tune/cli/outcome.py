@@ -16,11 +16,10 @@ from typing import Any
 
 import typer
 
-from facex_tune.errors import InputError, Interrupted, StorageOutage
-from facex_tune.storage.files import Place
+from facex_tune.errors import InputError, Interrupted, StorageOutage, causes, one_line
+from facex_tune.storage.files import NO_SPACE, Place
 
 DONE, INTERNAL, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 75
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NOT_THERE = (errno.ENOTDIR, errno.EISDIR)
 _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 # the root of click's own exceptions, from whichever copy of click this typer carries
@@ -71,7 +70,7 @@ class Outcome:
     def _failed(self, error: Exception) -> int:
         if isinstance(error, _CLICK_EXCEPTION):
             return _told(WRONG_INPUT, f"error: {_usage(error)}")
-        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
             place = error.filename or self.run_folder or "the disk"
             return _told(WRONG_INPUT, f"error: no space left ({place}); free some, or give another --storage or --data")
         if isinstance(error, OSError) and error.errno in _NOT_THERE:
@@ -110,15 +109,12 @@ class Outcome:
 
 def _interrupt_behind(error: BaseException) -> Interrupted | None:
     """The interruption that an error comes from: a signal within Ray's compiled code surfaces as a SystemError."""
-    link: BaseException | None = error
-    while link is not None and not isinstance(link, Interrupted):
-        link = link.__cause__ or link.__context__
-    return link
+    return next((each for each in causes(error) if isinstance(each, Interrupted)), None)
 
 
 def _usage(error: BaseException) -> str:
     """A wrong command line, in one line: click's sentence and where the right one is written."""
-    message = " ".join(str(getattr(error, "format_message", lambda: error)()).split()).rstrip(".")
+    message = one_line(getattr(error, "format_message", lambda: error)()).rstrip(".")
     for refused in _refused(error):
         message = message.replace(": Input ", f": {refused!r} is not allowed: input ", 1)
     context = getattr(error, "ctx", None)

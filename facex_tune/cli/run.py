@@ -36,13 +36,13 @@ from facex_tune.cli.options import (
 )
 from facex_tune.cli.outcome import WRONG_INPUT
 from facex_tune.errors import InputError
+from facex_tune.runs.names import STAGES
 
 if TYPE_CHECKING:
     from facex_tune.pipeline.options import Options
     from facex_tune.runs.store import Run
     from facex_tune.study import Study
 
-ALL_STAGES = ("search", "retrain", "evaluate", "report")
 SHOWN_AT_END = 5  # trials
 
 
@@ -91,7 +91,7 @@ def run(
     if dry_run:
         _dry_run(checked, run, options, as_json)
     else:
-        work(_begin(checked, run, options), ALL_STAGES, options, as_json)
+        work(_begin(checked, run, options), STAGES, options, as_json)
 
 
 def search(

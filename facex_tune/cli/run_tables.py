@@ -10,8 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from facex_tune.display.table import plain
-from facex_tune.display.text import ago, clock, compact, gpu_time, metric, sparkline, value_text, varying
+from facex_tune.display.text import ago, compact, gpu_time, metric, sparkline
+from facex_tune.runs.names import model_name
 from facex_tune.training import posthoc
+from facex_tune.words import clock, value_text, varying
 
 WIDE = 130  # columns: from here on a trial's knobs fit beside its scores
 WIDE_RUNS = 125
@@ -129,9 +131,9 @@ def models(document: Mapping[str, Any]) -> Table:
     table = plain("final model", *(f">{_TITLES.get(name, name)}" for name in names))
     for model in document["models"]:
         values = [metric(model["validation"].get(name)) for name in names]
-        table.add_row(f"t{model['candidate']:04d} seed {model['seed']}", *values)
+        table.add_row(model_name(model["candidate"], model["seed"]), *values)
     for model in document["failed_models"]:
-        table.add_row(f"t{model['candidate']:04d} seed {model['seed']} failed: {model['reason']}", style="red")
+        table.add_row(f"{model_name(model['candidate'], model['seed'])} failed: {model['reason']}", style="red")
     return table
 
 

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from facex_tune.display.table import plain
-from facex_tune.display.text import value_text
 from facex_tune.emotions import EMOTIONS
 from facex_tune.inspection import doctor
 from facex_tune.inspection.doctor import Finding
+from facex_tune.words import value_text
 
 
 def predictions(document: Mapping[str, Any]) -> Table:

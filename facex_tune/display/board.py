@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from facex_tune.display.outline import Plan
 from facex_tune.metrics import gives_one_answer
 from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, badness, keeps, pareto_front
+from facex_tune.runs.names import trial_label
 from facex_tune.search.factor_progress import Progress
 from facex_tune.search.scheduler import cut
 
@@ -122,7 +123,7 @@ class Board:
 
     def row(self, number: int) -> Row:
         """A trial's row, made where it is first mentioned."""
-        return self.rows.setdefault(number, Row(f"t{number:04d}"))
+        return self.rows.setdefault(number, Row(trial_label(number)))
 
     def objective(self, metrics: Mapping[str, float]) -> float:
         """The study's (first) objective among metrics, NaN where it was not measured."""

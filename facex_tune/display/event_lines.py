@@ -7,8 +7,10 @@ from typing import Any
 
 from facex_tune.display.board import Board
 from facex_tune.display.screen import ends
-from facex_tune.display.text import clock, metric
+from facex_tune.display.text import metric
 from facex_tune.runs.history import FAILED
+from facex_tune.runs.names import model_name, trial_label
+from facex_tune.words import clock
 
 DETAIL_SHOWN = 120  # characters of what went wrong; the log has it whole
 
@@ -70,7 +72,7 @@ def _model_failed_line(board: Board, event: Mapping[str, Any]) -> str:
 
 
 def _model(event: Mapping[str, Any]) -> str:
-    return f"model t{event['candidate']:04d} seed {event['seed']}"
+    return f"model {model_name(event['candidate'], event['seed'])}"
 
 
 def _models(board: Board) -> str:
@@ -98,13 +100,13 @@ def _factor_failed_line(board: Board, event: Mapping[str, Any]) -> str:
 
 def _chosen_line(board: Board, event: Mapping[str, Any]) -> str:
     at_search = f"rank {event['rank']}, {metric(event['value'])} at search time"
-    return f"t{event['trial']:04d} chosen for retraining ({at_search})"
+    return f"{trial_label(event['trial'])} chosen for retraining ({at_search})"
 
 
 def _recovered_line(board: Board, event: Mapping[str, Any]) -> str:
     """What a guard did for a trial, a model or a run of the factor study that goes on."""
     if "trial" in event:
-        who = f"t{event['trial']:04d}"
+        who = trial_label(event["trial"])
     elif "cell" in event:
         who = _cell(event)
     else:

@@ -11,8 +11,10 @@ from rich.text import Text
 
 from facex_tune.display.board import Board, Row
 from facex_tune.display.table import plain
-from facex_tune.display.text import clock, compact, metric, sparkline
+from facex_tune.display.text import compact, metric, sparkline
 from facex_tune.runs.history import FAILED, FINISHED, STOPPED
+from facex_tune.runs.names import model_name
+from facex_tune.words import clock
 
 TALL = 40  # rows of a terminal that has room for more trials
 TOP, RUNNING_SHOWN = {False: 5, True: 10}, {False: 6, True: 16}
@@ -43,7 +45,7 @@ def under_way(board: Board) -> list[str]:
     plan, factors = board.plan, board.factors
     if board.stage == "retrain":
         training = {run: row.epoch for run, row in sorted(board.models.items()) if row.in_training}
-        return [f"t{trial:04d} seed {seed} epoch {n}/{plan.model_epochs}" for (trial, seed), n in training.items()]
+        return [f"{model_name(trial, seed)} epoch {n}/{plan.model_epochs}" for (trial, seed), n in training.items()]
     if board.stage == "factors":
         said = {run: event.get("epoch", 0) for run, event in factors.running.items()}
         return [f"{cell} seed {seed} epoch {n}/{factors.epochs}" for (cell, seed), n in said.items()]
@@ -156,7 +158,7 @@ def _models_table(board: Board, ascii_only: bool) -> Table:
     for (candidate, seed), row in sorted(board.models.items()):
         epoch = row.failed or ("done" if row.done else f"{row.epoch}/{board.plan.model_epochs}")
         line = sparkline(row.values, *scale, ascii_only=ascii_only)
-        name = f"t{candidate:04d} seed {seed}"
+        name = model_name(candidate, seed)
         table.add_row(name, epoch, metric(row.value), line, style="green" if row.done else "")
     return table
 

@@ -20,6 +20,7 @@ from facex_tune.data.faces import Faces
 from facex_tune.data.groups import copies_between
 from facex_tune.errors import InputError
 from facex_tune.evaluation import choices, records
+from facex_tune.runs.names import model_label
 from facex_tune.study import protocols
 from facex_tune.study.protocols import Protocol
 from facex_tune.training import posthoc
@@ -47,7 +48,7 @@ def evaluate(
     models = finished_models(run)
     check(run, chosen, data_dir)
     loaded = _load(run, models, device)
-    names = [records.label(*key) for key in models]
+    names = [model_label(*key) for key in models]
     log.tell("note", text=f"evaluate: {len(models)} models on the validation faces, to choose what tests must not")
     choice = choices.choose(run, data_dir, device, names, [model for model, _ in loaded])
     opener = _Opener(run, log, data_dir, device, dict(zip(models, loaded, strict=True)), choice.tta)
@@ -170,7 +171,7 @@ class _Opener:
     def _record(self, protocol: Protocol) -> None:
         """The log knows of an opening before it happens. `n` counts the faces of the splits that are read."""
         n = _faces_read(protocol, face_sets.read_manifest(self.data_dir, protocol.data))
-        self.log.append("test_opened", protocol=protocol.id, models=[records.label(*key) for key in self.models], n=n)
+        self.log.append("test_opened", protocol=protocol.id, models=[model_label(*key) for key in self.models], n=n)
 
     def _predicted(self, faces: Faces) -> tuple[NDArray[np.float32], tuple[Adjustment | None, ...]]:
         """Probabilities, M x N x C, and each model's post-hoc adjustment."""
@@ -180,7 +181,7 @@ class _Opener:
         per_model: list[NDArray[np.float32]] = []
         adjustments: list[Adjustment | None] = []
         for (candidate, seed), (model, info) in self.models.items():
-            self.log.tell("note", text=f"evaluate: {records.label(candidate, seed)} on {len(faces):,} faces")
+            self.log.tell("note", text=f"evaluate: {model_label(candidate, seed)} on {len(faces):,} faces")
             per_model.append(classifier.probabilities_NC(model, faces.images_NHW, device, tta=self.tta))
             adjustments.append(posthoc.of_model(info))
         return np.stack(per_model), tuple(adjustments)

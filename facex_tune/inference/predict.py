@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.emotions import EMOTIONS
-from facex_tune.errors import InputError, nearest
+from facex_tune.errors import InputError, nearest, one_line
+from facex_tune.runs.names import model_label
 from facex_tune.runs.store import Run
 from facex_tune.storage import files
 from facex_tune.storage.files import Place
@@ -72,7 +73,7 @@ def of_run(run: Run, label: str | None) -> Trained:
     keys = sorted(history.models, key=lambda key: (rank.get(key[0], len(rank)), key))
     if not keys:
         raise InputError(f"run {run.name!r} has no retrained model yet: run `facex-tune retrain {run.name}`")
-    labels = {f"t{candidate:04d}-s{seed}": (candidate, seed) for candidate, seed in keys}
+    labels = {model_label(candidate, seed): (candidate, seed) for candidate, seed in keys}
     if label is not None and label not in labels:
         raise InputError(f"run {run.name!r} has no model {label!r}; {nearest(label, list(labels))}")
     chosen = label or next(iter(labels))
@@ -122,7 +123,7 @@ def reason_of(error: Exception) -> str:
 
     if isinstance(error, UnidentifiedImageError):
         return "of no known format"
-    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    return getattr(error, "strerror", None) or one_line(error)
 
 
 def predict(trained: Trained, paths: Sequence[Path], *, device_name: str | None, tta: str) -> dict[str, Any]:

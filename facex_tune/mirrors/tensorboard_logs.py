@@ -17,6 +17,7 @@ from tensorboardX.record_writer import RecordWriter
 from facex_tune import metrics
 from facex_tune.runs.frames import Times
 from facex_tune.runs.history import FAILED, RUNNING, History, Trial
+from facex_tune.runs.names import model_label
 from facex_tune.runs.store import Run
 from facex_tune.space import Choice, Knob, Value
 from facex_tune.storage import files
@@ -91,7 +92,7 @@ class TensorBoardLogs:
     def _model(self, candidate: int, seed: int) -> None:
         """A final model's epochs, as its own history tells them."""
         path = self.run.final_folder(candidate, seed) / "history.csv"
-        writer = self._writer(f"final-t{candidate:04d}-s{seed}")
+        writer = self._writer(f"final-{model_label(candidate, seed)}")
         wall_s = files.modified(path)
         for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
             epoch = int(row.pop("epoch"))

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from facex_tune.errors import InputError
+from facex_tune.errors import InputError, one_line
 from facex_tune.models import _pretrained, _weights
 from facex_tune.space import Config, Knobs
 
@@ -94,7 +94,7 @@ def _tried(knobs: Config) -> nn.Module:
             try:
                 network.eval()(torch.empty(2, 1, pixels, pixels))
             except Exception as error:  # whatever a foreign network says of a size that it was not made for
-                reason = " ".join(str(error).split())[:160]
+                reason = one_line(error, 160)
                 raise InputError(
                     f"name: {knobs['name']} does not take faces of {pixels}×{pixels} with halve_stem: "
                     f"{str(knobs['halve_stem']).lower()} ({reason}); set it the other way or choose another network"
@@ -244,7 +244,7 @@ def _donor(name: str, state: dict[str, Tensor], path: Path, knobs: Config) -> Ma
     try:
         network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **said)
     except (RuntimeError, KeyError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise InputError(f"pretrained: {path} does not fit timm's {name}: {reason}") from error
     donor: Mapping[str, Tensor] = network.state_dict()
     return donor

@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from facex_tune.inspection import memory
+
 PACKAGES = (
     "facex-tune",
     "torch",
@@ -35,11 +37,12 @@ def describe(device: str | None) -> dict[str, Any]:
     from facex_tune.training.devices import has_fast_bf16, pick_device
 
     chosen = pick_device(device)
+    total_gb = memory.total_gb()
     hardware = {
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "cpus": os.cpu_count(),
-        "memory_gb": _memory_gb(),
+        "memory_gb": None if total_gb is None else round(total_gb, 1),
         "device": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else chosen.type,
         "gpus": torch.cuda.device_count(),
         "fast_bf16": has_fast_bf16(chosen),
@@ -110,13 +113,6 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _memory_gb() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
-    except (ValueError, OSError, AttributeError):
-        return None
 
 
 def _git_commit() -> str | None:

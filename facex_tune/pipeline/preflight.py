@@ -140,10 +140,8 @@ def storage_problems(storage: Place) -> list[str]:
         return [f"--storage {storage}: cannot write there; choose another folder"]
     free = shutil.disk_usage(existing).free
     if free < MINIMUM_FREE_BYTES:
-        return [
-            f"--storage {storage}: no space left ({free / 1e6:.0f} MB free, "
-            f"at least {MINIMUM_FREE_BYTES / 1e6:.0f} MB are needed)"
-        ]
+        advice = "free some or choose another folder with --storage"
+        return files.no_space(storage, MINIMUM_FREE_BYTES, advice).problems
     return []
 
 

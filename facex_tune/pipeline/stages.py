@@ -15,6 +15,7 @@ from facex_tune.errors import InputError, Interrupted, StorageOutage
 from facex_tune.pipeline.options import Options, joins, plain_options, resume_words, trial_device
 from facex_tune.pipeline.preflight import device_problems, header_as_begun, same_data, same_header
 from facex_tune.pipeline.signals import raising_interrupted
+from facex_tune.runs.names import STAGES
 from facex_tune.runs.store import Event, Log, Run
 from facex_tune.storage import remote_path
 from facex_tune.study import protocols
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from facex_tune.runs.history import History
     from facex_tune.search.worker import Context
 
-STAGES = ("search", "retrain", "evaluate", "report")
 ORDER = ("search", "retrain", "evaluate", "factors", "report")
 NEED_RAY = ("search", "retrain", "factors")
 LAST_WORD_S = 3.0  # of an interrupted run, to a store that may not answer

@@ -11,11 +11,11 @@ import numpy as np
 
 from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation.calibration import reliability
-from facex_tune.evaluation.records import label
 from facex_tune.metrics import MAXIMIZE
 from facex_tune.report import figures, insight_plots
 from facex_tune.report.insight import Answers
 from facex_tune.runs.history import FAILED, best_of_each
+from facex_tune.runs.names import model_label, trial_label
 from facex_tune.storage.files import Place
 
 if TYPE_CHECKING:
@@ -87,15 +87,15 @@ def _search(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, s
 def winner_label(document: Mapping[str, Any]) -> str:
     """The trial that the report is about: the first candidate retrained, else the best of the search."""
     if document["models"]:
-        return f"t{document['models'][0]['candidate']:04d}"
+        return trial_label(document["models"][0]["candidate"])
     best = document["search"]["best"]
-    return f"t{best['trial']:04d}" if best else ""
+    return trial_label(best["trial"]) if best else ""
 
 
 def _finals(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, str]:
     objective = run.study.objective[0]
     curves = {
-        label(model["candidate"], model["seed"]): curve
+        model_label(model["candidate"], model["seed"]): curve
         for model in document["models"]
         if (curve := _history_csv(run.final_folder(model["candidate"], model["seed"]) / "history.csv", objective))
     }

@@ -7,8 +7,10 @@ from typing import Any
 
 from facex_tune.evaluation.intervals import MIN_SEEDS
 from facex_tune.report import comparison_findings as more
-from facex_tune.report.wording import Finding, interval, listed, metric_words, number, plural, say, with_interval
+from facex_tune.report.wording import Finding, interval, listed, metric_words, number, say, with_interval
 from facex_tune.runs.history import keeps
+from facex_tune.runs.names import model_name, trial_label
+from facex_tune.words import plural
 
 COPIES_TOLD = 0.01  # of a set's faces
 
@@ -34,7 +36,7 @@ def _search(report: Mapping[str, Any]) -> Iterator[Finding]:
         yield say(f"No trial has a usable value yet ({total} so far).", "search.trials")
         return
     name, value, epochs = metric_words(best["objective"]), number(best["value"]), plural(best["epochs"], "epoch")
-    text = f"Best of {total} by {name}: t{best['trial']:04d}, {value} on validation after {epochs}."
+    text = f"Best of {total} by {name}: {trial_label(best['trial'])}, {value} on validation after {epochs}."
     yield say(text, "search.best", "search.svg")
     if len(objectives := report["study"]["objective"]) > 1:
         front = [row for row in report["leaderboard"] if row["pareto"]]
@@ -44,7 +46,7 @@ def _search(report: Mapping[str, Any]) -> Iterator[Finding]:
         yield say(said, "leaderboard")
     if best["state"] != "finished":
         how = "is still running" if best["state"] == "running" else "was stopped early"
-        text = f"No trial has finished all its epochs; the best, t{best['trial']:04d}, {how}."
+        text = f"No trial has finished all its epochs; the best, {trial_label(best['trial'])}, {how}."
         yield say(text, "search.trials")
     bounds = {
         name: {end: limit for end, limit in said.items() if limit is not None}
@@ -97,7 +99,7 @@ def _selection(report: Mapping[str, Any]) -> Iterator[Finding]:
     bias = report["search"]["selection_bias"]
     if bias is None:
         return
-    trial, objective, again = f"t{bias['trial']:04d}", metric_words(bias["objective"]), bias["retrained"]
+    trial, objective, again = trial_label(bias["trial"]), metric_words(bias["objective"]), bias["retrained"]
     told = (
         f"{trial} had {objective} {number(bias['at_search'])} when it was chosen among "
         f"{plural(bias['trials_compared'], 'trial')}, and {number(again['mean'])} on the same validation faces as the "
@@ -129,7 +131,7 @@ def _gap(report: Mapping[str, Any]) -> Iterator[Finding]:
 def _missing(report: Mapping[str, Any]) -> Iterator[Finding]:
     run, models = report["run"], report["models"]
     if failed := report["search"]["failed_models"]:
-        names = listed([f"t{each['candidate']:04d} seed {each['seed']} ({each['reason']})" for each in failed])
+        names = listed([f"{model_name(each['candidate'], each['seed'])} ({each['reason']})" for each in failed])
         said = f"Not among the final models, as they could not be trained: {names}."
         yield say(said, "search.failed_models")
     if not models:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from facex_tune.evaluation.records import label
 from facex_tune.metrics import SIX
-from facex_tune.report.wording import DASH, interval, knob_text, metric_words, number, plural
+from facex_tune.report.wording import DASH, interval, metric_words, number
+from facex_tune.runs.names import model_label, trial_label
+from facex_tune.words import plural, value_text
 
 
 def card(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[str, Any]) -> str:
@@ -20,7 +21,7 @@ def card(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[st
 
 
 def _lines(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[str]:
-    name, study = label(model["candidate"], model["seed"]), document["study"]
+    name, study = model_label(model["candidate"], model["seed"]), document["study"]
     yield f"# {document['run']}/{name}"
     yield ""
     yield f"A classifier of facial expressions into {info['n_classes']} emotions, trained by study `{study['name']}`"
@@ -33,7 +34,7 @@ def _lines(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[
     yield ""
     yield "## Configuration"
     yield ""
-    yield from (f"- `{knob}`: {knob_text(value)}" for knob, value in info["config"].items())
+    yield from (f"- `{knob}`: {value_text(value)}" for knob, value in info["config"].items())
     if info.get("params"):
         yield f"- weights: {info['params']:,}"
     yield ""
@@ -51,7 +52,7 @@ def _lines(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[
 
 
 def _scores(document: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[str]:
-    candidate, name = f"t{model['candidate']:04d}", label(model["candidate"], model["seed"])
+    candidate, name = trial_label(model["candidate"]), model_label(model["candidate"], model["seed"])
     seen = False
     for protocol, scored in document["evaluation"].items():
         said = scored.get("candidates", {}).get(candidate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,12 @@ from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import compare
 from facex_tune.report import figures
 from facex_tune.report.figure_choice import winner_label
-from facex_tune.report.wording import interval, knob_text, metric_words, number, plural
+from facex_tune.report.wording import interval, metric_words, number
+from facex_tune.runs.names import trial_label
 from facex_tune.runs.store import Run
 from facex_tune.space import FAMILIES, knobs_of
 from facex_tune.training import posthoc
+from facex_tune.words import clock, not_shared, plural, value_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -63,7 +65,7 @@ def of_several(document: Mapping[str, Any]) -> str:
         _environment()
         .get_template("several.html")
         .render(
-            report=document, differing=varying(configs), trained_otherwise=varying(trained), protocols=list(names)
+            report=document, differing=not_shared(configs), trained_otherwise=not_shared(trained), protocols=list(names)
         )
     )
 
@@ -82,9 +84,10 @@ def _environment() -> Environment:
         "number": number,
         "interval": interval,
         "words": metric_words,
-        "knob": knob_text,
+        "knob": _knob,
         "clock": clock,
         "place": place,
+        "trial": trial_label,
         "day": day,
         "basename": lambda path: Path(str(path)).name,
         "beyond": lambda compared, metric: bool(compare.supported(compared, metric)),
@@ -97,7 +100,7 @@ def _environment() -> Environment:
 def board(run: Run, document: Mapping[str, Any]) -> dict[str, Any]:
     """The leaderboard: metrics, a column for each knob that every trial has, one cell for the parts' own settings."""
     trials = document["leaderboard"]
-    knobs = varying([trial["config"] for trial in trials])
+    knobs = not_shared([trial["config"] for trial in trials])
     shared = [knob for knob in knobs if knob in FAMILIES or knob.startswith("train.")]
     objectives = run.study.objective
     shown = [*objectives, *(name for name in metrics.COUNTED if name not in objectives), posthoc.MACRO_F1]
@@ -111,13 +114,6 @@ def board(run: Run, document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The knobs that do not have the same value in every configuration, parts first, in the order of the space."""
-    names = dict.fromkeys(name for config in configs for name in config)
-    differ = [name for name in names if len({repr(config.get(name)) for config in configs}) > 1]
-    return sorted(differ, key=lambda name: (name not in FAMILIES, list(names).index(name)))
-
-
 def described(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The winner's configuration for reading: each family's part with its own settings, then the training knobs."""
     label = winner_label(document)
@@ -129,7 +125,7 @@ def described(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    return f"t{row['trial']:04d}"
+    return trial_label(row["trial"])
 
 
 def in_table(finding: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
@@ -228,12 +224,9 @@ def _without_none(data: Any) -> Any:
     return data
 
 
-def clock(seconds: float) -> str:
-    """A duration in two units."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, hours = round(seconds / 60), round(seconds / 60) // 60
-    return f"{seconds / 60:.1f} min" if minutes < 60 else f"{hours} h {minutes % 60:02d} min"
+def _knob(value: Any) -> str:
+    """A knob's value, nothing where the configuration has no such knob."""
+    return "" if value is None else value_text(value)
 
 
 def day(utc: str | None) -> str:

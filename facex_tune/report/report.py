@@ -15,6 +15,7 @@ from facex_tune.errors import InputError
 from facex_tune.evaluation import records
 from facex_tune.report import figure_choice, figures, model_cards, page, summary, table_files
 from facex_tune.runs import frames
+from facex_tune.runs.names import model_label
 from facex_tune.storage import files
 from facex_tune.storage.files import Place
 from facex_tune.study import protocols
@@ -52,7 +53,7 @@ def _write_cards(run: Run, document: Mapping[str, Any], folder: Place) -> None:
     for model in document["models"]:
         config = run.folder / model["path"] / "config.json"
         if config.is_file():
-            name = records.label(model["candidate"], model["seed"])
+            name = model_label(model["candidate"], model["seed"])
             content = model_cards.card(document, model, files.read_json(config))
             files.write_bytes(folder / f"{name}.md", content.encode())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from facex_tune.report import factor_effects, generalization_gap, importance, in
 from facex_tune.report.findings import findings
 from facex_tune.runs.history import History, Trial
 from facex_tune.storage import files
+from facex_tune.storage.files import finite
 from facex_tune.training import posthoc
 
 if TYPE_CHECKING:
@@ -165,7 +165,3 @@ def evaluation(run: Run, history: History) -> dict[str, Any]:
     order = [name for name in run.study.evaluate.protocols if name in found]
     return {name: found[name] for name in [*order, *(name for name in found if name not in order)]}
 
-
-def finite(value: Any) -> Any:
-    """JSON knows neither NaN nor infinity: such a value is None."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -24,18 +24,6 @@ def with_interval(metric: Mapping[str, Any]) -> str:
     return f"{number(metric['mean'])} {interval(metric['interval'])}".strip()
 
 
-def knob_text(value: Any) -> str:
-    """A knob's value for reading: three significant digits."""
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def plural(n: int, word: str) -> str:
-    """1 seed, 2 seeds, 1,200 faces."""
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
-
-
 def listed(said: Sequence[str]) -> str:
     """a, b and c."""
     return " and ".join([*([", ".join(said[:-1])] if said[1:] else []), *said[-1:]])

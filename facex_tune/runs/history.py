@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from facex_tune.metrics import MAXIMIZE
+from facex_tune.runs.names import trial_label
 from facex_tune.space import Config
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Trial:
 
     @property
     def label(self) -> str:
-        return f"t{self.number:04d}"
+        return trial_label(self.number)
 
     @property
     def last_epoch(self) -> int:

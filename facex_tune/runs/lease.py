@@ -14,17 +14,16 @@ import os
 import platform
 import secrets
 import socket
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.storage import remote_path
-from facex_tune.storage.files import DamagedRun, Place, modified, read_json, write_bytes, write_json
+from facex_tune.storage.files import DamagedRun, Place, modified, one_at_a_time, read_json, write_bytes, write_json
 from facex_tune.storage.remote_path import RemotePath
 
 HEARTBEAT_S = 5.0
@@ -53,7 +52,8 @@ class Lease:
 
     def __init__(self, folder: Place, run: str, newest_fence: int) -> None:
         self.path, self.lost = folder / "lease.json", False
-        with _one_at_a_time(folder / "lease.lock"):
+        # where files cannot be locked, the exclusive creation of a segment still stops the second
+        with one_at_a_time(folder / "lease.lock"):
             self.fence = self._take(run, newest_fence)
         self._ended = threading.Event()
         self._beat = threading.Thread(target=self._beats, name="facex-lease", daemon=True)
@@ -185,23 +185,6 @@ def _age_s(path: Place) -> float:
         return LEASE_STALE_S
     finally:
         probe.unlink(missing_ok=True)
-
-
-@contextmanager
-def _one_at_a_time(path: Place) -> Iterator[None]:
-    """Lets one process of this file system through, so that of two that start together one is refused. Where files
-    cannot be locked, the segment's exclusive creation still stops the second.
-    """
-    if isinstance(path, RemotePath):
-        yield
-        return
-    with path.open("a") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _this_process() -> dict[str, Any]:

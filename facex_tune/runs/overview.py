@@ -6,7 +6,6 @@ Reads and changes nothing.
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from facex_tune.errors import InputError, nearest
 from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial, fold
+from facex_tune.runs.names import trial_label
 from facex_tune.storage import files
+from facex_tune.storage.files import finite
 
 if TYPE_CHECKING:
     from facex_tune.runs.store import Event, Run
@@ -78,7 +79,7 @@ def of_trial(run: Run, label: str) -> dict[str, Any]:
     known = {trial.number: trial for trial in history.trials.values()}
     digits = label.removeprefix("t")
     if not digits.isdecimal() or int(digits) not in known:
-        last = f"t0000 to t{max(known):04d}" if known else "none yet"
+        last = f"{trial_label(0)} to {trial_label(max(known))}" if known else "none yet"
         raise InputError(f"--trial: run {run.name!r} has no trial {label!r}; it has {last}")
     trial = known[int(digits)]
     rank = 1 + [each.number for each in history.leaderboard(run.study)].index(trial.number)
@@ -196,8 +197,7 @@ def _trial(rank: int, trial: Trial, study: Study) -> dict[str, Any]:
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON knows no NaN."""
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    return {name: finite(value) for name, value in metrics.items()}
 
 
 def _evaluation(folder: Place) -> dict[str, Any]:

@@ -17,15 +17,13 @@ from facex_tune.errors import InputError
 from facex_tune.runs import lease
 from facex_tune.runs.history import FINISHED, RUNNING, History, Trial, keeps
 from facex_tune.runs.lease import Lease
+from facex_tune.runs.names import MODEL_LABEL, STAGES, TRIAL_LABEL
 from facex_tune.runs.store import Run
 from facex_tune.storage import files
 from facex_tune.storage.files import DamagedRun, Place
 from facex_tune.study import Study
 
-STAGES = ("search", "retrain", "evaluate", "report")
 _TEMPORARY = re.compile(r"\..*\.part|\.probe-[0-9a-f]+")
-_TRIAL = re.compile(r"t(\d{4,})")
-_MODEL = re.compile(r"t(\d{4,})-s(\d+)")
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ class _Judge:
         return ""
 
     def _of_trial(self, name: str) -> str:
-        named = _TRIAL.fullmatch(name)
+        named = TRIAL_LABEL.fullmatch(name)
         if named is None:
             return ""  # none of ours
         trial = self.history.trials.get(int(named[1]))
@@ -118,7 +116,7 @@ class _Judge:
         return f"checkpoint of a {trial.state} trial" + (" of a run that is over" if self.is_over else "")
 
     def _of_model(self, name: str, file: str) -> str:
-        named = _MODEL.fullmatch(name)
+        named = MODEL_LABEL.fullmatch(name)
         if named is None:
             return ""
         candidate, seed = int(named[1]), int(named[2])

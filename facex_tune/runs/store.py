@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facex_tune.errors import InputError, StorageOutage, nearest
+from facex_tune.errors import InputError, StorageOutage, nearest, one_line
 from facex_tune.runs import lease, segments
 from facex_tune.runs.history import History, fold
 from facex_tune.runs.lease import Lease
+from facex_tune.runs.names import model_label, trial_label
 from facex_tune.runs.segments import SCHEMA, FileSegment, ObjectReader, ObjectSegments
 from facex_tune.runs.segments import Event as Event
 from facex_tune.storage import files
@@ -158,7 +159,7 @@ class Run:
         try:
             return Study.from_data(self.header["study"])
         except (KeyError, TypeError, ValueError) as error:
-            said = " ".join(str(error).split())[:200]
+            said = one_line(error, 200)
             raise DamagedRun(f"{self.folder}/run.json: its study is malformed ({said}); restore the file") from error
 
     def holder(self) -> str | None:
@@ -197,7 +198,7 @@ class Run:
 
     def final_folder(self, candidate: int, seed: int) -> Place:
         """`final/t0007-s0`: one retrained model."""
-        return self.folder / "final" / f"t{candidate:04d}-s{seed}"
+        return self.folder / "final" / model_label(candidate, seed)
 
     @property
     def evaluation_folder(self) -> Place:
@@ -220,7 +221,7 @@ class Run:
 
     def trial_checkpoint(self, trial: int) -> Place:
         """The last checkpoint of one trial."""
-        return self.folder / "trials" / f"t{trial:04d}" / "last.safetensors"
+        return self.folder / "trials" / trial_label(trial) / "last.safetensors"
 
     def final_checkpoint(self, candidate: int, seed: int) -> Place:
         """The last checkpoint of a model in the making."""

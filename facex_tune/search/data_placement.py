@@ -4,11 +4,10 @@ object store. And whether a node sees the run's folder at all.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from facex_tune.data import faces
 from facex_tune.errors import InputError
 from facex_tune.runs.store import Run
 from facex_tune.search.worker import Context
-from facex_tune.storage.files import Place
+from facex_tune.storage.files import Place, one_at_a_time
 from facex_tune.storage.folders import write_folder
 
 CACHE = "FACEX_CACHE"  # where a node keeps what it fetched; default: ~/.cache/facex_tune
@@ -73,7 +72,7 @@ def _holds(data_dir: Path, name: str, fingerprint: str) -> bool:
 
 def _fetch(data_dir: Path, name: str, contents: Mapping[str, Any]) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(data_dir / f".{name}.lock"):
+    with one_at_a_time(data_dir / f".{name}.lock"):
         if (data_dir / name / "manifest.json").is_file():
             return  # another worker of this node was first
         found = {file: ray.get(reference) for file, reference in contents.items()}
@@ -83,15 +82,6 @@ def _fetch(data_dir: Path, name: str, contents: Mapping[str, Any]) -> None:
 
 def _write(content: bytes, file: BinaryIO) -> None:
     file.write(content)
-
-
-@contextlib.contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    import fcntl
-
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _cache() -> Path:

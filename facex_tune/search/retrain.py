@@ -7,6 +7,7 @@ from collections import Counter
 from facex_tune import seeds
 from facex_tune.errors import InputError
 from facex_tune.runs.history import FINISHED, STOPPED, Candidate, History, Trial, baseline_of, keeps
+from facex_tune.runs.names import model_name
 from facex_tune.runs.store import Log, Run
 from facex_tune.search.fleet import Failed, Finished, Fleet, Order, Recovered, Started, Trained
 from facex_tune.search.worker import Context, Job
@@ -126,7 +127,7 @@ def _train(run: Run, log: Log, context: Context, orders: list[Order]) -> None:
 
 
 def _name(candidate: Candidate, replicate: int) -> str:
-    return f"model t{candidate.trial:04d} seed {replicate}"
+    return f"model {model_name(candidate.trial, replicate)}"
 
 
 def _job(run: Run, history: History, study: Study, candidate: Candidate, replicate: int) -> Job:

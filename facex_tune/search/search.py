@@ -17,6 +17,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
 from facex_tune.errors import InputError
+from facex_tune.runs.names import trial_label
 from facex_tune.runs.store import Log, Run
 from facex_tune.search import data_placement, ray_session, warm_start, worker_report
 from facex_tune.search.data_placement import Shared
@@ -85,7 +86,7 @@ def _fit(referee: Referee, context: Context, shared: Shared, free: Callable[[], 
 
 def _trial_name(trial: Any) -> str:
     """The name that a person finds in Ray's own views."""
-    return f"t{trial.config['trial']:04d}-{trial.config['job']['config']['model']}"
+    return f"{trial_label(trial.config['trial'])}-{trial.config['job']['config']['model']}"
 
 
 class _Silence(TrialProgressCallback):

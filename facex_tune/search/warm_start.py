@@ -15,6 +15,7 @@ from facex_tune.runs.store import Log, Run
 from facex_tune.space import Config, Space, is_active, is_fixed
 from facex_tune.storage.files import Place, place
 from facex_tune.study import Holdout, Study
+from facex_tune.words import plural
 
 SAME = ("data", "validation", "labels", "duplicates")  # else values do not compare
 
@@ -48,7 +49,7 @@ def learn(run: Run, log: Log) -> None:
 
 def summary(name: str, taken: int, left_out: dict[str, int]) -> str:
     """What was learned and what did not fit, in a line."""
-    said = f"learned from {taken} trial{'' if taken == 1 else 's'} of run {name}"
+    said = f"learned from {plural(taken, 'trial')} of run {name}"
     reasons = "; ".join(f"{count} ({reason})" for reason, count in left_out.items())
     return f"{said}; left out: {reasons}" if reasons else said
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from facex_tune import parts
 from facex_tune.data import training_set
-from facex_tune.errors import InputError, StorageOutage
+from facex_tune.errors import InputError, StorageOutage, one_line
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run
 from facex_tune.search.watchdog import Watchdog
@@ -32,6 +32,7 @@ from facex_tune.study import Study
 from facex_tune.training import devices, train
 from facex_tune.training.batches import Split
 
+LONGEST_DETAIL = 500  # characters of an error that the log keeps
 LAST_WORD_S = 5.0  # of a process that ends itself, to a store that may not answer
 HANGS_FORGIVEN = 1  # the second is no accident
 SAVES_APART = 10.0  # times a save's own duration: it then costs a tenth of the time, and a crash as much training
@@ -158,9 +159,10 @@ class Worker:
 
     def _failed(self, error: Exception) -> Failure:
         if not devices.is_out_of_memory(error):
-            return Failure("error", f"{type(error).__name__}: {_one_line(error)}")
+            return Failure("error", f"{type(error).__name__}: {one_line(error, LONGEST_DETAIL)}")
         halved = self.training is not None and max(self.training.slices, self.training.evaluation_slices) > 1
-        return Failure("out_of_memory", f"{'with half the batch too: ' if halved else ''}{_one_line(error)}")
+        detail = one_line(error, LONGEST_DETAIL)
+        return Failure("out_of_memory", f"with half the batch too: {detail}" if halved else detail)
 
     def _note(self, reason: str, detail: str) -> None:
         self._notes.append(Note(reason, detail))
@@ -246,7 +248,7 @@ class Worker:
                 self._note("checkpoint_lost", f"{path}: gone; training starts again from epoch 1")
             return None
         except files.DamagedRun as error:
-            self._note("checkpoint_lost", f"{_one_line(error)}; training starts again from epoch 1")
+            self._note("checkpoint_lost", f"{one_line(error, LONGEST_DETAIL)}; training starts again from epoch 1")
             return None
         if values["epoch"] < self.job.epochs_done:
             self._note("checkpoint_lost", f"{path}: an old one; training goes on after epoch {values['epoch']}")
@@ -265,7 +267,7 @@ class Worker:
         if training.slices > slices:
             self._note("out_of_memory", f"a batch of {training.batches.size} is halved, its gradients are added up")
         if replays and training.not_captured:
-            why = _one_line(training.not_captured)
+            why = one_line(training.not_captured, LONGEST_DETAIL)
             self._note("not_captured", f"batches are launched kernel by kernel, which may take far longer ({why})")
         self.history.append(done.metrics)
         seconds = time.perf_counter() - start
@@ -308,6 +310,3 @@ class Worker:
         if newest > self.context.fence:
             raise LeaseLost(f"run {self.context.run!r} was taken over by another process; this one writes no more")
 
-
-def _one_line(error: BaseException | str) -> str:
-    return " ".join(str(error).split())[:500]

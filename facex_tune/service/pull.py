@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from facex_tune.errors import InputError
+from facex_tune.errors import InputError, one_line
 from facex_tune.service import bundle
 from facex_tune.service.bundle import Item
 from facex_tune.storage.files import Place
@@ -137,7 +137,7 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _line(said: object) -> str:
-    return " ".join(str(said).split())[:300]
+    return one_line(said, 300)
 
 
 def pull(source: Source, target: Path, progress: Progress = lambda done, total: None) -> list[Item]:

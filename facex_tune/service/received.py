@@ -15,9 +15,9 @@ from facex_tune import parts, train_knobs
 from facex_tune import study as studies
 from facex_tune.errors import InputError
 from facex_tune.space import Choice, Knobs, Open, path_from_here
+from facex_tune.storage.files import NAME
 from facex_tune.study import Study, protocols
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 LARGEST_BYTES = 64 * 1024
 DEEPEST = 16  # a study nests six levels
 MOST_VALUES = 10_000  # unknown keys by the ten thousand would each be compared with the known ones

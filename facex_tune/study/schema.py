@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
 
 from facex_tune import metrics
+from facex_tune.storage.files import NAME
 
 VERSION = 1
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -135,8 +136,8 @@ class Body(_Said):
     """The study as written, but for its space."""
 
     version: Literal[1]
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
-    data: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    name: str = Field(pattern=NAME)
+    data: str = Field(pattern=NAME)
     validation: Annotated[Literal["public_test"] | Holdout, BeforeValidator(_validation)] = "public_test"
     labels: Literal["fer2013", "ferplus_majority", "ferplus_votes"] = "fer2013"
     duplicates: Literal["keep", "drop"] = "keep"

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from facex_tune.errors import InputError
+from facex_tune.errors import InputError, one_line
 
 
 def read(path: Path, sets: Sequence[str] = ()) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def read(path: Path, sets: Sequence[str] = ()) -> dict[str, Any]:
     except RecursionError as error:
         raise InputError(f"{path}: not YAML that can be read: nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date, and is none
-        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "in ")
+        reason = one_line(error).replace('in "<unicode string>", ', "in ")
         raise InputError(f"{path}: not YAML: {reason}") from error
     if not isinstance(said, dict):
         raise InputError(f"{path}: a study is a mapping that starts with `version: 1`; see search_spaces/quick.yaml")

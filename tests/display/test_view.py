@@ -21,10 +21,11 @@ from facex_tune.display import view as view_room
 from facex_tune.display.board import Board, Rung
 from facex_tune.display.outline import Plan
 from facex_tune.display.screen import screen
-from facex_tune.display.text import ago, clock, metric, sparkline
+from facex_tune.display.text import ago, metric, sparkline
 from facex_tune.display.view import HEARTBEAT_S, ONE_LINE_S, Past, View
 from facex_tune.runs.history import STOPPED, History, Trial
 from facex_tune.search.scheduler import Asha
+from facex_tune.words import clock
 
 PLAN = Plan(objective="macro_f1", trials=4, max_epochs=4, rungs=(1, 2), reduction=2, models=2, model_epochs=8)
 
