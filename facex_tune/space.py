@@ -104,7 +104,7 @@ def constant(value: Value) -> Choice:
 
 
 def unasked(knob: Knob) -> Knob:
-    """The knob of a part whose study does not name it."""
+    """Gives a knob as it is searched where the study names its part and not the knob itself."""
     return Choice((knob.default,), knob.default, knob.doc) if isinstance(knob, Open) else knob
 
 

@@ -22,7 +22,7 @@ STORAGE = Path("runs")
 
 
 def a_name(value: str | None) -> str | None:
-    """A run's name is its folder's, so it must not lead out of the storage folder."""
+    """Checks a run's name, which is its folder's and must not lead out of the storage folder."""
     if value is not None and not re.fullmatch(files.NAME, value):
         raise InputError(f"a run's name holds letters, digits, '_', '.' and '-' only, 64 at most; not {value!r}")
     return value

@@ -27,8 +27,11 @@ _CLICK_EXCEPTION = typer.BadParameter.__mro__[2]
 
 
 class Outcome:
-    """Runs a command to its exit code; a command that works on a run says so in `run_folder`, and in `resume` what
-    follows `facex-tune resume` to go on with it.
+    """Runs a command and gives its exit code.
+
+    Attributes:
+        run_folder: the run that the command works on; None for a command that works on none.
+        resume: the words after `facex-tune resume` that continue this run: its name and the options that it needs.
     """
 
     def __init__(self) -> None:
@@ -36,7 +39,7 @@ class Outcome:
         self.resume = ""
 
     def of(self, command: Callable[[], Any]) -> int:
-        """The exit code of a command: what it returns (None: 0), or what its error means."""
+        """Runs a command; its exit code is what it returns (None: 0), or what its error means."""
         try:
             code = int(command() or DONE)
             sys.stdout.flush()  # what does not fit on a full disk is told, and not left to the interpreter's end

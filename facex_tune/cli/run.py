@@ -197,7 +197,7 @@ def _begin(study: Study, name: str | None, options: Options) -> Run:
 
 
 def work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> None:
-    """The stages, watched; then where things stand and where the report is."""
+    """Does the stages, shows them as they go on, and then tells where things stand and where the report is."""
     from facex_tune.cli import run_tables
     from facex_tune.display.board import Board
     from facex_tune.display.view import Past, View

@@ -43,7 +43,7 @@ def run(document: Mapping[str, Any], width: int) -> list[RenderableType]:
 
 
 def heading(document: Mapping[str, Any]) -> str:
-    """One line about a run."""
+    """Tells of a run in one line."""
     states = ", ".join(f"{count} {state}" for state, count in document["trials"].items()) or "no trials yet"
     if document["failures"]:
         states += f" ({', '.join(f'{count} {reason}' for reason, count in document['failures'].items())})"
@@ -58,7 +58,7 @@ def heading(document: Mapping[str, Any]) -> str:
 
 
 def standing(document: Mapping[str, Any]) -> str:
-    """A run's state with what one asks next: who writes it, or since when it stands still and how to go on."""
+    """Tells a run's state, and who writes it, or since when it stands still and how to go on."""
     state, stage = document["state"], document["stage"]
     if state == "running":
         writer = document["writer"]
@@ -71,7 +71,7 @@ def standing(document: Mapping[str, Any]) -> str:
 
 
 def best(document: Mapping[str, Any]) -> str:
-    """The best trial with what its value rests on."""
+    """Tells the best trial, and what its value rests on."""
     row = document["best"]
     value = f"{document['objective']} {metric(row['value'])}"
     n = document["validation_faces"]
@@ -80,7 +80,7 @@ def best(document: Mapping[str, Any]) -> str:
 
 
 def leaderboard(document: Mapping[str, Any], width: int) -> list[RenderableType]:
-    """The trials of `overview.of_run`, and the knobs that tell them apart.
+    """Shows the trials of `overview.of_run`, and the knobs that tell them apart.
 
     The knobs stand beside the scores in a terminal that is wide enough, else in a table of their own.
     """
@@ -126,7 +126,7 @@ def _metrics_shown(document: Mapping[str, Any]) -> list[str]:
 
 
 def models(document: Mapping[str, Any]) -> Table:
-    """The final models on the validation faces."""
+    """Shows the final models' metrics on the validation faces."""
     names = _metrics_shown(document)
     table = plain("final model", *(f">{_TITLES.get(name, name)}" for name in names))
     for model in document["models"]:

@@ -1,4 +1,8 @@
-"""The faces that a study trains on and validates with, as arrays: never those of a sealed test set."""
+"""The faces that a study trains on and validates with, as arrays. None of them belongs to a sealed test set.
+
+With `duplicates: drop`, the pixels and groups of sealed sets are read to find their copies among the training faces,
+which are left out. Nothing is ever trained on or scored with them here.
+"""
 
 from __future__ import annotations
 

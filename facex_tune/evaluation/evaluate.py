@@ -1,4 +1,5 @@
-"""Scores a run's final models on sealed sets. This is the only place that opens them, and each opening is logged first.
+"""Scores a run's final models on sealed sets. No other place scores on them, and each opening is logged first. (With
+`duplicates: drop`, `data.training_set` reads their pixels too, only to leave copies of them out of training.)
 
 A protocol's evaluation is two files: ``evaluation/<protocol>.json`` (the scores) and ``evaluation/<protocol>.parquet``
 (one row a face: its row in the prepared set, source, label, group, and every model's probabilities), so that any metric

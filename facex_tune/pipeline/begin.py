@@ -19,7 +19,8 @@ from facex_tune.study import Study
 
 
 def begin(study: Study, name: str | None, options: Options) -> Run:
-    """A new run of the study, or, where `name` exists already, that run. Without a name it gets the next free one.
+    """Creates a run of the study or, where `name` exists already, opens that run. Without a name the run gets the next
+    free one.
 
     Raises:
         InputError: anything that would stop the run, every problem a line; or the run exists with another study, or

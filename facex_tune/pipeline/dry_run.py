@@ -14,13 +14,15 @@ from facex_tune.study import Study
 
 
 def can_estimate(study: Study, options: Options) -> bool:
-    """Whether there is something to measure: not where a model lacks a library or weights, or the set is unknown."""
+    """Tells whether there is something to measure. There is not where a model lacks a library or weights, or the set is
+    unknown.
+    """
     known = study.data in prepare.names() or faces.is_prepared(options.data_dir, study.data)
     return known and not parts.problems(study.space)
 
 
 def estimate(study: Study, options: Options) -> dict[str, Any]:
-    """What a run of the study would take, from a few measured steps of each architecture at its defaults.
+    """Estimates what a run of the study would take, from a few measured steps of each architecture at its defaults.
 
     Returns:
         trials, epochs_expected, epochs_are (how far to believe them), hours (searching and retraining), memory_gb,

@@ -31,7 +31,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def describe(device: str | None) -> dict[str, Any]:
-    """``{packages, hardware, git_commit}`` of this process; `device` is the one that trials train on."""
+    """Gives ``{packages, hardware, git_commit}`` of this process; `device` is the one that trials train on."""
     import torch
 
     from facex_tune.training.devices import has_fast_bf16, pick_device
@@ -51,7 +51,8 @@ def describe(device: str | None) -> dict[str, Any]:
 
 
 def ray_cpus(cgroups: Path = _CGROUPS) -> int:
-    """CPUs that a Ray started on this machine counts: the machine's, or what its container may use, rounded down.
+    """Counts the CPUs that a Ray started on this machine counts: the machine's, or those that its container may use,
+    rounded down.
 
     Ray's own rule, without importing Ray: quotas of control groups of both versions, CPU sets of the first. CPUs that
     this process alone is bound to (taskset) do not count.
@@ -91,7 +92,8 @@ def _cpu_set(cgroups: Path) -> int | None:
 
 
 def torch_gpus() -> int:
-    """GPUs that torch can use here, CUDA_VISIBLE_DEVICES obeyed; where it can use any, Ray counts the same."""
+    """Counts the GPUs that torch can use here, CUDA_VISIBLE_DEVICES obeyed. Where it can use any, Ray counts the same.
+    """
     import torch
 
     return torch.cuda.device_count()

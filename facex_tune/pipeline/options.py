@@ -52,7 +52,9 @@ class Options:
 
 
 def resume_words(run: Run, options: Options) -> str:
-    """What follows `facex-tune resume` to go on with a run as here: its name, and every option that is no default."""
+    """Gives the words after `facex-tune resume` that continue a run as here: its name, and every option that is not at
+    its default.
+    """
     words = [run.name]
     words += [] if options.storage == files.absolute("runs") else ["--storage", str(options.storage)]
     words += [] if options.data_dir == files.absolute("data") else ["--data", str(options.data_dir)]
@@ -63,7 +65,7 @@ def resume_words(run: Run, options: Options) -> str:
 
 
 def joins(options: Options) -> bool:
-    """Whether trials run on a cluster that is there already, and not on a Ray started here."""
+    """Tells whether trials run on a cluster that exists already, and not on a Ray started here."""
     return bool(options.address or os.environ.get("RAY_ADDRESS"))
 
 
@@ -73,7 +75,7 @@ def trial_device(study: Study, options: Options) -> str:
 
 
 def plain_options(options: Options) -> dict[str, Any]:
-    """The options as they are logged."""
+    """Gives the options as they are logged."""
     return {
         "data": str(options.data_dir),
         "device": options.device,

@@ -24,7 +24,7 @@ MINIMUM_FREE_BYTES = 200e6
 
 
 def problems(study: Study, options: Options) -> list[str]:
-    """Everything that would stop a run of this study here, a line each."""
+    """Finds everything that would stop a run of this study here, a line each."""
     found = parts.problems(study.space) + _data_problems(study, options) + storage_problems(options.storage)
     found += _warm_start_problems(study, options) + _resource_problems(study, options)
     found += device_problems(study, options.device, joins(options))
@@ -40,7 +40,7 @@ def problems(study: Study, options: Options) -> list[str]:
 
 
 def run_problems(name: str | None, study: Study, options: Options) -> list[str]:
-    """What forbids a run of that name: that there is one of another study."""
+    """Finds what forbids a run of that name: a run of another study has it."""
     if name is not None and (run := Run(options.storage, name)).exists():
         try:
             same_study(run, study)
@@ -80,7 +80,7 @@ def _resource_problems(study: Study, options: Options) -> list[str]:
 
 
 def device_problems(study: Study, device: str | None, joins: bool) -> list[str]:
-    """A GPU named by number, where Ray hands out GPUs: a trial that holds one sees that one alone, as cuda:0.
+    """Finds a GPU named by number where Ray hands out GPUs. A trial that holds one sees that one alone, as cuda:0.
 
     Args:
         joins: whether the run joins a cluster, whose GPUs are not chosen from here.
@@ -125,13 +125,13 @@ def _data_problems(study: Study, options: Options) -> list[str]:
 
 
 def prepare_command(name: str, data_dir: Path) -> str:
-    """The command that prepares a set."""
+    """Gives the command that prepares a set."""
     where = "" if data_dir == files.absolute("data") else f" --data {data_dir}"
     return f"facex-tune data prepare {name} SOURCE{where}"
 
 
 def storage_problems(storage: Place) -> list[str]:
-    """What forbids writing runs there, or ends it soon."""
+    """Finds what forbids writing runs there, or would end it soon."""
     if isinstance(storage, RemotePath):
         found = remote_path.problem(storage)
         return [found] if found else []
@@ -146,13 +146,13 @@ def storage_problems(storage: Place) -> list[str]:
 
 
 def data_sets(study: Study) -> list[str]:
-    """The sets that a study reads, its own first."""
+    """Lists the sets that a study reads, its own first."""
     names = [study.data, *(protocols.find(protocol).data for protocol in study.evaluate.protocols)]
     return list(dict.fromkeys(names))
 
 
 def same_study(run: Run, study: Study) -> None:
-    """A run keeps the study that it began with.
+    """Makes sure that a run keeps the study that it began with.
 
     Raises:
         InputError: it is another one.
@@ -167,13 +167,14 @@ def same_study(run: Run, study: Study) -> None:
 
 
 def header_as_begun(run: Run) -> dict[str, Any]:
-    """What the log keeps of run.json, to tell later whether somebody has changed it, and what."""
+    """Gives what the log keeps of run.json, to tell later whether somebody has changed it, and where."""
     sha256 = hashlib.sha256((run.folder / "run.json").read_bytes()).hexdigest()
     return {"header_sha256": sha256, "study": run.study.to_data()}
 
 
 def same_header(run: Run) -> None:
-    """A run's header is written once; an edited one would let the log be read with another study's eyes.
+    """Makes sure that a run's header is as it was written. With an edited one, the log would be read as of another
+    study.
 
     Raises:
         InputError: it was changed after the run began.
@@ -205,7 +206,7 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def same_data(run: Run, options: Options) -> None:
-    """A run keeps the faces that it began with.
+    """Makes sure that a run keeps the faces that it began with.
 
     Raises:
         InputError: a set was prepared again with others.

@@ -30,8 +30,8 @@ LAST_WORD_S = 3.0  # of an interrupted run, to a store that may not answer
 
 
 def execute(run: Run, stages: Sequence[str], options: Options, listeners: Sequence[Callable[[Event], None]]) -> None:
-    """Does the stages, one after another. Of a whole run (from the search on) those that the log says are finished are
-    left alone, except the factor study, whose budget may have ended it, and the report of it.
+    """Does the stages, one after another. In a whole run (from the search on), stages that the log says are finished
+    are not done again, except the factor study, which its budget may have ended, and the report of it.
 
     Raises:
         InputError: something the user can mend stands in the way.
@@ -72,7 +72,9 @@ def _execute(run: Run, stages: Sequence[str], options: Options, log: Log, ray: c
 
 
 def stages_left(stages: Sequence[str], history: History) -> list[str]:
-    """Those to do: of a whole run what is not finished, with the factor study and its report; else all again."""
+    """Lists the stages to do: in a whole run those that are not finished, the factor study and its report; else all of
+    them.
+    """
     if "search" not in stages or len(stages) == 1:
         return list(stages)
     again = ("factors", "report") if "factors" in stages else ()
@@ -132,7 +134,9 @@ def _in_order(stages: Sequence[str], run: Run, history: History, options: Option
 
 
 def next_command(run: Run, options: Options) -> str:
-    """The command for the stage that follows those that have ended, where it was not begun; "" where there is none."""
+    """Gives the command for the stage that follows those that have ended, where it was not begun; "" where there is
+    none.
+    """
     stages = run.history().stages
     if stages.get("search") == "finished" and "retrain" not in stages:
         return f"facex-tune retrain {resume_words(run, options)}"

@@ -28,7 +28,8 @@ ENVIRONMENT = ("created_utc", "seed", "packages", "git_commit", "hardware")
 
 
 def document(run: Run, manifests: Mapping[str, Any]) -> dict[str, Any]:
-    """The report as data: the keys of contracts.md, evaluation and models empty where those stages have not run.
+    """Gathers the report as data, as `report.schema.json` describes it. `evaluation` and `models` are empty where those
+    stages have not run.
 
     Args:
         manifests: data set -> manifest, as found or as recorded in the run.

@@ -25,7 +25,7 @@ Rows = tuple[list[str], list[list[Any]]]  # the columns' names, then a list of v
 
 @dataclass
 class Times:
-    """When things happened, ISO 8601, by trial and by (trial, epoch)."""
+    """Collects when things happened, in ISO 8601, by trial and by (trial, epoch)."""
 
     started: dict[int, str] = field(default_factory=dict)
     ended: dict[int, str] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Times:
         return times
 
     def see(self, event: Event) -> None:
-        """Takes in one event; of what is told twice the first time counts."""
+        """Takes in one event. Where something is told twice, the first time counts."""
         when: str = event["time_utc"]
         if event["type"] == "trial_started":
             self.started.setdefault(event["trial"], when)
@@ -53,7 +53,7 @@ class Times:
 
 
 def load_run(path: str | Path, kind: str = "trials") -> pd.DataFrame:
-    """A run as a pandas frame; needs neither Ray nor torch, changes nothing, and works while the run goes on.
+    """Loads a run as a pandas frame; needs neither Ray nor torch, changes nothing, and works while the run goes on.
 
     Args:
         path: the run's folder, for example ``runs/demo``.
@@ -81,7 +81,7 @@ def load_run(path: str | Path, kind: str = "trials") -> pd.DataFrame:
 
 
 def trial_rows(run: Run, history: History, times: Times) -> Rows:
-    """A row for each trial in the order of their numbers; None where a trial has no such metric or knob."""
+    """Gives a row for each trial, in the order of their numbers; None where a trial has no such metric or knob."""
     study = run.study
     trials = [history.trials[number] for number in sorted(history.trials)]
     measured = _measured(trial.metrics for trial in trials)
@@ -102,7 +102,7 @@ def trial_rows(run: Run, history: History, times: Times) -> Rows:
 
 
 def epoch_rows(history: History, times: Times) -> Rows:
-    """A row for each epoch, trial by trial."""
+    """Gives a row for each epoch, trial by trial."""
     keys = [(number, epoch) for number in sorted(history.trials) for epoch in sorted(history.trials[number].epochs)]
     measured = _measured(history.trials[number].epochs[epoch] for number, epoch in keys)
 
@@ -115,7 +115,7 @@ def epoch_rows(history: History, times: Times) -> Rows:
 
 
 def model_rows(history: History) -> Rows:
-    """A row for each final model: its validation metrics."""
+    """Gives a row for each final model, with its validation metrics."""
     measured = _measured(history.models.values())
     ranks = {candidate.trial: candidate.rank for candidate in history.candidates}
     rows = [
@@ -126,13 +126,13 @@ def model_rows(history: History) -> Rows:
 
 
 def trials_csv(run: Run) -> str:
-    """`trial_rows` of a run as comma-separated values."""
+    """Writes `trial_rows` of a run as comma-separated values."""
     events = list(run.events())
     return csv_of(run, fold(events), Times.of(events))
 
 
 def csv_of(run: Run, history: History, times: Times) -> str:
-    """`trial_rows` as comma-separated values with a header; nothing stands where there is no value."""
+    """Writes `trial_rows` as comma-separated values with a header. A missing value is an empty field."""
     columns, rows = trial_rows(run, history, times)
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")

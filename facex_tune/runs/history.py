@@ -21,7 +21,7 @@ _ORDER = {FINISHED: 0, STOPPED: 1, RUNNING: 2, FAILED: 3}
 
 @dataclass
 class Trial:
-    """One configuration's story.
+    """One configuration, and what came of it.
 
     Attributes:
         number: ours, from 0 in the order suggested.
@@ -52,7 +52,7 @@ class Trial:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The last epoch's, empty before the first."""
+        """The validation metrics of the last epoch; empty before the first."""
         return self.epochs.get(self.last_epoch, {})
 
 
@@ -81,7 +81,7 @@ class Learned:
 
 @dataclass
 class History:
-    """Everything that the log says so far."""
+    """Everything that the log has told so far."""
 
     trials: dict[int, Trial] = field(default_factory=dict)
     candidates: list[Candidate] = field(default_factory=list)
@@ -95,7 +95,7 @@ class History:
 
     @property
     def search_seconds(self) -> float:
-        """The search's share of `stage_seconds`."""
+        """The wall-clock seconds that the search has taken, over any number of resumes."""
         return self.stage_seconds.get("search", 0.0)
 
     def leaderboard(self, study: Study) -> list[Trial]:
@@ -123,8 +123,8 @@ class History:
         return sorted(self.trials.values(), key=rank)
 
     def compared_at(self, study: Study) -> int:
-        """The epoch at which stopped trials are compared, 0 where there are none: the highest that enough of them have
-        passed, so that one which the end of a budget found an epoch ahead wins nothing by that.
+        """Finds the epoch at which stopped trials are compared: the highest that enough of them have passed; 0 where no
+        trial was stopped. A trial that was an epoch ahead when the budget ended gains nothing by that.
 
         Enough are `retrain.top` × `fidelity.reduction`, as many as a rung compares to keep `top`. Those that are a
         whole rung behind the furthest `top` do not count: they would take the comparison back to where it says little.
@@ -148,7 +148,9 @@ class History:
 
 
 def pareto_front(badness: Mapping[int, tuple[float, ...]]) -> set[int]:
-    """The numbers that no other beats, of those whose every value is finite; smaller is better."""
+    """Finds the points that no other point beats; smaller is better. Points with a value that is not finite are left
+    out.
+    """
     # in this order, one is beaten by another that comes before it, or by none
     front: list[tuple[tuple[float, ...], int]] = []
     for mine, number in sorted((each, number) for number, each in badness.items()):
@@ -159,7 +161,7 @@ def pareto_front(badness: Mapping[int, tuple[float, ...]]) -> set[int]:
 
 
 def badness(objectives: Sequence[str], metrics: Mapping[str, float]) -> tuple[float, ...]:
-    """By objective, smaller is better; infinite where it was not measured."""
+    """Gives a value for each objective, where smaller is better; infinity stands for one that was not measured."""
     values = ((name, metrics.get(name)) for name in objectives)
     return tuple(math.inf if value is None else -value if MAXIMIZE[name] else value for name, value in values)
 
@@ -169,7 +171,8 @@ def _no_worse(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def baseline_of(history: History) -> Trial | None:
-    """The study's baseline: its first configuration to start with, else the first that was tried, chosen by nobody.
+    """Finds the study's baseline: the first configuration of `start_with`, else the first that was tried, which no
+    result has influenced.
 
     None where there is no trial, or it failed.
     """
@@ -186,7 +189,7 @@ def keeps(constraints: Mapping[str, Mapping[str, float]], metrics: Mapping[str, 
 
 
 def fold(events: Iterable[Mapping[str, Any]]) -> History:
-    """The history that a run's events tell, in their order."""
+    """Folds a run's events, in their order, into its history."""
     history = History()
     spans = _Spans()
     for event in events:
@@ -304,7 +307,7 @@ class _Spans:
 
 
 def best_of_each(values: Sequence[float], maximize: bool) -> list[float]:
-    """The best value so far, after each of `values`: a search's progress."""
+    """Gives the best value so far after each of `values`, which is a search's progress."""
     best: list[float] = []
     for value in values:
         better = value if not best else (max(best[-1], value) if maximize else min(best[-1], value))

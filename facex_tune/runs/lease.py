@@ -59,7 +59,7 @@ class Lease:
         self._beat = threading.Thread(target=self._beats, name="facex-lease", daemon=True)
 
     def keep(self) -> None:
-        """Lets the heart beat, from now to `release`; the right to write is ours."""
+        """Keeps the right to write: the heart beats from now until `release`."""
         if isinstance(self.path, RemotePath):
             self._write()  # of two that came together the other may have written last
         self._beat.start()
@@ -97,7 +97,7 @@ class Lease:
         return held.get("token") != self.token
 
     def check(self) -> None:
-        """Makes sure that it is still ours.
+        """Makes sure that this process still has the right to write.
 
         Raises:
             LeaseLost: it is not.
@@ -107,7 +107,7 @@ class Lease:
             raise LeaseLost(f"{self.path}: this run is now written by process {held.get('pid')} on {held.get('host')}")
 
     def release(self) -> None:
-        """Gives it back. Where the store does not answer, it is left to grow stale."""
+        """Gives the right to write back. Where the store does not answer, the lease is left to grow stale."""
         self._ended.set()
         _given_back.add(self.token)
         if self._beat.ident is not None:
@@ -118,7 +118,7 @@ class Lease:
 
 
 def refuse_if_held(path: Place, held: Mapping[str, Any], run: str) -> None:
-    """Nothing, or an error that names who writes this run.
+    """Raises an error that names the process which writes this run; does nothing where there is none.
 
     Raises:
         InputError: somebody does.
@@ -140,7 +140,7 @@ def refuse_if_held(path: Place, held: Mapping[str, Any], run: str) -> None:
 
 
 def holder(folder: Place) -> dict[str, Any] | None:
-    """Who writes the run of this folder now, ``{host, pid, fence, ...}``; None where nobody does.
+    """Says who writes the run of this folder now, ``{host, pid, fence, ...}``; None where nobody does.
 
     Only looks: elsewhere's heartbeat is compared with this machine's clock.
     """
@@ -155,7 +155,9 @@ def holder(folder: Place) -> dict[str, Any] | None:
 
 
 def newest_fence(folder: Place) -> int:
-    """The fence of whoever has, or last had and did not give back, the right to write; 0: nobody."""
+    """Reads the fence of the process that has the right to write, or that had it last and did not give it back; 0 where
+    there is none.
+    """
     return int(_read(folder / "lease.json").get("fence", 0))
 
 

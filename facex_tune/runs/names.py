@@ -10,15 +10,15 @@ MODEL_LABEL = re.compile(r"t(\d{4,})-s(\d+)")
 
 
 def trial_label(trial: int) -> str:
-    """A trial by its number: ``t0007``."""
+    """Names a trial by its number: ``t0007``."""
     return f"t{trial:04d}"
 
 
 def model_label(candidate: int, seed: int) -> str:
-    """A final model in files and commands: ``t0007-s0``."""
+    """Names a final model in files and commands: ``t0007-s0``."""
     return f"{trial_label(candidate)}-s{seed}"
 
 
 def model_name(candidate: int, seed: int) -> str:
-    """A final model in a sentence: ``t0007 seed 0``."""
+    """Names a final model in a sentence: ``t0007 seed 0``."""
     return f"{trial_label(candidate)} seed {seed}"

@@ -30,7 +30,7 @@ _AFTER = {"search": "searched", "retrain": "retrained", "evaluate": "evaluated",
 
 
 def of_run(run: Run, *, states: Sequence[str] = (), top: int | None = None) -> dict[str, Any]:
-    """Everything that `show` tells of a run.
+    """Gathers everything that `show` tells of a run.
 
     Args:
         states: the leaderboard keeps trials of these alone; empty: all.
@@ -67,7 +67,7 @@ def of_run(run: Run, *, states: Sequence[str] = (), top: int | None = None) -> d
 
 
 def of_trial(run: Run, label: str) -> dict[str, Any]:
-    """One trial with its every epoch.
+    """Gathers what `show` tells of one trial, with each of its epochs.
 
     Args:
         label: "t0007" or "7".
@@ -95,7 +95,7 @@ def of_trial(run: Run, label: str) -> dict[str, Any]:
 
 
 def of_runs(storage: Place, states: Sequence[str] = ()) -> dict[str, Any]:
-    """Every run of a storage folder, newest first; a folder that cannot be read is told as such, with its reason.
+    """Lists every run of a storage folder, the newest first. A folder that cannot be read is listed with the reason.
 
     Args:
         states: keeps runs of these alone; empty: all.

@@ -37,7 +37,7 @@ class Waste:
 
 @dataclass(frozen=True)
 class Found:
-    """What one run could do without; `problem` says why it was not looked at."""
+    """The files that one run does not need. Where the run could not be examined, `problem` says why."""
 
     run: str
     waste: tuple[Waste, ...] = ()
@@ -49,7 +49,7 @@ class Found:
 
 
 def kept_checkpoints(trials: Iterable[Trial], study: Study) -> set[int]:
-    """The trials whose last checkpoint is kept while the run goes on."""
+    """Chooses the trials whose last checkpoint is kept while the run goes on."""
     every = list(trials)
     objective = study.objective[0]
     sign = -1.0 if study.maximize else 1.0
@@ -63,7 +63,7 @@ def kept_checkpoints(trials: Iterable[Trial], study: Study) -> set[int]:
 
 
 def look(run: Run) -> Found:
-    """What of a run is not needed.
+    """Finds the files that a run does not need.
 
     Raises:
         InputError: it is being written at this moment.
@@ -129,7 +129,8 @@ class _Judge:
 
 
 def look_at_all(storage: Place) -> list[Found]:
-    """What of every run of a storage folder is not needed; runs that are being written or are damaged are told as such.
+    """Finds the files that the runs of a storage folder do not need. Runs that are damaged or being written are listed
+    with the reason.
 
     A folder that holds nothing but temporary files and never became a run counts as one.
     """
@@ -183,7 +184,7 @@ def _remove_empty(folder: Place) -> None:
 
 
 def document(found: Sequence[Found], removed: bool) -> dict[str, Any]:
-    """One JSON document of what was found, and whether it has been deleted."""
+    """Gives one JSON document of the files that were found, and says whether they were deleted."""
     return {
         "version": 1,
         "removed": removed,
@@ -201,7 +202,7 @@ def document(found: Sequence[Found], removed: bool) -> dict[str, Any]:
 
 
 def in_words(found: Sequence[Found], removed: bool) -> list[str]:
-    """The same, a line for each kind of file of each run."""
+    """Gives the same as text: a line for each kind of file of each run."""
     lines = []
     for each in found:
         if each.problem:
@@ -219,5 +220,5 @@ def in_words(found: Sequence[Found], removed: bool) -> list[str]:
 
 
 def megabytes(n_bytes: int) -> str:
-    """A size for reading."""
+    """Writes a size in MB, for reading."""
     return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e5 else f"{n_bytes:,} bytes"

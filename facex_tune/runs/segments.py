@@ -58,11 +58,11 @@ class FileSegment:
 
     @property
     def count(self) -> int:
-        """Records written."""
+        """The number of records written."""
         return self._written[1]
 
     def settle(self) -> None:
-        """Nothing is ever left undecided."""
+        """Does nothing: on a disk, no record is ever left undecided."""
 
     def append(self, line: bytes) -> None:
         """Writes a record durably, or not at all.
@@ -89,7 +89,7 @@ class FileSegment:
 
 
 def read_files(folder: Path) -> list[Event]:
-    """Every event of the log in order.
+    """Reads every event of the log, in order.
 
     Raises:
         DamagedRun: a record is malformed, or some are missing.
@@ -105,7 +105,7 @@ def read_files(folder: Path) -> list[Event]:
 
 
 def newest(folder: Place, reader: ObjectReader | None) -> int:
-    """The largest number that the log has given out."""
+    """Finds the largest number that the log has given to an event."""
     if reader is not None:
         reader.refresh()
         return max(reader.lines, default=0)
@@ -132,7 +132,7 @@ def _read_file(path: Path) -> list[Event]:
 
 
 def parsed(line: bytes, where: str) -> Event:
-    """An event from its record.
+    """Reads an event from its record.
 
     Raises:
         DamagedRun: it is malformed.
@@ -156,7 +156,7 @@ def _without_gaps(events: Sequence[Event], folder: Path | RemotePath) -> None:
 
 
 def encoded(event: Mapping[str, Any]) -> bytes:
-    """An event's record.
+    """Writes an event as a record.
 
     Raises:
         ValueError: it holds what JSON cannot say.
@@ -176,7 +176,7 @@ class ObjectReader:
         self.packed: set[int] = set()
 
     def refresh(self) -> None:
-        """Fetches what has come since.
+        """Fetches the records that have come since the last time.
 
         Raises:
             DamagedRun: records are missing.
@@ -220,7 +220,7 @@ class ObjectReader:
         self.lines.update(enumerate(lines, start=first))
 
     def events(self) -> list[Event]:
-        """Every event in order.
+        """Reads every event, in order.
 
         Raises:
             DamagedRun: a record is malformed, or some are missing.
@@ -268,11 +268,11 @@ class ObjectSegments:
 
     @property
     def count(self) -> int:
-        """Records written, the first one aside."""
+        """The number of records written, without the first one."""
         return self._progress.count
 
     def settle(self) -> None:
-        """Makes sure of a record whose writing was broken off: it may have arrived.
+        """Finds out whether a record whose writing was broken off has arrived.
 
         Raises:
             LeaseLost: another process writes this run now.
@@ -318,7 +318,7 @@ class ObjectSegments:
         return self.folder / f"{slot:09d}.jsonl"
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: no file is open."""
 
 
 def _is_claim(line: bytes) -> bool:

@@ -48,7 +48,7 @@ class RunTaken(InputError):
 
 
 class Run:
-    """One run folder.
+    """A run folder: its paths, its header and its event log.
 
     Args:
         storage: the folder of all runs, or its URL.
@@ -65,7 +65,7 @@ class Run:
     def create(
         cls, storage: Place, name: str, study: Study, *, data: Mapping[str, Any], environment: Mapping[str, Any]
     ) -> Run:
-        """A new run folder with its header. Of several that ask for one name at one moment, one gets it.
+        """Creates a run folder with its header. Where several ask for one name at the same moment, one gets it.
 
         Args:
             data: manifests of the prepared sets, by name.
@@ -104,7 +104,7 @@ class Run:
 
     @classmethod
     def open(cls, storage: Place, name: str) -> Run:
-        """An existing run.
+        """Opens a run that exists.
 
         Raises:
             InputError: there is none of that name, with the nearest ones.
@@ -123,7 +123,7 @@ class Run:
 
     @staticmethod
     def names(storage: Place) -> list[str]:
-        """The runs of a storage folder, oldest first."""
+        """Lists the runs of a storage folder, the oldest first."""
         age: dict[str, float] = {}
         for folder in storage.iterdir() if storage.is_dir() else ():
             try:
@@ -135,7 +135,7 @@ class Run:
         return sorted(age, key=lambda name: (age[name], name))
 
     def exists(self) -> bool:
-        """Whether its header has been written."""
+        """Tells whether the run's header has been written."""
         return (self.folder / "run.json").is_file()
 
     @property
@@ -163,12 +163,12 @@ class Run:
             raise DamagedRun(f"{self.folder}/run.json: its study is malformed ({said}); restore the file") from error
 
     def holder(self) -> str | None:
-        """Who writes this run now, as a person would say it; None: nobody."""
+        """Says who writes this run now, in words for a person; None where nobody does."""
         held = lease.holder(self.folder)
         return None if held is None else f"process {held['pid']} on {held['host']}"
 
     def events(self) -> Iterator[Event]:
-        """Every event, in order. A torn last record of a segment is left out.
+        """Reads every event, in order, without a torn last record of a segment.
 
         Raises:
             DamagedRun: any other record is malformed, or some are missing.
@@ -180,12 +180,12 @@ class Run:
             yield from segments.read_files(self.folder / "events")
 
     def history(self) -> History:
-        """What the events add up to."""
+        """Folds the events into the run's history."""
         return fold(self.events())
 
     @contextmanager
     def log(self) -> Iterator[Log]:
-        """The right to write, for as long as the block lasts.
+        """Holds the right to write for as long as the block lasts.
 
         Raises:
             InputError: another process holds it.
@@ -197,7 +197,7 @@ class Run:
             log.close()
 
     def final_folder(self, candidate: int, seed: int) -> Place:
-        """`final/t0007-s0`: one retrained model."""
+        """The folder of one retrained model, such as `final/t0007-s0`."""
         return self.folder / "final" / model_label(candidate, seed)
 
     @property
@@ -206,7 +206,7 @@ class Run:
 
     @property
     def validation_folder(self) -> Place:
-        """The final models on the validation faces, and what was chosen by them."""
+        """The folder of the final models' scores on the validation faces, and of what was chosen by them."""
         return _made(self.folder / "validation")
 
     @property
@@ -220,29 +220,29 @@ class Run:
         return segments.newest(self.folder / "events", None)
 
     def trial_checkpoint(self, trial: int) -> Place:
-        """The last checkpoint of one trial."""
+        """Where the last checkpoint of a trial lies."""
         return self.folder / "trials" / trial_label(trial) / "last.safetensors"
 
     def final_checkpoint(self, candidate: int, seed: int) -> Place:
-        """The last checkpoint of a model in the making."""
+        """Where the last checkpoint of a model in the making lies."""
         return self.final_folder(candidate, seed) / "last.safetensors"
 
     def factor_checkpoint(self, name: str, replicate: int) -> Place:
-        """The last checkpoint of a configuration of the factor study in the making."""
+        """Where the last checkpoint of a configuration of the factor study in the making lies."""
         return self.folder / "factors" / f"{name}-s{replicate}" / "last.safetensors"
 
     def remove_checkpoints(self, trials: Iterable[int]) -> None:
-        """Drops these trials' checkpoints, where there are any."""
+        """Deletes the checkpoints of these trials, where there are any."""
         files.remove([self.trial_checkpoint(trial) for trial in trials])
 
     def save_model(self, candidate: int, seed: int, tensors: dict[str, Tensor], info: Mapping[str, Any]) -> None:
-        """A finished model; its configuration is written last, so that a model that has one is whole."""
+        """Saves a finished model. Its configuration is written last, so that a model that has one is whole."""
         folder = self.final_folder(candidate, seed)
         save_tensors(folder / "model.safetensors", tensors, {})
         write_json(folder / "config.json", info)
 
     def load_model_files(self, candidate: int, seed: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and `config.json` of a finished model."""
+        """Loads the tensors and `config.json` of a finished model."""
         folder = self.final_folder(candidate, seed)
         tensors, _ = load_tensors(folder / "model.safetensors")
         info: dict[str, Any] = read_json(folder / "config.json")
@@ -304,7 +304,7 @@ class Log:
         return event
 
     def tell(self, type: str, **fields: Any) -> None:
-        """Tells the listeners alone: what a person watches and nobody replays."""
+        """Tells the listeners alone something that a person watches and that no replay needs."""
         self._tell({"type": type, "time_utc": now_utc(), **fields})
 
     def close(self) -> None:
@@ -321,7 +321,7 @@ class Log:
 
 
 def now_utc() -> str:
-    """This moment, ISO 8601 with milliseconds."""
+    """Gives this moment in ISO 8601, with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 

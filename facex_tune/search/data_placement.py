@@ -39,7 +39,8 @@ class Shared:
 
 
 def share(context: Context) -> Shared:
-    """Puts the run's prepared sets into the object store, each file once; nothing on a cluster of one node."""
+    """Puts the run's prepared sets into the object store, each file once; does so only on a cluster of several nodes.
+    """
     if len(_nodes()) < 2 and not _may_grow():
         return Shared({})
     sets, data_dir = {}, Path(context.data_dir)
@@ -51,7 +52,7 @@ def share(context: Context) -> Shared:
 
 
 def placed(context: Context, shared: Shared) -> Context:
-    """The context as this node must read it: its data folder the driver's, or this node's own copy."""
+    """Gives the context as this node must read it, with the driver's data folder or this node's own copy."""
     missing = {name: said for name, said in shared.sets.items() if not _holds(Path(context.data_dir), name, said[0])}
     if not missing:
         return context

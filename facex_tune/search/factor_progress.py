@@ -17,7 +17,7 @@ STAGE = "factors"
 
 @dataclass(frozen=True)
 class Asked:
-    """None takes the default, or what the run planned before.
+    """What a session of the factor study was asked for. None takes the default, or what the run planned before.
 
     Attributes:
         seeds: replicates of each configuration.
@@ -59,7 +59,7 @@ class Asked:
 
     @staticmethod
     def seconds(said: str | None) -> float | None:
-        """``2h``, ``45m`` or plain seconds.
+        """Reads a duration: ``2h``, ``45m`` or plain seconds.
 
         Raises:
             InputError: no duration, or none that lasts.
@@ -76,7 +76,8 @@ class Asked:
 
 
 def winner_of(history: History, name: str) -> int:
-    """The trial that the study varies: the first candidate, of those that have a model where any has.
+    """Finds the trial that the study varies: the best-ranked candidate that has a model; where none has, the
+    best-ranked.
 
     Raises:
         InputError: none was chosen yet.
@@ -130,17 +131,17 @@ class Progress:
 
     @property
     def seeds(self) -> int:
-        """Runs of each cell."""
+        """The number of runs of each cell."""
         return int(self.plan["seeds"]) if self.plan else 0
 
     @property
     def epochs(self) -> int:
-        """Of each run."""
+        """The number of epochs of each run."""
         return int(self.plan["epochs"]) if self.plan else 0
 
     @property
     def total(self) -> int:
-        """Runs that are planned."""
+        """The number of runs that are planned."""
         return len(self.plan["cells"]) * self.seeds if self.plan else 0
 
     @property
@@ -149,7 +150,7 @@ class Progress:
 
     @property
     def share_done(self) -> float | None:
-        """Of all epochs, 0 to 1; None before there is a plan."""
+        """The share of all epochs that is trained, from 0 to 1; None before there is a plan."""
         if not self.total:
             return None
         begun = sum(int(event.get("epoch", 0)) for event in self.running.values())
@@ -157,7 +158,7 @@ class Progress:
 
     @property
     def left(self) -> list[tuple[int, Cell, int]]:
-        """(number, cell, seed) still to be trained, cell after cell."""
+        """The runs still to be trained, as (number, cell, seed), cell after cell."""
         return [
             (number, cell, seed)
             for number, cell in enumerate(self.cells)
@@ -171,7 +172,7 @@ class Progress:
         return {seed: metrics[metric] for seed, metrics in runs.items() if metric in metrics}
 
     def gain(self, cell: str, metric: str) -> float:
-        """The mean difference to the reference over the seeds that both have finished, NaN where there is none."""
+        """The mean difference to the reference, over the seeds that both have finished; NaN where there is none."""
         own, reference = self.values(cell, metric), self.values("reference", metric)
         gaps = [own[seed] - reference[seed] for seed in own.keys() & reference.keys()]
         return sum(gaps) / len(gaps) if gaps else math.nan

@@ -48,8 +48,9 @@ def factors(run: Run, log: Log, context: Context, asked: Asked) -> None:
 
 
 def by_cost(left: list[tuple[int, Cell, int]], history: History) -> list[tuple[int, Cell, int]]:
-    """(number, cell, seed) in the order of training: the reference, parts, knobs; of each the quick ones first, since
-    a budget that ends then leaves the most whole comparisons. A model that the search never trained comes last.
+    """Sorts (number, cell, seed) into the order of training: first the reference, then parts, then knobs, and among
+    each the quick models first, because a budget that ends then leaves the most whole comparisons. A model that the
+    search never trained comes last.
     """
     pace = images_per_second(history)
 
@@ -67,8 +68,8 @@ def _place(cell: Cell) -> int:
 
 
 def images_per_second(history: History) -> dict[str, float]:
-    """How fast each model trained in the search: the median over its trials' first epochs, which all of them have and
-    in which progressive faces are equally small.
+    """Measures how fast each model trained in the search: the median over its trials' first epochs. Every trial has a
+    first epoch, and progressive faces are equally small in it.
     """
     told: dict[str, list[float]] = {}
     for trial in history.trials.values():

@@ -221,8 +221,8 @@ class _Actor:
 
 
 def at_once(n_orders: int, context: Context, resources: Resources) -> int:
-    """How many orders are trained beside each other: as many as Ray holds, and not more than `search.concurrency`, to
-    which a cluster that was joined may grow.
+    """Counts the orders that are trained at the same time: as many as Ray can hold, but not more than
+    `search.concurrency`, to which a cluster that was joined may grow.
 
     Raises:
         InputError: Ray cannot hold one.

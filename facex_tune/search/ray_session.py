@@ -37,7 +37,8 @@ _ADDRESS = re.compile(r"auto|local|(ray://)?[^\s/]+:\d{1,5}")  # Ray says of ano
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """A Ray of our own, or the cluster at `address` (or in RAY_ADDRESS, as inside a job), while the block lasts.
+    """Connects to the cluster at `address` (or in RAY_ADDRESS, as inside a job), or starts a Ray of our own, while the
+    block lasts.
 
     Raises:
         InputError: the address is none, or the cluster does not answer.
@@ -78,13 +79,15 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def session_folder() -> Path | None:
-    """Ray's own folder of this session on this host, for what no run keeps; None where this process cannot write it."""
+    """Finds Ray's own folder of this session on this host, for files that no run keeps; None where this process cannot
+    write there.
+    """
     folder = _session.get("session_dir")
     return Path(folder) if folder is not None and os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def capacity(resources: Resources, may_grow_to: int | None = None) -> int:
-    """How many trials the cluster holds at once, at this moment.
+    """Counts the trials that the cluster can hold at once, at this moment.
 
     Args:
         may_grow_to: trials that nodes to come may hold, where an autoscaler brings what is asked for.

@@ -66,7 +66,9 @@ class Referee:
                 self._noted.add((event["trial"], Note(event["reason"], event["detail"])))
 
     def next_trial(self) -> Trial | None:
-        """The trial to start now: first those that an earlier driver left unfinished. None: there will be no more."""
+        """Gives the trial to start now: first those that an earlier driver left unfinished. None: there will be no
+        more.
+        """
         if self.fatal is not None:
             return None
         if self.over() not in ("", "trials"):
@@ -85,7 +87,7 @@ class Referee:
         return self.trials[number]
 
     def job(self, trial: Trial) -> Job:
-        """What a worker needs to train it."""
+        """Gives what a worker needs to train a trial."""
         checkpoint = str(self.run.trial_checkpoint(trial.number))
         return Job(
             trial.config,
@@ -100,7 +102,7 @@ class Referee:
         self._heard_of[number] = self._clock()
 
     def take(self, number: int, report: Report) -> bool:
-        """Takes in a worker's report; whether the trial goes on. None does once the search must end."""
+        """Takes in a worker's report; returns whether the trial goes on. No trial does once the search must end."""
         trial = self.trials[number]
         self._heard_of[number] = self._clock()
         if trial.state != RUNNING:
@@ -142,7 +144,7 @@ class Referee:
         )
 
     def nothing_trained(self) -> str:
-        """What to tell of a search whose every trial failed before its first epoch; "" for any other."""
+        """Says what to tell of a search in which every trial failed before its first epoch; "" for any other search."""
         trials = self.trials.values()
         if not trials or any(trial.state != FAILED or trial.epochs for trial in trials):
             return ""
@@ -160,14 +162,16 @@ class Referee:
         self._trained_s += seconds
 
     def call_off(self, number: int) -> bool:
-        """Ends a trial that waits for a worker, where a budget is used up; whether it did."""
+        """Ends a trial that waits for a worker if a budget is used up; returns whether it did."""
         if self.trials[number].state != RUNNING or self.over() in ("", "trials"):
             return False
         self._end_by_budget(self.trials[number])
         return True
 
     def lose_worker(self, number: int, why: str) -> int:
-        """Takes in that a trial's worker was lost; how many more it may lose in this epoch. Below 0 it has failed."""
+        """Takes in that a trial's worker was lost; returns how many more it may lose in this epoch, below 0 once it
+        failed.
+        """
         trial = self.trials[number]
         loss = self._losses.lose(number, why, f"epoch {trial.last_epoch + 1}")
         seconds = self._clock() - self._heard_of.pop(number, self._clock())
@@ -188,7 +192,7 @@ class Referee:
         self.log.append("trial_recovered", trial=number, reason=note.reason, detail=note.detail, **more)
 
     def over(self) -> str:
-        """Which budget is used up: "trials", "time", "gpu_hours", "target"; "" while there is none."""
+        """Names the budget that is used up: "trials", "time", "gpu_hours" or "target"; "" while none is."""
         budget = self.study.budget
         if self._reached:
             return "target"
@@ -201,11 +205,11 @@ class Referee:
         return ""
 
     def seconds(self) -> float:
-        """Wall-clock of this search, all its drivers together."""
+        """The wall-clock seconds of this search, over all its drivers."""
         return self._seconds_before + self._clock() - self._start
 
     def gpu_hours(self) -> float:
-        """GPU time that trials have held, those that failed and lost workers included."""
+        """The GPU hours that trials have held, failed trials and lost workers included."""
         return self._trained_s * self.study.resources.gpus / 3600
 
     def _give_up_waiting(self) -> None:
@@ -274,7 +278,7 @@ class Referee:
         return value >= target if self.study.maximize else value <= target
 
     def _value(self, metrics: Mapping[str, float]) -> float:
-        """The first objective's.
+        """Picks the value of the first objective.
 
         Raises:
             InputError: it was not measured. `preflight.problems` refuses such a study; a run may be older than that.

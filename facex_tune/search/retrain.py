@@ -16,8 +16,8 @@ from facex_tune.study import Study
 
 
 def choose(history: History, study: Study) -> list[Trial]:
-    """The trials to retrain: the best finished ones; where none finished, the best of the stopped ones, compared at the
-    highest epoch that enough of them have passed (`History.compared_at`).
+    """Chooses the trials to retrain: the best finished ones. Where none finished, these are the best stopped ones,
+    compared at the highest epoch that enough of them have passed (`History.compared_at`).
 
     Those that break a constraint are chosen only where none keeps them.
 

@@ -21,7 +21,9 @@ class Scheduler(Protocol):
     """Says after each epoch whether a trial may go on."""
 
     def goes_on(self, trial: int, epoch: int, value: float) -> bool:
-        """False: stop the trial here. Asked again for the same (trial, epoch), it answers the same."""
+        """Tells whether a trial goes on; False stops it here. For the same (trial, epoch) the answer is always the
+        same.
+        """
 
 
 class NoScheduler:
@@ -39,7 +41,7 @@ class _Comparing(ABC):
         return {}
 
     def goes_on(self, trial: int, epoch: int, value: float) -> bool:
-        """The comparison's answer, the same whenever it is asked; a value that is not finite stops anywhere."""
+        """Compares a trial with the others; the answer never changes. A value that is not finite stops the trial."""
         if (trial, epoch) not in self._said:
             self._said[trial, epoch] = math.isfinite(value) and self._compare(trial, epoch, value)
         return self._said[trial, epoch]
@@ -131,7 +133,7 @@ class Median(_Comparing):
 
 
 def build(study: Study) -> Scheduler:
-    """The study's scheduler."""
+    """Makes the study's scheduler."""
     if study.search.scheduler == "none":
         return NoScheduler()
     fidelity = study.fidelity

@@ -93,7 +93,7 @@ class _Silence(TrialProgressCallback):
     """Tune prints a line for a trial that ends before it has begun, however quiet it is told to be."""
 
     def on_trial_result(self, *_: Any, **__: Any) -> None:
-        """Our live view tells it."""
+        """Does nothing: our live view shows the result."""
 
     def on_trial_error(self, *_: Any, **__: Any) -> None:
         """See `on_trial_result`."""
@@ -116,7 +116,7 @@ class _Beginnings(_Forgotten, Callback):
         self._referee = referee
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A worker is there."""
+        """Tells the referee that a worker has begun the trial."""
         self._referee.worker_began(trial.config["trial"])
 
 
@@ -137,10 +137,10 @@ class _Suggestions(_Forgotten, TuneSearcher):
         return str(TuneSearcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The scheduler has told the referee already."""
+        """Does nothing: the scheduler has told the referee already."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: a run is resumed from its log."""
+        """Does nothing: a run is resumed from its log."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing: see `save`."""

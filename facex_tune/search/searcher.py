@@ -40,7 +40,7 @@ class Searcher:
         self._thread: ThreadPoolExecutor | None = None
 
     def ask(self) -> tuple[int, Config, str]:
-        """The next trial's number, configuration and source ("start_with" or "sampler")."""
+        """Suggests the next trial: its number, configuration and source ("start_with" or "sampler")."""
         number = len(self._numbers)
         if not self._ahead:
             self._take_news()
@@ -94,12 +94,12 @@ class Searcher:
             self._end(number, _ENDED[kind])
 
     def report(self, number: int, epoch: int, scores: Mapping[str, float]) -> None:
-        """What a trial had after an epoch."""
+        """Takes in a trial's metrics after an epoch."""
         place = self._numbers[number]
         self._news.append(lambda: self.ledger.report(place, epoch, scores))
 
     def tell(self, trial: Trial) -> None:
-        """A trial's end. What it is worth to the sampler, `ledger.py` says."""
+        """Takes in that a trial has ended. `ledger.py` says what it is worth to the sampler."""
         self._end(trial.number, trial.state)
 
     def _end(self, number: int, state: str) -> None:

@@ -24,7 +24,7 @@ class FaceTrial(tune.Trainable):
         self._begin(config)
 
     def step(self) -> dict[str, Any]:
-        """One epoch."""
+        """Trains one epoch."""
         report = self._worker.step()
         telemetry.tell_gpu_memory(self._worker.context.run)
         return {"report": worker_report.to_json(report)}

@@ -21,7 +21,7 @@ SAME = ("data", "validation", "labels", "duplicates")  # else values do not comp
 
 
 def find(storage: Place, name: str) -> Run:
-    """The run that `learn_from` names: beside the others in `storage`, or by its folder's path or URL.
+    """Opens a run that `learn_from` names: one of `storage` by its name, any other by its folder's path or URL.
 
     Raises:
         InputError: there is none.
@@ -36,7 +36,7 @@ def find(storage: Place, name: str) -> Run:
 
 
 def learn(run: Run, log: Log) -> None:
-    """Writes what the study's `learn_from` runs teach into the log, once."""
+    """Writes into the log, once, what the sampler learns from the study's `learn_from` runs."""
     if not run.study.search.learn_from:
         return
     known = {learned.run for learned in run.history().learned}
@@ -48,14 +48,16 @@ def learn(run: Run, log: Log) -> None:
 
 
 def summary(name: str, taken: int, left_out: dict[str, int]) -> str:
-    """What was learned and what did not fit, in a line."""
+    """Says in a line what was learned and what did not fit."""
     said = f"learned from {plural(taken, 'trial')} of run {name}"
     reasons = "; ".join(f"{count} ({reason})" for reason, count in left_out.items())
     return f"{said}; left out: {reasons}" if reasons else said
 
 
 def fitting(earlier: Run, run: Run) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """The earlier run's finished trials that mean the same here, and why the others do not: reason -> how many."""
+    """Finds the finished trials of an earlier run whose values compare with this run's, and counts the others by
+    reason.
+    """
     history, study = earlier.history(), run.study
     taken: list[dict[str, Any]] = []
     reasons: list[str] = []
@@ -105,7 +107,7 @@ def _other_trial(trial: Trial, study: Study) -> str:
 
 
 def misfit(config: Config, space: Space) -> str:
-    """Why a configuration is none of this space; "" if it is.
+    """Says why a configuration is not one of this space; "" if it is.
 
     A knob that the configuration predates counts with its default, as everywhere; one that it has and this space has
     not would have been something else here.

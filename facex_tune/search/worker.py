@@ -110,7 +110,7 @@ class Worker:
         )
 
     def begin(self, job: Job) -> None:
-        """Takes a job. What goes wrong in building it is told by the first `step`."""
+        """Takes a job. The first `step` reports what goes wrong in building it."""
         self.job = job
         self.training: train.Training | None = None
         self.history: list[dict[str, float]] = []
@@ -184,8 +184,8 @@ class Worker:
         return files.place(self.job.checkpoint).with_name("hung.json")
 
     def finish(self, candidate: int, replicate: int) -> dict[str, float]:
-        """Keeps the trained model as a final one; its validation metrics. Its checkpoint stays until the log knows
-        of it.
+        """Keeps the trained model as a final one, and returns its validation metrics. Its checkpoint stays until the
+        log knows of the model.
         """
         assert self.training is not None
         import pandas as pd
@@ -281,7 +281,7 @@ class Worker:
         return report
 
     def save(self) -> None:
-        """Saves what was trained since the last save."""
+        """Saves what was trained since the last save, if anything."""
         if self.training is not None and self._unsaved_s > 0:
             self._check_fence()
             self._save(self.training, self._epoch_seconds[-1])

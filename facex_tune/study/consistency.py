@@ -20,7 +20,7 @@ KNOW_CONDITIONS = ("tpe", "random", "qmc", "nsga2")  # search/samplers.py says h
 
 
 def contradictions(body: Body, space: Space) -> list[str]:
-    """What is wrong although each word alone is right."""
+    """Finds what is wrong although each key by itself is right."""
     found: list[str] = []
     named = [*(("objective", name) for name in body.objective), *((f"constraints.{n}", n) for n in body.constraints)]
     for key, metric in named:

@@ -32,12 +32,12 @@ class Study(Body):
 
     @property
     def final_epochs(self) -> int:
-        """Epochs of a retrained model."""
+        """The number of epochs of a retrained model."""
         return self.retrain.epochs or self.fidelity.max_epochs
 
     @property
     def n_final_models(self) -> int:
-        """Models that are retrained: candidates, and the baseline where it is asked for, times seeds."""
+        """The number of models that are retrained: candidates, and the baseline where it is asked for, times seeds."""
         return (self.retrain.top + (self.retrain.also == "baseline")) * self.retrain.seeds
 
     @property
@@ -46,12 +46,12 @@ class Study(Body):
         return {name: bounds.model_dump(exclude_none=True) for name, bounds in self.constraints.items()}
 
     def to_data(self) -> dict[str, Any]:
-        """Plain data for JSON and for the run's header."""
+        """Gives the study as plain data, for JSON and for the run's header."""
         return {**self.model_dump(mode="json", exclude={"space"}), "space": self.space.to_data()}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Study:
-        """The study that `to_data` wrote."""
+        """Reads the study that `to_data` wrote."""
         return cls(**{**data, "space": Space.from_data(data["space"])})
 
 
@@ -91,7 +91,7 @@ def parse(said: Mapping[str, Any]) -> Study:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a study file, for editors that complete YAML."""
+    """Gives the JSON schema of a study file, for editors that complete YAML."""
     schema = Body.model_json_schema()
     part: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "object"}]}
     family = {"anyOf": [*part["anyOf"], {"type": "array", "items": part, "minItems": 1}]}

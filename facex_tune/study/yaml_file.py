@@ -12,7 +12,7 @@ from facex_tune.errors import InputError, one_line
 
 
 def read(path: Path, sets: Sequence[str] = ()) -> dict[str, Any]:
-    """What a study file says.
+    """Reads a study file.
 
     Raises:
         InputError: the file cannot be read, is no YAML mapping, or says a key twice.
@@ -39,7 +39,7 @@ class _Loader(yaml.SafeLoader):
     """Safe, and strict: YAML lets the last of two equal keys win, silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """A mapping whose keys differ."""
+        """Reads a mapping, and refuses one that has a key twice."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *shared` may be overridden, which is its use

@@ -3,9 +3,9 @@
 Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021 (its section 4): answer argmax (logit - tau ·
   log frequency), with the frequencies of the training labels.
 
-It costs no training, so every trial and every final model has it. tau is chosen on validation faces by macro-F1, among
-`TAUS`, the smallest of equals: on those faces the adjusted score is a little flattered; on a sealed set, where tau is
-given, it is not.
+It costs no training, so every trial and every final model has it. tau is the value of `TAUS` with the best macro-F1 on
+the validation faces, the smallest one where several are equally good. The adjusted score is therefore a little too high
+on those faces; it is not on a sealed set, where tau is given.
 """
 
 from __future__ import annotations
