@@ -157,12 +157,11 @@ def write_bytes(path: Place, content: bytes) -> None:
 def no_space(
     folder: Path, needed_bytes: int, advice: str = "what is saved stays, free space and resume"
 ) -> InputError:
-    """What a full disk is told as; `advice` says what to do."""
+    """What a full disk, or a user's full share of it, is told as; `advice` says what to do."""
     there = next(each for each in (folder, *folder.parents) if each.exists())
     free_bytes = shutil.disk_usage(there).free
-    return InputError(
-        f"no space left in {folder}: {_size(needed_bytes)} needed, {_size(free_bytes)} free; {advice}"
-    )
+    free = f", {_size(free_bytes)} free" if free_bytes < needed_bytes else ""  # else a quota is full, and not the disk
+    return InputError(f"no space left in {folder}: {_size(needed_bytes)} needed{free}; {advice}")
 
 
 def _size(n_bytes: int) -> str:
