@@ -44,6 +44,7 @@ def estimate(study: Study, train_faces: int, device_name: str) -> dict[str, Any]
     checkpoint_gb = max(each["parameters"] for each in measured.values()) * 4 * 3 / 1e9
     return {
         "trials": trials,
+        **({"repeats": study.repetition} if study.repetition else {}),
         "epochs_expected": epochs,
         "epochs_are": None if trials is None else _meaning_of_epochs(study),
         "hours": round((search_s + retrain_s) / 3600, 2) if search_s is not None else None,

@@ -56,6 +56,29 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """Where a trial stands among all. Trials of one configuration, which differ by their seeds, are ranked once.
+
+    Attributes:
+        rank: its configuration's, from 1.
+        of: the trial that stands for the configuration; the trial itself where it is no repeat.
+        n: how many trials of the configuration came as far as the one that stands for it.
+        mean: their metrics' means, by which the configuration is ranked.
+    """
+
+    rank: int
+    trial: Trial
+    of: Trial
+    n: int
+    mean: dict[str, float]
+
+    @property
+    def repeats(self) -> str | None:
+        """The label of the trial that it repeats."""
+        return None if self.of is self.trial else self.of.label
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A trial chosen for retraining."""
 
@@ -98,28 +121,38 @@ class History:
         return self.stage_seconds.get("search", 0.0)
 
     def leaderboard(self, study: Study) -> list[Trial]:
+        """The trials of `standings`."""
+        return [standing.trial for standing in self.standings(study)]
+
+    def standings(self, study: Study) -> list[Standing]:
         """Trials, best first: finished ones, then stopped (see `compared_at`), running (longer before shorter), failed.
 
         Only trials that keep the study's constraints come before those that break them; of several objectives' trials,
-        the Pareto front comes first, and within it and behind it the first objective decides.
+        the Pareto front comes first, and within it and behind it the first objective decides. Trials of one
+        configuration stand together and are judged by their mean.
         """
         front, level = self.pareto(study), self.compared_at(study)
+        groups = [_Repeats.of(trials, level) for trials in self._by_configuration()]
 
-        def rank(trial: Trial) -> tuple[Any, ...]:
-            judged_at = min(trial.last_epoch, level) if trial.state == STOPPED else trial.last_epoch
-            fidelity = 0 if trial.state == FINISHED else -judged_at
-            broken = not keeps(study.bounds, trial.metrics)
-            behind = trial.number not in front
-            return (
-                _ORDER[trial.state],
-                broken,
-                behind,
-                fidelity,
-                badness(study.objective, trial.epochs.get(judged_at, {}))[0],
-                trial.number,
-            )
+        def place(group: _Repeats) -> tuple[Any, ...]:
+            state, fidelity = group.standing
+            broken = not keeps(study.bounds, _mean([trial.metrics for trial in group.peers]))
+            behind = group.lead.number not in front
+            return state, broken, behind, fidelity, badness(study.objective, group.mean)[0], group.lead.number
 
-        return sorted(self.trials.values(), key=rank)
+        return [
+            Standing(rank, trial, group.lead, len(group.peers), group.mean)
+            for rank, group in enumerate(sorted(groups, key=place), start=1)
+            for trial in group.trials
+        ]
+
+    def _by_configuration(self) -> list[list[Trial]]:
+        """Trials that differ by their seeds alone, together."""
+        found: dict[Any, list[Trial]] = {}
+        for number in sorted(self.trials):
+            trial = self.trials[number]
+            found.setdefault(repr(sorted(trial.config.items())), []).append(trial)
+        return list(found.values())
 
     def compared_at(self, study: Study) -> int:
         """The epoch at which stopped trials are compared, 0 where there are none: the highest that enough of them have
@@ -140,10 +173,56 @@ class History:
 
     def pareto(self, study: Study) -> set[int]:
         """The numbers of the finished trials that keep every constraint and that no other such trial beats: none is at
-        least as good in every objective and better in one.
+        least as good in every objective and better in one. Of a configuration that was repeated the mean is compared,
+        and one trial stands for it.
         """
-        eligible = [t for t in self.trials.values() if t.state == FINISHED and keeps(study.bounds, t.metrics)]
-        return pareto_front({trial.number: badness(study.objective, trial.metrics) for trial in eligible})
+        groups = (_Repeats.of(trials, 0) for trials in self._by_configuration())
+        eligible = [each for each in groups if each.lead.state == FINISHED and keeps(study.bounds, each.mean)]
+        return pareto_front({each.lead.number: badness(study.objective, each.mean) for each in eligible})
+
+
+@dataclass(frozen=True)
+class _Repeats:
+    """The trials of one configuration.
+
+    Attributes:
+        trials: those that came furthest before the others, by number.
+        peers: those that came furthest: their state is the best, and they are judged at the same epoch.
+        standing: of those, smaller is better: the state and the fidelity.
+        mean: the metrics that all of them have, at the epoch at which they are judged.
+    """
+
+    trials: list[Trial]
+    peers: list[Trial]
+    standing: tuple[int, int]
+    mean: dict[str, float]
+
+    @property
+    def lead(self) -> Trial:
+        return self.peers[0]
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], level: int) -> _Repeats:
+        """
+        Args:
+            level: the epoch up to which stopped trials are judged (see `History.compared_at`).
+        """
+
+        def judged_at(trial: Trial) -> int:
+            return min(trial.last_epoch, level) if trial.state == STOPPED else trial.last_epoch
+
+        def standing(trial: Trial) -> tuple[int, int]:
+            return _ORDER[trial.state], 0 if trial.state == FINISHED else -judged_at(trial)
+
+        ordered = sorted(trials, key=lambda trial: (standing(trial), trial.number))
+        best = standing(ordered[0])
+        peers = [trial for trial in ordered if standing(trial) == best]
+        return cls(ordered, peers, best, _mean([trial.epochs.get(judged_at(trial), {}) for trial in peers]))
+
+
+def _mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each metric that all have; of one, its own values."""
+    return {name: sum(each[name] for each in found) / len(found) for name in found[0] if all(name in e for e in found)}
 
 
 def pareto_front(badness: Mapping[int, tuple[float, ...]]) -> set[int]:

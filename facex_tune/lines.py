@@ -43,6 +43,14 @@ def _times(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
+def _repeat_line(board: Board, event: Mapping[str, Any]) -> str:
+    """Of a trial's start only that it is nothing new."""
+    first = event.get("repeats")
+    if first is None:
+        return ""
+    return f"t{event['trial']:04d} repeats the configuration of t{first:04d} with another seed"
+
+
 def _trial_line(board: Board, event: Mapping[str, Any]) -> str:
     row = board.row(event["trial"])
     done = f"{board.ended}{f'/{board.plan.trials}' if board.plan.trials else ''} trials"
@@ -121,6 +129,7 @@ def _learned_line(board: Board, event: Mapping[str, Any]) -> str:
 
 _LINES: dict[str, Callable[[Board, Mapping[str, Any]], str]] = {
     "stage_started": _started_line,
+    "trial_started": _repeat_line,
     "trial_finished": _trial_line,
     "trial_stopped": _trial_line,
     "trial_failed": _trial_line,

@@ -407,10 +407,18 @@ def _same_study(run: Run, study: Study) -> None:
     changed = _differences(run.study.to_data(), study.to_data())
     if changed:
         shown = "; ".join(changed[:3]) + ("; …" if len(changed) > 3 else "")
-        raise InputError(
-            f"run {run.name!r} exists with another study ({shown}): "
-            f"continue it with `facex-tune resume {run.name}`, or start a new one with --run NAME"
-        )
+        raise InputError(f"run {run.name!r} exists with another study ({shown}): {_instead(run)}")
+
+
+def _instead(run: Run) -> str:
+    """What to do about a run that exists with another study: what its own search has left to do, or none of it."""
+    new = "start a new one with --run NAME"
+    if run.history().stages.get("search") != "finished":
+        return f"continue it, with the study that it began with, by `facex-tune resume {run.name}`, or {new}"
+    return (
+        f"its search is finished, so that no resume adds a trial to it; {new} and, to go on from what it found, "
+        f"--set search.learn_from={run.name}"
+    )
 
 
 def _header_as_begun(run: Run) -> dict[str, Any]:
@@ -499,8 +507,9 @@ def estimate(study: Study, options: Options) -> dict[str, Any]:
     """What a run of the study would take, from a few measured steps of each architecture at its defaults.
 
     Returns:
-        trials, epochs_expected, epochs_are (how far to believe them), hours (searching and retraining), memory_gb,
-        disk_gb, seconds_per_epoch by model, device, at_once, measured_on (this machine, also where a cluster is meant).
+        trials, repeats (where the space is smaller, in words), epochs_expected, epochs_are (how far to believe them),
+        hours (searching and retraining), memory_gb, disk_gb, seconds_per_epoch by model, device, at_once, measured_on
+        (this machine, also where a cluster is meant).
     """
     from facex_tune import estimating
 

@@ -70,10 +70,11 @@ def standing(document: Mapping[str, Any]) -> str:
 def best(document: Mapping[str, Any]) -> str:
     """The best trial with what its value rests on."""
     row = document["best"]
-    value = f"{document['objective']} {metric(row['value'])}"
+    value = f"{document['objective']} {metric(row['value'] if row['n'] == 1 else row['mean'])}"
     n = document["validation_faces"]
     on = f" on {n:,} validation faces" if n else ""
-    return f"best {row['trial']}: {value}{on} after {row['epochs']}/{document['max_epochs']} epochs, one seed"
+    seeds = "one seed" if row["n"] == 1 else f"mean of {row['n']} seeds"
+    return f"best {row['trial']}: {value}{on} after {row['epochs']}/{document['max_epochs']} epochs, {seeds}"
 
 
 def leaderboard(document: Mapping[str, Any], width: int) -> list[RenderableType]:
@@ -86,8 +87,10 @@ def leaderboard(document: Mapping[str, Any], width: int) -> list[RenderableType]
     names = _metrics_shown(document)
     several = len(document["objectives"]) > 1
     front = ["front"] if several else []
-    table = plain(">#", "trial", "state", *front, ">epochs", *(f">{_TITLES.get(name, name)}" for name in names))
-    cells = [_trial_cells(row, names, several) for row in shown]
+    mean = [">seeds", ">mean"] if any(row["n"] > 1 for row in shown) else []
+    titles = [f">{_TITLES.get(name, name)}" for name in names]
+    table = plain(">#", "trial", "state", *front, ">epochs", *mean, *titles)
+    cells = [_trial_cells(row, names, several, bool(mean)) for row in shown]
     differs = [compact(row["config"], knobs) for row in shown]
     styles = [_STYLES.get(row["state"], "dim") for row in shown]
     if width >= WIDE:
@@ -100,13 +103,20 @@ def leaderboard(document: Mapping[str, Any], width: int) -> list[RenderableType]
     return [table, Text(), _differences([row["trial"] for row in shown], differs)]
 
 
-def _trial_cells(row: Mapping[str, Any], names: Sequence[str], several: bool) -> list[str]:
+def _trial_cells(row: Mapping[str, Any], names: Sequence[str], several: bool, means: bool) -> list[str]:
+    """
+    Args:
+        means: of the objective over the seeds of a configuration that was tried more than once; it is ranked by that,
+            and once.
+    """
     reason = row["reason"].removeprefix("budget: ")
     told = reason not in ("", "rung")  # a rung is what stops most trials
     state = f"{row['state']}: {reason}" if told else row["state"]
     values = [metric(row["metrics"].get(name)) for name in names]
     front = ["*" if row["pareto"] else ""] if several else []
-    return [str(row["rank"]), row["trial"], state, *front, str(row["epochs"]), *values]
+    mean = ([str(row["n"]), metric(row["mean"])] if row["repeats"] is None else ["", ""]) if means else []
+    rank = str(row["rank"]) if row["repeats"] is None else ""
+    return [rank, row["trial"], state, *front, str(row["epochs"]), *mean, *values]
 
 
 def _differences(trials: Sequence[str], texts: Sequence[str]) -> Table:

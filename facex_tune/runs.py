@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from facex_tune import files
 from facex_tune.errors import InputError, nearest
-from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial, fold
+from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, History, Standing, fold
 
 if TYPE_CHECKING:
     from facex_tune.files import Place
@@ -41,9 +41,8 @@ def of_run(run: Run, *, states: Sequence[str] = (), top: int | None = None) -> d
     _known("--state", states, TRIAL_STATES)
     events = list(run.events())
     history = fold(events)
-    ranked = list(enumerate(history.leaderboard(run.study), 1))
     front = history.pareto(run.study)
-    shown = [(rank, trial) for rank, trial in ranked if not states or trial.state in states]
+    shown = [each for each in history.standings(run.study) if not states or each.trial.state in states]
     return {
         "version": VERSION,
         **_heading(run, history, events),
@@ -51,7 +50,7 @@ def of_run(run: Run, *, states: Sequence[str] = (), top: int | None = None) -> d
         "objectives": list(run.study.objective),
         "matching": len(shown),
         "leaderboard": [
-            {**_trial(rank, trial, run.study), "pareto": trial.number in front} for rank, trial in shown[:top]
+            {**_trial(standing, run.study), "pareto": standing.trial.number in front} for standing in shown[:top]
         ],
         "models": [
             {"candidate": candidate, "seed": seed, "validation": _finite(metrics)}
@@ -81,14 +80,14 @@ def of_trial(run: Run, label: str) -> dict[str, Any]:
         last = f"t0000 to t{max(known):04d}" if known else "none yet"
         raise InputError(f"--trial: run {run.name!r} has no trial {label!r}; it has {last}")
     trial = known[int(digits)]
-    rank = 1 + [each.number for each in history.leaderboard(run.study)].index(trial.number)
+    standing = next(each for each in history.standings(run.study) if each.trial is trial)
     return {
         "version": VERSION,
         "run": run.name,
         "objective": run.study.objective[0],
         "objectives": list(run.study.objective),
         "max_epochs": run.study.fidelity.max_epochs,
-        **_trial(rank, trial, run.study),
+        **_trial(standing, run.study),
         "curve": [{"epoch": epoch, **_finite(trial.epochs[epoch])} for epoch in sorted(trial.epochs)],
     }
 
@@ -174,15 +173,24 @@ def _seconds_since(iso: str) -> float:
 
 
 def _best(history: History, study: Study) -> dict[str, Any] | None:
-    board = history.leaderboard(study)
-    return _trial(1, board[0], study) if board and board[0].metrics else None
+    board = history.standings(study)
+    return _trial(board[0], study) if board and board[0].trial.metrics else None
 
 
-def _trial(rank: int, trial: Trial, study: Study) -> dict[str, Any]:
+def _trial(standing: Standing, study: Study) -> dict[str, Any]:
+    """
+    Returns:
+        What is the trial's own, and of its configuration: `rank`, `repeats` (the trial that stands for it, None for
+        that one itself), `n` trials that came as far, and `mean` of their values, which it is ranked by.
+    """
+    trial = standing.trial
     metrics = _finite(trial.metrics)
     return {
-        "rank": rank,
+        "rank": standing.rank,
         "trial": trial.label,
+        "repeats": standing.repeats,
+        "n": standing.n,
+        "mean": _finite(standing.mean).get(study.objective[0]),
         "state": trial.state,
         "reason": trial.reason,
         "detail": trial.detail,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,6 +195,14 @@ class Space:
             if len(options) > 1 and any(f"{family}.{part}" in owners for part in options)
         }
 
+    def configurations(self) -> int | None:
+        """How many there are; None where a knob has no end of values."""
+        parts = (
+            sum(_combinations(own.values()) for own in options.values()) for options in self.parts.values()
+        )
+        found = math.prod(parts) * _combinations(self.train.values())
+        return int(found) if math.isfinite(found) else None
+
     def defaults(self) -> Config:
         """The configuration of every default."""
         return self.draw(lambda _name, knob: knob.default)
@@ -246,6 +254,17 @@ class Space:
 def is_fixed(knob: Knob) -> bool:
     """Whether a knob has one value only, so that no sampler is asked about it."""
     return isinstance(knob, Choice) and len(knob.options) == 1
+
+
+def _combinations(knobs: Iterable[Knob]) -> float:
+    return math.prod(_values(knob) for knob in knobs)
+
+
+def _values(knob: Knob) -> float:
+    """How many values a knob has, infinitely many of a real number."""
+    if isinstance(knob, Choice):
+        return len(set(knob.options))
+    return knob.high - knob.low + 1 if isinstance(knob, Int) else math.inf
 
 
 def is_active(name: str, config: Config) -> bool:

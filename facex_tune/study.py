@@ -178,6 +178,21 @@ class Study(Body):
         return (self.retrain.top + (self.retrain.also == "baseline")) * self.retrain.seeds
 
     @property
+    def repetition(self) -> str:
+        """What to tell of a space that is smaller than the budget; "" where there may be a new configuration for every
+        trial.
+        """
+        there_are, trials = self.space.configurations(), self.budget.trials
+        if there_are is None or (trials is not None and trials <= there_are):
+            return ""
+        several = f"{there_are} configurations" if there_are != 1 else "1 configuration"
+        then = "trials after them" if trials is None else f"{trials - there_are} of {trials} trials"
+        return (
+            f"the space has {several}: {then} repeat one with another seed, and each configuration is ranked once, "
+            "by its mean"
+        )
+
+    @property
     def bounds(self) -> dict[str, dict[str, float]]:
         """The constraints as plain numbers, ``{metric: {min, max}}``."""
         return {name: bounds.model_dump(exclude_none=True) for name, bounds in self.constraints.items()}

@@ -346,6 +346,25 @@ def test_show_has_a_column_for_adjusted_scores_where_there_are_any(call: Call, d
     assert "synthetic.private 800 2 0.410 [.380, .440] - 0.444 [.400, .480] 1" in lines
 
 
+def test_show_ranks_a_repeated_configuration_once_with_its_seeds_and_mean(call: Call, demo: Run) -> None:
+    assert "mean" not in call("show", "demo").out
+    with demo.log() as log:
+        config = demo.history().trials[1].config
+        log.append("trial_started", trial=4, config=config, source="sampler", repeats=1)
+        metrics = {"macro_f1": 0.6, "accuracy": 0.5, "worst_class_recall": 0.1}
+        log.append("epoch", trial=4, epoch=1, metrics=metrics, seconds=1.0)
+        log.append("trial_finished", trial=4)
+    out = call("show", "demo").out
+    assert out.splitlines()[1].startswith("best t0001: macro_f1 0.500 on 1,234 validation faces")
+    assert out.splitlines()[1].endswith("after 1/6 epochs, mean of 2 seeds")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert any(line.startswith("1 t0001 finished 1 2 0.500 0.400 0.500") for line in lines)
+    assert any(line.startswith("t0004 finished 1 0.600 0.500") for line in lines), "under it, without a rank"
+    assert any(line.startswith("2 t0000 finished 1 1 0.300 0.300") for line in lines)
+    document = json.loads(call("show", "demo", "--trial", "4", "--json").out)
+    assert (document["rank"], document["repeats"], document["n"], document["mean"]) == (1, "t0001", 2, 0.5)
+
+
 def test_show_counts_the_rows_that_it_leaves_out(call: Call, demo: Run) -> None:
     assert "and 3 more (--top 4 shows all)" in call("show", "demo", "--top", 1).out
 

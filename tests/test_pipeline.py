@@ -73,8 +73,22 @@ def test_a_given_name_that_is_taken_meanwhile_is_refused(options: Options, overt
 def test_a_name_that_exists_is_that_run_again(options: Options) -> None:
     first = pipeline.begin(tiny_study(), "mine", options)
     assert pipeline.begin(tiny_study(), "mine", options).header["id"] == first.header["id"]
-    with pytest.raises(InputError, match="exists with another study"):
+    with pytest.raises(InputError, match=r"exists with another study \(.*\): continue it, with the study"):
         pipeline.begin(tiny_study(budget={"trials": 5}), "mine", options)
+
+
+def test_a_finished_search_is_not_said_to_go_on_with_a_larger_budget(options: Options) -> None:
+    run = pipeline.begin(tiny_study(), "mine", options)
+    with run.log() as log:
+        log.append("stage_finished", stage="search", reason="trials")
+    with pytest.raises(InputError) as told:
+        pipeline.begin(tiny_study(budget={"trials": 99}), "mine", options)
+    assert "resume mine" not in str(told.value)
+    assert str(told.value).endswith(
+        "its search is finished, so that no resume adds a trial to it; start a new one with --run NAME and, to go on "
+        "from what it found, --set search.learn_from=mine"
+    )
+    assert pipeline.problems(tiny_study(budget={"trials": 99}, search={"learn_from": "mine"}), options) == []
 
 
 # Resources and devices

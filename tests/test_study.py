@@ -13,7 +13,7 @@ import yaml
 
 from facex_tune import parts, recipe, study
 from facex_tune.errors import InputError
-from facex_tune.space import Choice, Float, Int
+from facex_tune.space import Choice, Float, Int, Space
 from facex_tune.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -437,3 +437,33 @@ def test_a_study_is_read_without_torch_or_ray() -> None:
 def test_a_key_that_is_no_text_is_one_line() -> None:
     with pytest.raises(InputError, match=r"a key: .* is not allowed"):
         study.parse({"version": 1, "name": "x", "\ud800": 1})
+
+
+# A space that is smaller than the budget
+
+
+@pytest.mark.parametrize(
+    ("train", "trials", "words"),
+    [
+        ({"lr": [0.05, 0.1]}, 5, "the space has 2 configurations: 3 of 5 trials repeat one with another seed"),
+        ({"lr": 0.05}, 2, "the space has 1 configuration: 1 of 2 trials repeat one with another seed"),
+        ({"lr": [0.05, 0.1]}, None, "the space has 2 configurations: trials after them repeat one with another seed"),
+        ({"lr": [0.05, 0.1]}, 2, ""),
+        ({"lr": {"low": 0.05, "high": 0.1}}, 500, ""),
+        ({"lr": 0.05, "batch_size": {"low": 32, "high": 35}}, 4, ""),
+        ({"lr": 0.05, "batch_size": {"low": 32, "high": 35}}, 5, "the space has 4 configurations: 1 of 5 trials"),
+    ],
+)
+def test_what_a_small_space_repeats_is_told(train: dict[str, Any], trials: int | None, words: str) -> None:
+    one = {"width": 0.25, "kernels": "3-3-3-3", "dropout": 0.25}
+    space = {"model": [{"facex_cnn": one}], "augment": ["none"], "balance": ["none"], "train": train}
+    budget = {"trials": trials} if trials else {"time": "1h"}
+    said = study.parse({"version": 1, "name": "x", "data": "synthetic", "space": space, "budget": budget}).repetition
+    assert said.startswith(words)
+    assert bool(said) == bool(words)
+
+
+def test_configurations_count_the_knobs_of_the_part_that_is_chosen() -> None:
+    part = {"b": Choice((1, 2, 3), 1)}
+    assert Space({"model": {"a": {}, "b": part}}, {"t": Choice((True, False), True)}).configurations() == 2 * (1 + 3)
+    assert Space({"model": {"a": {"x": Float(0, 1, 0.5)}}}).configurations() is None

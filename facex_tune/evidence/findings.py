@@ -85,7 +85,8 @@ def _search(report: Mapping[str, Any]) -> Iterator[Finding]:
     if best is None:
         yield say(f"No trial has a usable value yet ({total} so far).", "search.trials")
         return
-    name, value, epochs = metric_words(best["objective"]), number(best["value"]), plural(best["epochs"], "epoch")
+    name, epochs = metric_words(best["objective"]), plural(best["epochs"], "epoch")
+    value = number(best["value"]) if best["n"] == 1 else f"{number(best['mean'])} (mean of {best['n']} seeds)"
     text = f"Best of {total} by {name}: t{best['trial']:04d}, {value} on validation after {epochs}."
     yield say(text, "search.best", "search.svg")
     if len(objectives := report["study"]["objective"]) > 1:

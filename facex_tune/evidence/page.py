@@ -104,6 +104,7 @@ def board(run: Run, document: Mapping[str, Any]) -> dict[str, Any]:
         "shared": shared,
         "own": [knob for knob in knobs if knob not in shared],
         "pareto": len(objectives) > 1,
+        "means": any(trial["n"] > 1 for trial in trials),
         "rows": trials[:ROWS_SHOWN],
         "hidden": max(0, len(trials) - ROWS_SHOWN),
     }

@@ -42,7 +42,7 @@ def _without(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def _leaderboard(document: Mapping[str, Any]) -> Rows:
-    kept = ("rank", "trial", "state", "epochs", "value")
+    kept = ("rank", "trial", "repeats", "n", "mean", "state", "epochs", "value")
     return [
         {**{key: row[key] for key in kept}, **{name: row["metrics"].get(name) for name in SIX}, **row["config"]}
         for row in document["leaderboard"]

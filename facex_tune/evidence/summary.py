@@ -13,7 +13,7 @@ import numpy as np
 from facex_tune import files, posthoc
 from facex_tune.evidence import choices, factors, gap, importance, insight, intervals
 from facex_tune.evidence.findings import findings
-from facex_tune.history import History, Trial
+from facex_tune.history import History, Standing
 from facex_tune.metrics import MAXIMIZE
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ def search(run: Run, history: History) -> dict[str, Any]:
     """How the search went: trials by state, wall-clock seconds, its best trial, its selection bias, and which final
     models could not be trained.
     """
-    board = history.leaderboard(run.study)
+    board = history.standings(run.study)
     gpus = float(run.study.resources.gpus)
     return {
-        "trials": dict(Counter(trial.state for trial in board)),
+        "trials": dict(Counter(each.trial.state for each in board)),
         "seconds": history.search_seconds,
-        "gpu_hours": sum(trial.seconds for trial in board) * gpus / 3600,
+        "gpu_hours": sum(each.trial.seconds for each in board) * gpus / 3600,
         "best": _best(run, board),
         "selection_bias": selection_bias(run, history),
         "failed_models": [
@@ -76,17 +76,21 @@ def search(run: Run, history: History) -> dict[str, Any]:
     }
 
 
-def _best(run: Run, board: list[Trial]) -> dict[str, Any] | None:
-    """The first of the leaderboard, unless it failed or has not reported yet."""
-    if not board or board[0].state == "failed" or not board[0].metrics:
+def _best(run: Run, board: list[Standing]) -> dict[str, Any] | None:
+    """The first of the leaderboard, unless it failed or has not reported yet; `value` is its own, `mean` that of the
+    `n` trials of its configuration that came as far.
+    """
+    if not board or board[0].trial.state == "failed" or not board[0].trial.metrics:
         return None
-    best, objective = board[0], run.study.objective[0]
+    best, objective = board[0].trial, run.study.objective[0]
     return {
         "trial": best.number,
         "state": best.state,
         "epochs": best.last_epoch,
         "objective": objective,
         "value": finite(best.metrics.get(objective)),
+        "n": board[0].n,
+        "mean": finite(board[0].mean.get(objective)),
         "config": best.config,
     }
 
@@ -118,12 +122,15 @@ def selection_bias(run: Run, history: History) -> dict[str, Any] | None:
 
 
 def leaderboard(run: Run, history: History) -> list[dict[str, Any]]:
-    """Every trial, best first."""
+    """Every trial, best first; repeats of a configuration share its rank, and `repeats` names the one they repeat."""
     objective, front = run.study.objective[0], history.pareto(run.study)
     return [
         {
-            "rank": rank,
+            "rank": standing.rank,
             "trial": trial.number,
+            "repeats": None if standing.of is trial else standing.of.number,
+            "n": standing.n,
+            "mean": finite(standing.mean.get(objective)),
             "config": trial.config,
             "state": trial.state,
             "epochs": trial.last_epoch,
@@ -131,7 +138,8 @@ def leaderboard(run: Run, history: History) -> list[dict[str, Any]]:
             "metrics": {name: finite(value) for name, value in trial.metrics.items()},
             "pareto": trial.number in front,
         }
-        for rank, trial in enumerate(history.leaderboard(run.study), start=1)
+        for standing in history.standings(run.study)
+        for trial in (standing.trial,)
     ]
 
 

@@ -17,6 +17,7 @@ from facex_tune.metrics import gives_one_answer
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.searcher import Searcher
 from facex_tune.search.worker import Job, Report
+from facex_tune.space import Config
 from facex_tune.store import Event, Log, Run
 
 WORKER_LOSSES = 5  # in one epoch; a sixth worker would be lost to it too
@@ -76,11 +77,16 @@ class Referee:
             return None
         else:
             number, config, source = self.searcher.ask()
-            self.log.append("trial_started", trial=number, config=config, source=source)
+            self.log.append("trial_started", trial=number, config=config, source=source, **self._repeated(config))
             self.trials[number] = Trial(number, config, source)
         self.live.add(number)
         self._begun.append(number)
         return self.trials[number]
+
+    def _repeated(self, config: Config) -> dict[str, int]:
+        """Which trial had the same configuration, where one had; this one gets another seed."""
+        first = next((number for number in sorted(self.trials) if self.trials[number].config == config), None)
+        return {} if first is None else {"repeats": first}
 
     def job(self, trial: Trial) -> Job:
         """What a worker needs to train it."""

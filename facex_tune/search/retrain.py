@@ -6,7 +6,7 @@ from collections import Counter
 
 from facex_tune import files, seeds
 from facex_tune.errors import InputError
-from facex_tune.history import FINISHED, STOPPED, Candidate, History, Trial, baseline_of, keeps
+from facex_tune.history import FINISHED, STOPPED, Candidate, History, Standing, Trial, baseline_of, keeps
 from facex_tune.search import fleet
 from facex_tune.search.fleet import Order
 from facex_tune.search.worker import Context, Job, Report
@@ -16,21 +16,27 @@ from facex_tune.study import Study
 
 def choose(history: History, study: Study) -> list[Trial]:
     """The trials to retrain: the best finished ones; where none finished, the best of the stopped ones, compared at the
-    highest epoch that enough of them have passed (`History.compared_at`).
+    highest epoch that enough of them have passed (`History.compared_at`). Of a configuration that was repeated one
+    stands for all.
 
     Those that break a constraint are chosen only where none keeps them.
 
     Raises:
         InputError: no trial has a value.
     """
-    board = [trial for trial in history.leaderboard(study) if trial.state in (FINISHED, STOPPED) and trial.metrics]
-    eligible = [trial for trial in board if trial.state == FINISHED] or board
+    return [standing.trial for standing in _choose(history, study)]
+
+
+def _choose(history: History, study: Study) -> list[Standing]:
+    first = [each for each in history.standings(study) if each.of is each.trial]
+    board = [each for each in first if each.trial.state in (FINISHED, STOPPED) and each.trial.metrics]
+    eligible = [each for each in board if each.trial.state == FINISHED] or board
     if not eligible:
         reasons = sorted({trial.reason for trial in history.trials.values() if trial.reason})
         raise InputError(
             f"no trial can be retrained: none came to a value (reasons: {', '.join(reasons) or 'none was run'})"
         )
-    kept = [trial for trial in eligible if keeps(study.bounds, trial.metrics)]
+    kept = [each for each in eligible if keeps(study.bounds, each.mean)]
     return (kept or eligible)[: study.retrain.top]
 
 
@@ -79,13 +85,19 @@ def _candidates(log: Log, history: History, study: Study) -> list[Candidate]:
 def _chosen(history: History, study: Study) -> list[Candidate]:
     objective = study.objective[0]
     chosen = [
-        Candidate(trial.number, trial.metrics[objective], rank)
-        for rank, trial in enumerate(choose(history, study), start=1)
+        Candidate(each.trial.number, _at_search(each, objective), rank)
+        for rank, each in enumerate(_choose(history, study), start=1)
     ]
     baseline = baseline_of(history) if study.retrain.also == "baseline" else None
-    if baseline is not None and baseline.metrics and baseline.number not in [each.trial for each in chosen]:
+    known = [history.trials[each.trial].config for each in chosen]
+    if baseline is not None and baseline.metrics and baseline.config not in known:
         chosen.append(Candidate(baseline.number, baseline.metrics[objective], len(chosen) + 1))
     return chosen
+
+
+def _at_search(standing: Standing, objective: str) -> float:
+    """What a candidate was chosen by: its value or, where its configuration was repeated, the mean."""
+    return standing.mean[objective] if standing.n > 1 else standing.trial.metrics[objective]
 
 
 def _some_model(run: Run) -> None:

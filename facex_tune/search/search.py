@@ -35,6 +35,8 @@ def search(run: Run, log: Log, context: Context) -> None:
     if run.history().stages.get("search") == "finished":
         return
     log.append("stage_started", stage="search")
+    if run.study.repetition:
+        log.tell("note", text=run.study.repetition)
     warm_start.learn(run, log)
     resources = run.study.resources
     limit = run.study.search.concurrency

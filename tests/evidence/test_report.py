@@ -107,7 +107,7 @@ def test_report_json_has_the_keys_of_the_contract(finished: Finished) -> None:
     assert set(document["search"]) == {"trials", "seconds", "gpu_hours", "best", "selection_bias", "failed_models"}
     assert document["search"]["trials"] == {"finished": 2, "stopped": 1, "failed": 1}
     assert {tuple(row) for row in document["leaderboard"]} == {
-        ("rank", "trial", "config", "state", "epochs", "value", "metrics", "pareto")
+        ("rank", "trial", "repeats", "n", "mean", "config", "state", "epochs", "value", "metrics", "pareto")
     }
     assert [row["trial"] for row in document["leaderboard"]] == [1, 0, 2, 3]
     assert document["models"][0] == {

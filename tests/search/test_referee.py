@@ -10,6 +10,7 @@ import pytest
 from facex_tune.board import Board
 from facex_tune.errors import InputError
 from facex_tune.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial
+from facex_tune.lines import line
 from facex_tune.search import scheduler as schedulers
 from facex_tune.search.referee import HOPELESS, Referee
 from facex_tune.search.scheduler import Asha
@@ -72,6 +73,37 @@ def test_every_trial_ends_and_every_word_is_in_the_log(tmp_path: Path) -> None:
     assert (trials[2].state, trials[2].reason) == (FAILED, "diverged")
     assert all(trial.last_epoch == 3 for trial in trials.values() if trial.state == FINISHED)
     assert all(trial.last_epoch in (1, 2) for trial in trials.values() if trial.state == STOPPED)
+
+
+TWO = {
+    "model": [{"facex_cnn": {"width": 0.25, "kernels": "3-3-3-3", "dropout": 0.25}}],
+    "augment": ["none"],
+    "balance": ["none"],
+    "train": {"lr": [0.05, 0.1]},
+}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_a_repeat_is_told_at_its_start_and_has_another_seed(tmp_path: Path, sampler: str) -> None:
+    study = tiny_study(space=TWO, budget={"trials": 5}, search={"sampler": sampler})
+    run = new_run(tmp_path, study)
+    with run.log() as log:
+        board = Board.of(study, History())
+        lines: list[str] = []
+        log.listeners += [board.see, lambda event: lines.append(line(board, event))]
+        referee = play(run, log)
+    starts = [event for event in run.events() if event["type"] == "trial_started"]
+    first: dict[object, int] = {}
+    for event in starts:
+        lr = event["config"]["train.lr"]
+        assert event.get("repeats") == first.get(lr)
+        first.setdefault(lr, event["trial"])
+    repeats = [event for event in starts if "repeats" in event]
+    assert len(repeats) == 3
+    told = [f"t{e['trial']:04d} repeats the configuration of t{e['repeats']:04d} with another seed" for e in repeats]
+    assert [said for said in lines if "repeats" in said] == told
+    assert len({tuple(referee.job(trial).seed) for trial in run.history().trials.values()}) == 5
+    assert {standing.rank for standing in run.history().standings(study)} == {1, 2}
 
 
 def test_a_search_cut_off_after_any_event_ends_as_if_it_had_not_been(tmp_path: Path) -> None:

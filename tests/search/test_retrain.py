@@ -36,7 +36,7 @@ def stopped(number: int, values: Mapping[int, float], **metrics: float) -> Trial
     """A trial that was stopped after its last epoch, which has `metrics` too."""
     epochs = {epoch: {"macro_f1": value} for epoch, value in values.items()}
     epochs[max(epochs)] |= metrics
-    return Trial(number, {}, "sampler", STOPPED, epochs)
+    return Trial(number, {"train.lr": number}, "sampler", STOPPED, epochs)
 
 
 def flat(number: int, epochs: int, value: float, **metrics: float) -> Trial:
@@ -90,6 +90,19 @@ def test_trials_that_break_a_constraint_neither_are_chosen_nor_say_where_to_comp
 
 
 SEARCH_STEPS = 2 * drivers.STEPS  # of two epochs
+
+
+def test_a_repeated_configuration_is_retrained_once_and_chosen_by_its_mean(tmp_path: Path, tiny_data: Path) -> None:
+    study = tiny_study(retrain={"top": 2, "seeds": 1, "epochs": 2})
+    run = pipeline.begin(study, "r", Options(tmp_path, tiny_data))
+    with run.log() as log:
+        for number, (lr, value) in enumerate([(0.02, 0.9), (0.03, 0.6), (0.02, 0.5), (0.04, 0.1)]):
+            config = study.space.complete({"train.lr": lr})
+            log.append("trial_started", trial=number, config=config, source="sampler")
+            log.append("epoch", trial=number, epoch=3, metrics={"macro_f1": value}, seconds=1.0)
+            log.append("trial_finished", trial=number)
+        found = retrain._candidates(log, run.history(), study)
+    assert [(each.trial, each.value) for each in found] == [(0, pytest.approx(0.7)), (1, 0.6)]
 
 
 def network(fault: str, sound_steps: int = 0) -> dict[str, Any]:

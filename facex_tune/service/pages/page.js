@@ -85,11 +85,12 @@ function showRun(run) {
   const differing = differingKnobs(run.leaderboard);
   for (const trial of run.leaderboard) {
     const row = body.insertRow();
-    cell(row, trial.rank, "n");
+    cell(row, trial.repeats === null ? trial.rank : "", "n");
     cell(row, trial.trial);
     cell(row, trial.reason ? `${trial.state} (${trial.reason})` : trial.state);
     cell(row, trial.epochs, "n");
-    cell(row, shown(trial.value), "n");
+    const mean = trial.n > 1 && trial.repeats === null ? ` (mean of ${trial.n} seeds ${shown(trial.mean)})` : "";
+    cell(row, shown(trial.value) + mean, "n");
     cell(row, told(trial.config, differing), "config");
   }
   const best = run.leaderboard[0]?.config ?? {};
