@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import jsonschema
 import pytest
 import yaml
 from kubernetes_validate import validate
+
+from tests.kubernetes_rules import value_mistakes
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTER = ROOT / "cluster"
@@ -189,6 +192,92 @@ def test_kubernetes_takes_the_claim_that_the_pods_mount(version: str) -> None:
             assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
 
 
+@pytest.mark.parametrize("path", sorted((CLUSTER / "kuberay").glob("*.yaml")), ids=lambda path: path.name)
+def test_kubernetes_takes_the_values(path: Path) -> None:
+    documents = list(yaml.safe_load_all(path.read_text()))
+    assert documents
+    assert [line for document in documents for line in value_mistakes(document)] == []
+
+
+POD = ("headGroupSpec", "template", "spec")
+WORKER = ("workerGroupSpecs", 0)
+PLANTED: list[tuple[tuple[str | int, ...], object, str]] = [
+    ((*POD, "containers", 0, "resources", "limits", "memory"), "8GB", "memory '8GB' is no quantity"),
+    ((*POD, "containers", 0, "resources", "limits", "memory"), "8 Gi", "is no quantity"),
+    ((*POD, "containers", 0, "resources", "requests", "memory"), "8", "less than a megabyte"),
+    ((*POD, "containers", 0, "resources", "requests", "memory"), "8000m", "less than a megabyte"),
+    ((*POD, "containers", 0, "resources", "limits", "cpu"), "2Gi", "counts CPUs in bytes"),
+    ((*POD, "containers", 0, "resources", "requests", "cpu"), "4", "the request 4 does not go with the limit 2"),
+    (
+        (*WORKER, "template", "spec", "containers", 0, "resources", "requests", "nvidia.com/gpu"),
+        "0.5",
+        "is no whole device",
+    ),
+    (
+        (*WORKER, "template", "spec", "containers", 0, "resources", "limits", "nvidia.com/gpu"),
+        "2",
+        "does not go with the limit 2",
+    ),
+    ((*POD, "restartPolicy"), "Allways", "restartPolicy 'Allways' is none of Always"),
+    ((*POD, "containers", 0, "imagePullPolicy"), "ifnotpresent", "is none of Always, IfNotPresent, Never"),
+    ((*WORKER, "template", "spec", "tolerations", 0, "operator"), "Exist", "operator 'Exist' is none of"),
+    ((*WORKER, "template", "spec", "tolerations", 0, "value"), "x", "Exists takes no value"),
+    ((*WORKER, "template", "spec", "tolerations", 0, "effect"), "NoScheduling", "effect 'NoScheduling' is none of"),
+    ((*POD, "containers", 0, "ports"), [{"containerPort": 70000}], "containerPort 70000 is no port"),
+    ((*POD, "containers", 0, "ports"), [{"containerPort": 8265, "name": "ray_dashboard"}], "port name 'ray_dashboard'"),
+    ((*POD, "containers", 0, "ports"), [{"containerPort": 8265, "protocol": "tcp"}], "protocol 'tcp' is none of"),
+    ((*POD, "containers", 0, "name"), "Ray_Head", "container 'Ray_Head' is no name"),
+    ((*POD, "containers", 0, "image"), "facex tune:latest", "is no reference to an image"),
+    ((*POD, "containers", 0, "volumeMounts", 0, "name"), "shard", "volumeMount 'shard': no such volume"),
+    ((*POD, "containers", 0, "volumeMounts", 0, "mountPath"), "shared", "is not absolute"),
+    ((*POD, "containers", 0, "env"), [{"name": "2FAST", "value": "1"}], "env '2FAST'"),
+    ((*POD, "containers", 0, "env"), [{"name": "N", "value": 1}], "its value is no text"),
+    ((*POD, "volumes", 0, "name"), "Shared", "volume 'Shared' is no name"),
+    ((*POD, "volumes", 0, "persistentVolumeClaim", "claimName"), "facex_shared", "claimName 'facex_shared' is no name"),
+    ((*WORKER, "groupName"), "GPU", "groupName 'GPU' is no name"),
+    ((*WORKER, "replicas"), 9, "replicas lie outside"),
+    ((*WORKER, "minReplicas"), -1, "minReplicas -1 is below 0"),
+    (("headGroupSpec", "rayStartParams", "num-cpus"), 0, "is no text"),
+    (("headGroupSpec", "rayStartParams", "metrics-export-port"), "80900", "is no port"),
+]
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+@pytest.mark.parametrize(("at", "value", "said"), PLANTED, ids=lambda each: str(each)[-40:])
+def test_a_planted_wrong_value_is_seen(name: str, at: tuple[str | int, ...], value: object, said: str) -> None:
+    document, _ = specs(name)
+    place = ("spec", "rayClusterSpec") if document["kind"] == "RayJob" else ("spec",)
+    [line] = value_mistakes(broken(document, (*place, *at), value))[:1] or [""]
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "said"),
+    [
+        (("metadata", "name"), "Facex", "name 'Facex' is no name"),
+        (("metadata", "labels"), {"a b": "c"}, "label a b=c"),
+        (("spec", "accessModes"), ["ReadWriteAll"], "accessModes 'ReadWriteAll' is none of"),
+        (("spec", "storageClassName"), "NFS", "storageClassName 'NFS' is no name"),
+        (("spec", "resources", "requests", "storage"), "50GB", "storage '50GB' is no quantity"),
+        (("spec", "volumeMode"), "File", "volumeMode 'File' is none of"),
+    ],
+)
+def test_a_planted_wrong_value_of_the_claim_is_seen_and_the_schema_does_not(
+    at: tuple[str | int, ...], value: object, said: str
+) -> None:
+    claim = broken(yaml.safe_load((CLUSTER / "kuberay" / "storage.yaml").read_text()), at, value)
+    validate(claim, KUBERNETES[-1], strict=True)
+    [line] = value_mistakes(claim)
+    assert said in line
+
+
+@pytest.mark.parametrize("field", ["submissionMode", "backoffLimit"])
+def test_a_planted_wrong_value_of_the_job_is_seen(field: str) -> None:
+    said, _ = specs("rayjob.yaml")
+    [line] = value_mistakes(broken(said, ("spec", field), {"submissionMode": "K8SJobMode", "backoffLimit": -1}[field]))
+    assert field in line
+
+
 @pytest.mark.parametrize("name", KUBERAY)
 def test_kubernetes_files_have_what_kuberay_reads(name: str) -> None:
     file, cluster = specs(name)
@@ -201,8 +290,6 @@ def test_kubernetes_files_have_what_kuberay_reads(name: str) -> None:
         claims = {volume["name"] for volume in pod["volumes"]}
         for container in pod["containers"]:
             images.add(container["image"])
-            amounts = [amount for said in container["resources"].values() for amount in said.values()]
-            assert all(re.fullmatch(r"\d+(m|[KMGT]i)?", amount) for amount in amounts)  # to the schemas any text is one
             assert {mount["name"] for mount in container["volumeMounts"]} <= claims
     assert len(images) == 1
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
@@ -237,3 +324,40 @@ def test_the_readme_names_every_file() -> None:
     for path in CLUSTER.rglob("*"):
         if path.is_file() and path.name not in ("README.md", "storage.yaml", "Dockerfile"):
             assert path.name in text, path.name
+
+
+ASK_WITHOUT_TOKEN = """
+import time, urllib.request
+import ray
+from facex_tune.search import cluster
+
+with cluster.connected(None):
+    [node] = ray.nodes()
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            print(urllib.request.urlopen(address, timeout=10).status)
+            break
+        except ConnectionError:
+            assert time.monotonic() < deadline
+        except OSError as error:
+            assert isinstance(error.reason, ConnectionError) and time.monotonic() < deadline
+"""
+
+
+@pytest.mark.slow
+def test_the_readme_tells_how_to_keep_in_what_answers_without_the_token() -> None:
+    """Once Ray asks for the token there too, or can be bound to one address, the section has more to say."""
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 64}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_WITHOUT_TOKEN], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.split()[-1:] == ["200"], done.stderr
+    security = text("README.md").partition("## Security")[2].partition("## Machines")[0]
+    ports = {8090, 44217, 44227}
+    assert {port for port in ports if re.search(rf"dport .*\b{port}\b", security)} == ports
+    for name in RAY_UP:
+        started = re.findall(r"ray start [^\n]*", text(name))
+        assert started
+        assert all("--metrics-export-port=8090" in line for line in started), name
