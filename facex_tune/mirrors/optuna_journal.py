@@ -17,7 +17,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -29,6 +29,7 @@ from facex_tune.space import is_fixed
 from facex_tune.store import Run
 from facex_tune.study import Study
 
+STALE_LOCK_S = 3  # an append takes milliseconds; Optuna's own patience with a dead writer's lock is 30 s
 STATES = {
     RUNNING: TrialState.RUNNING,
     FINISHED: TrialState.COMPLETE,
@@ -45,7 +46,7 @@ class OptunaJournal:
     """
 
     def __init__(self, run: Run, path: Path) -> None:
-        self.run, self.path = run, path
+        self.run, self.path = run, path.absolute()  # Optuna's lock is a link, which would read a relative path anew
         self._study = run.study
         self._distributions = {
             name: distribution(knob) for name, knob in self._study.space.knobs() if not is_fixed(knob)
@@ -153,14 +154,41 @@ class OptunaJournal:
         if self._is_begun and not logs:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = JournalFileSymlinkLock(str(self.path), grace_period=STALE_LOCK_S)
         if self._is_begun:
-            JournalFileBackend(str(self.path)).append_logs(logs)
+            JournalFileBackend(str(self.path), lock).append_logs(logs)
             return
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         part.unlink(missing_ok=True)
-        JournalFileBackend(str(part)).append_logs(logs)
-        os.replace(part, self.path)
+        JournalFileBackend(str(part), _NoLock(str(part))).append_logs(logs)
+        self._begin_file(part, lock)
         self._is_begun = True
+
+    def _begin_file(self, part: Path, lock: JournalFileSymlinkLock) -> None:
+        """Puts the file in its place, under the lock where others may write there, and with it away what a killed
+        mirror left: its lock, which would keep every writer waiting, and its own part.
+        """
+        if self.path.exists():
+            lock.acquire()
+            try:
+                os.replace(part, self.path)
+            finally:
+                lock.release()
+        else:
+            self.path.with_name(f"{self.path.name}.lock").unlink(missing_ok=True)
+            os.replace(part, self.path)
+        for left in self.path.parent.glob(f".{self.path.name}.*.part"):
+            left.unlink(missing_ok=True)
+
+
+class _NoLock(JournalFileSymlinkLock):
+    """Of a file that nobody else knows."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        """Nothing was taken."""
 
 
 class _Pending(BaseJournalBackend):
