@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KINDS = ("trials", "epochs", "models")
 _ENDS = ("trial_finished", "trial_stopped", "trial_failed")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # = + - @ in full width too
 Rows = tuple[list[str], list[list[Any]]]  # the columns' names, then a list of values for each row
 
 
@@ -135,9 +136,20 @@ def csv_of(run: Run, history: History, times: Times) -> str:
     columns, rows = trial_rows(run, history, times)
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerow(map(as_text, columns))
+    writer.writerows(map(as_text, row) for row in rows)
     return sink.getvalue()
+
+
+def as_text(value: Any) -> Any:
+    """A cell of an exported table. A spreadsheet takes text that begins like a formula for one, and runs it: such text
+    gets an apostrophe before it, which spreadsheets read as "this is text". Numbers stay as they are. Lines within text
+    end with a newline, because Python 3.11 does not quote a carriage return, which then ends the row.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _measured(found: Iterable[Mapping[str, float]]) -> list[str]:

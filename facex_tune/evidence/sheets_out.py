@@ -9,6 +9,7 @@ from typing import Any
 
 from facex_tune import files
 from facex_tune.files import Place
+from facex_tune.frames import as_text
 from facex_tune.metrics import PER_EMOTION, SIX
 
 Rows = list[dict[str, Any]]
@@ -114,9 +115,10 @@ def _ends(name: str, ends: Sequence[float] | None) -> dict[str, Any]:
 def as_csv(rows: Rows) -> str:
     """A column for each key of any row."""
     sink = io.StringIO()
-    writer = csv.DictWriter(sink, _columns(rows), lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
+    columns = _columns(rows)
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(map(as_text, columns))
+    writer.writerows([as_text(row.get(column, "")) for column in columns] for row in rows)
     return sink.getvalue()
 
 
