@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facex_tune import remote
-from facex_tune.errors import StorageOutage
+from facex_tune import __version__, remote
+from facex_tune.errors import InputError, StorageOutage
 from facex_tune.files import NO_SPACE, DamagedRun, Place, no_space, sync_folder
 from facex_tune.lease import LeaseLost
 from facex_tune.remote import RemotePath
@@ -136,14 +136,31 @@ def parsed(line: bytes, where: str) -> Event:
 
     Raises:
         DamagedRun: it is malformed.
+        InputError: a newer version wrote it.
     """
     try:
         event: Event = json.loads(line)
+        refuse_newer(event["v"], where)
         if event["v"] != SCHEMA or not isinstance(event["seq"], int) or not isinstance(event["type"], str):
             raise ValueError("not an event of this version")
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedRun(f"{where}: malformed record ({error}); restore the file, or remove what follows") from error
     return event
+
+
+def refuse_newer(schema: object, where: str, by: str = "") -> None:
+    """
+    Args:
+        by: the version that wrote it, where that is known.
+
+    Raises:
+        InputError: `schema` is a number above ours.
+    """
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise InputError(
+            f"{where}: written by a newer facex_tune{f' ({by})' if by else ''}: schema {schema}, and this one, "
+            f"{__version__}, reads {SCHEMA}; nothing is damaged: update facex_tune here (docs/upgrading.md)"
+        )
 
 
 def _without_gaps(events: Sequence[Event], folder: Path | RemotePath) -> None:

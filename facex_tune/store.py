@@ -31,7 +31,7 @@ from facex_tune.files import (
 from facex_tune.history import History, fold
 from facex_tune.lease import Lease
 from facex_tune.remote import RemotePath
-from facex_tune.segments import SCHEMA, FileSegment, ObjectReader, ObjectSegments
+from facex_tune.segments import SCHEMA, FileSegment, ObjectReader, ObjectSegments, refuse_newer
 from facex_tune.segments import Event as Event
 from facex_tune.study import Study
 
@@ -57,6 +57,7 @@ class Run:
         self.storage, self.name = files.place(storage), name
         self.folder = self.storage / name
         self._header: dict[str, Any] | None = None  # a URL's is fetched once
+        self._is_ours = False  # its header was read, and is of our schema
         self._objects = ObjectReader(self.folder / "events") if isinstance(self.folder, RemotePath) else None
 
     @classmethod
@@ -143,9 +144,11 @@ class Run:
         if not isinstance(header, dict):
             raise DamagedRun(f"{self.folder}/run.json: no run's header; restore the file")
         if header.get("schema") != SCHEMA:
-            raise InputError(
-                f"{self.folder}/run.json: schema {header.get('schema')!r}; "
-                f"this version of facex_tune reads schema {SCHEMA}"
+            packages = header.get("packages")
+            by = packages.get("facex-tune", "") if isinstance(packages, dict) else ""
+            refuse_newer(header.get("schema"), f"{self.folder}/run.json", by)
+            raise DamagedRun(
+                f"{self.folder}/run.json: schema {header.get('schema')!r}, which no facex_tune wrote; restore the file"
             )
         if self._objects is not None:
             self._header = header
@@ -169,8 +172,11 @@ class Run:
         """Every event, in order. A torn last record of a segment is left out.
 
         Raises:
+            InputError: a newer version wrote the run, which its header says before any record is looked at.
             DamagedRun: any other record is malformed, or some are missing.
         """
+        if not self._is_ours and self.exists():
+            self._is_ours = bool(self.header)
         if self._objects is not None:
             self._objects.refresh()
             yield from self._objects.events()

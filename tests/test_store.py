@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +23,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from facex_tune import files, lease, study
+import facex_tune
+from facex_tune import files, lease, runs, segments, study
 from facex_tune.errors import InputError
 from facex_tune.files import DamagedRun
 from facex_tune.lease import LeaseLost
+from facex_tune.search import retrain
 from facex_tune.store import Run, RunTaken
 
 STUDY = study.parse({"version": 1, "name": "small", "data": "synthetic"})
@@ -141,12 +144,52 @@ def test_an_unknown_run_is_told_with_the_nearest(run: Run) -> None:
 
 def test_another_schema_and_a_damaged_header(run: Run) -> None:
     header = run.folder / "run.json"
-    header.write_text(header.read_text().replace('"schema": 1', '"schema": 2'))
-    with pytest.raises(InputError, match="schema 2; this version of facex_tune reads schema 1"):
+    header.write_text(header.read_text().replace('"schema": 1', '"schema": "one"'))
+    with pytest.raises(DamagedRun, match="schema 'one', which no facex_tune wrote; restore the file"):
         _ = run.header
     header.write_text('{"schema": 1')
     with pytest.raises(DamagedRun, match=r"run\.json: malformed JSON"):
         _ = run.header
+
+
+def test_a_run_of_a_newer_version_is_not_called_damaged_whatever_its_log_holds(run: Run) -> None:
+    with run.log() as log:
+        log.append("run_started")
+    header = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps(header | {"schema": 2, "packages": {"facex-tune": "9.1.0"}}))
+    segment(run).write_text("records of another form\n" + segment(run).read_text())
+    again = Run.open(run.storage, run.name)
+    for read in (lambda: again.header, lambda: list(again.events()), lambda: again.history()):
+        with pytest.raises(InputError) as told:
+            read()
+        ours = f"schema 2, and this one, {facex_tune.__version__}, reads 1; nothing is damaged: "
+        assert f"run.json: written by a newer facex_tune (9.1.0): {ours}" in str(told.value)
+        assert str(told.value).endswith("update facex_tune here (docs/upgrading.md)")
+        assert "remove" not in str(told.value)
+
+
+def test_a_record_of_a_newer_version_is_not_called_malformed(run: Run) -> None:
+    with run.log() as log:
+        log.append("run_started")
+    segment(run).write_text(segment(run).read_text().replace('"v": 1', '"v": 2'))
+    with pytest.raises(InputError, match=r"line 1: written by a newer facex_tune: schema 2"):
+        list(run.events())
+
+
+def test_a_run_folder_of_each_released_schema_is_read(tmp_path: Path) -> None:
+    kept = sorted((Path(__file__).parent / "released").iterdir())
+    assert [folder.name for folder in kept] == [f"schema-{n}" for n in range(1, segments.SCHEMA + 1)]
+    for folder in kept:
+        shutil.copytree(folder, tmp_path / folder.name)  # as to a machine of today
+        run = Run.open(tmp_path, folder.name)
+        document = runs.of_run(run)
+        assert (document["state"], document["trials"]) == ("finished", {"finished": 2, "stopped": 1, "failed": 1})
+        assert [(row["rank"], row["trial"], row["value"]) for row in document["leaderboard"]][:2] == [
+            (1, "t0001", 0.5),
+            (2, "t0000", 0.4),
+        ]
+        assert [(model["candidate"], model["seed"]) for model in document["models"]] == [(1, 0)]
+        assert [trial.number for trial in retrain.choose(run.history(), run.study)] == [1]
 
 
 def test_a_storage_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
@@ -214,7 +257,7 @@ def test_the_log_goes_on_after_a_torn_record(run: Run) -> None:
         b"null",
         b"\xff\xfe",
         b'{"v": 1, "seq": 2}',
-        b'{"v": 2, "seq": 2, "type": "epoch"}',
+        b'{"v": 0, "seq": 2, "type": "epoch"}',
         b'{"v": 1, "seq": "2", "type": "epoch"}',
         b'{"v": 1, "seq": 2, "type": 5}',
     ],

@@ -229,7 +229,10 @@ def read_manifest(data_dir: Path, name: str) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_bytes())
         if manifest["schema"] != SCHEMA:
-            raise InputError(f"{path} has schema {manifest['schema']}, this version reads {SCHEMA}: prepare it again")
+            newer = isinstance(manifest["schema"], int) and manifest["schema"] > SCHEMA
+            by = "was written by a newer facex_tune: update facex_tune here, or prepare it again in another folder"
+            how = by if newer else "prepare it again"
+            raise InputError(f"{path} has schema {manifest['schema']}, this version reads {SCHEMA}: {how}")
         return {key: manifest[key] for key in ("schema", "name", "n", "counts", "sha256", "source", "skipped")}
     except (ValueError, KeyError, TypeError, OSError) as error:
         _damaged(path, error)
