@@ -9,8 +9,9 @@ Each file is one part. It has a `SPACE` (its own knobs), a docstring with its so
 - a balancing strategy: ``plan(labels_N, n_classes, knobs) -> balance.Plan``.
 
 A part may also have ``problems(knobs) -> list[str]``: of a study's ranges, what would stop it here (a library or a file
-that is missing), told before anything starts. A model with a knob `pretrained` has ``load_pretrained(network, knobs)``,
-which puts the weights that the knob names into a network that `build` made.
+that is missing), told before anything starts; and ``notes(knobs) -> list[str]``: what is worth knowing although it
+stops nothing. A model with a knob `pretrained` has ``load_pretrained(network, knobs)``, which puts the weights that the
+knob names into a network that `build` made.
 
 Parts import torch inside these functions, so that a study is read and checked without it.
 """
@@ -160,6 +161,12 @@ def problems(space: Space) -> list[str]:
     """What would stop the chosen parts on this machine, a line each, as far as the parts themselves can tell."""
     chosen = [(find(family, name), own) for family, options in space.parts.items() for name, own in options.items()]
     return [line for module, own in chosen if hasattr(module, "problems") for line in module.problems(own)]
+
+
+def notes(space: Space) -> list[str]:
+    """What is worth knowing of the chosen parts although it stops nothing, a line each, as far as they can tell."""
+    chosen = [(find(family, name), own) for family, options in space.parts.items() for name, own in options.items()]
+    return [line for module, own in chosen if hasattr(module, "notes") for line in module.notes(own)]
 
 
 def knobs(family: str, config: Config) -> Config:

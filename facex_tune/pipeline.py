@@ -516,6 +516,8 @@ def estimate(study: Study, options: Options) -> dict[str, Any]:
     with contextlib.suppress(InputError):
         _prepare_synthetic(study, options)
     figures = estimating.estimate(study, _train_faces(study, options), _trial_device(study, options))
+    if told := parts.notes(study.space):
+        figures["notes"] = "; ".join(told)
     return {**figures, "measured_on": "this machine" + (", not the cluster" if _joins(options) else "")}
 
 

@@ -17,6 +17,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
+from facex_tune import parts
 from facex_tune.errors import InputError
 from facex_tune.search import cluster, node, warm_start
 from facex_tune.search.referee import WORKER_LOSSES, Referee
@@ -35,8 +36,9 @@ def search(run: Run, log: Log, context: Context) -> None:
     if run.history().stages.get("search") == "finished":
         return
     log.append("stage_started", stage="search")
-    if run.study.repetition:
-        log.tell("note", text=run.study.repetition)
+    for text in (run.study.repetition, *parts.notes(run.study.space)):
+        if text:
+            log.tell("note", text=text)
     warm_start.learn(run, log)
     resources = run.study.resources
     limit = run.study.search.concurrency
