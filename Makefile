@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTS ?= tests
 
-.PHONY: demo test faults e2e lint install clean fuzz bench-train bench-balance bench-copies bench-data bench-search bench-scale \
+.PHONY: demo test faults e2e lint install clean fuzz bench-train bench-balance bench-courses bench-serve bench-copies bench-data bench-search bench-scale \
   bench-coverage bench-factors bench-checkpoints
 
 install: $(INSTALLED)
@@ -26,7 +26,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
 # Drivers and workers killed, faults in the trials, damaged files: the full forms of what `make test` runs short. Half an hour.
 faults: $(INSTALLED)
@@ -69,10 +69,19 @@ bench-data: $(INSTALLED)
 bench-balance: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/imbalance.py
 
+# What two recipes come to on FER2013 after ten minutes of one core each, five seeds: an hour and forty minutes of one core.
+bench-courses: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/courses.py $(DATA) $(OUT)
+
 # The search itself against Ray Tune's stock searcher and against random, on a simulated clock: table and plot.
 bench-search: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python tests/benchmarks/search.py --variants --jobs 2
+
+# The service with 200 runs, 50 watchers, slow clients and a storage that hangs. Beside another checkout, in turn:
+# python tests/benchmarks/serve_load.py --code before=DIR --code after=.
+bench-serve: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/serve_load.py
 
 # Suggestions, replay and Ray Tune's overhead at a thousand trials and more, without training.
 bench-scale: $(INSTALLED)

@@ -2,7 +2,9 @@
 
     Exception
     ├── InputError             wrong input, a line a problem: exit code 2
+    │   ├── Unfit              (models._zoo) a network of the zoo cannot be built, or does not work, as asked
     │   ├── RunTaken           (runs.store) the name belongs to another run
+    │   ├── Full               (service.manager) the service has no room for a run now
     │   └── Unsupported        (storage.remote_errors) a store cannot do what is asked of it
     ├── OSError
     │   └── StorageOutage      the run's store does not answer: exit code 75
@@ -70,6 +72,24 @@ class StorageOutage(OSError):
 
 class Remark(UserWarning):
     """Something that the user should know and that stops nothing; the command line prints it as one line, once."""
+
+
+def one_line(said: object, longest: int | None = None) -> str:
+    """What an error or a program says, in one line of at most `longest` characters; the class of an error that says
+    nothing.
+    """
+    text = " ".join(str(said).split())[:longest]
+    return text or (type(said).__name__ if isinstance(said, BaseException) else "")
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """An error and the errors that it came from, the latest first."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    return chain
 
 
 def nearest(name: object, choices: Sequence[str]) -> str:

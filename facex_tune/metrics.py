@@ -5,6 +5,7 @@ Axes: N faces, C classes that the model knows, K classes that are counted (a con
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,20 +19,28 @@ PER_EMOTION = ("precision", "recall", "f1")
 COUNTED = SIX[:4]
 """The metrics that a confusion matrix alone gives."""
 
+COSTS = ("parameters", "macs", "images_per_second")
+"""What a network costs whoever asks it: parameters; multiply-accumulates of one face; images a second where faces come
+one at a time, on the machine that trains. No scores: a study can trade them against one, not search for them alone.
+"""
+
 MAXIMIZE: dict[str, bool] = {
     **{name: name not in ("log_loss", "ece") for name in SIX},
     **{f"{kind}.{emotion}": True for kind in PER_EMOTION for emotion in EMOTIONS},
+    **{name: name == "images_per_second" for name in COSTS},
 }
 """Every metric's name, and whether more is better."""
 
 ECE_BINS = 15
 ONE_ANSWER_RECALL = 0.98  # of the one class that is answered; no other reaches what is left
+COST_WORST = 1e15
+"""Parameters or multiply-accumulates, more than anybody's: finite, as a sampler wants it."""
 LOG_LOSS_WORST = 20.0
 """Nats; one face costs at most this, so that a probability of 0 for the truth stays finite."""
 
 
 def names() -> list[str]:
-    """Every metric's name: the six, then precision, recall and F1 of each emotion."""
+    """Every metric's name: the six, then precision, recall and F1 of each emotion, then costs."""
     return list(MAXIMIZE)
 
 
@@ -43,7 +52,21 @@ def worst_value(name: str) -> float:
     """
     if MAXIMIZE[name]:
         return 0.0
+    return COST_WORST if name in COSTS else greatest(name)
+
+
+def greatest(name: str) -> float:
+    """The largest value that a metric can have; the smallest is 0. Costs know no bound."""
+    if name in COSTS:
+        return math.inf
     return LOG_LOSS_WORST if name == "log_loss" else 1.0
+
+
+def excess(name: str, bound: float, by: float) -> float:
+    """How far beyond a bound a value counts that breaks it by so much: of scores, as it is; of costs, as a share of the
+    bound, or a hundred parameters would outweigh any score.
+    """
+    return by / abs(bound) if name in COSTS else by
 
 
 def scores(probabilities_NC: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]) -> dict[str, float]:
@@ -82,6 +105,18 @@ def _checked(probabilities_NC: NDArray[Any], labels_N: NDArray[Any]) -> NDArray[
     if not np.isfinite(probabilities_NC).all():
         raise ValueError("probabilities hold values that are not finite")
     return probabilities_NC
+
+
+def constant_answer(support: Mapping[str, int]) -> tuple[str, dict[str, float]]:
+    """The best that one answer for every face comes to: the commonest class, with its `accuracy` and `macro_f1`.
+
+    Args:
+        support: class -> how many faces it has; one at least.
+    """
+    answer = max(support, key=lambda name: support[name])
+    share = support[answer] / sum(support.values())
+    present = sum(count > 0 for count in support.values())
+    return answer, {"accuracy": share, "macro_f1": 2 * share / (1 + share) / present}
 
 
 def gives_one_answer(scores: Mapping[str, float]) -> bool:

@@ -10,8 +10,9 @@ Each file is one part. It has a `SPACE` (its own knobs), a docstring with its so
   are takes ``targets``, a `balance.Targets`, as well: what labels, votes and label smoothing make it learn.
 
 A part may also have ``problems(knobs) -> list[str]``: of a study's ranges, what would stop it here (a library or a file
-that is missing), told before anything starts. A model with a knob `pretrained` has ``load_pretrained(network, knobs)``,
-which puts the weights that the knob names into a network that `build` made.
+that is missing), told before anything starts; and ``notes(knobs) -> list[str]``: what is worth knowing although it
+stops nothing. A model with a knob `pretrained` has ``load_pretrained(network, knobs)``, which puts the weights that the
+knob names into a network that `build` made.
 
 Parts import torch inside these functions, so that a study is read and checked without it.
 """
@@ -23,17 +24,26 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, cast
 
-from facex_tune.errors import InputError, nearest
+from facex_tune.errors import InputError, nearest, one_line
 from facex_tune.space import FAMILIES, Config, Knobs, Space, knobs_of
 from facex_tune.storage import files
 
 FOLDERS = {"model": "models", "augment": "augment", "balance": "balance"}
 MUST_HAVE = {"model": ("SPACE", "PRECISION", "build"), "augment": ("SPACE", "build"), "balance": ("SPACE", "plan")}
 PRECISIONS = ("bf16", "fp32")
+_DOES_NOT = {
+    "model": "build() makes no network from faces N x 1 x 48 x 48 to logits N x 7",
+    "augment": "build() makes nothing that changes faces N x 1 x 48 x 48",
+    "balance": "plan() makes nothing that balances labels of 7 classes",
+}
+_OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")  # is the machine's, and no fault of a file
 
 _own_folders: list[Path] = []
 
@@ -122,6 +132,36 @@ def is_own(family: str, name: str) -> bool:
     return any(path.stem == name for root in _own_folders for path in _files(root / FOLDERS[family]))
 
 
+@contextmanager
+def blaming(config: Config) -> Iterator[None]:
+    """What goes wrong in a part of the user's own, as wrong input that names the part. A network that breaks may do so
+    in a layer of torch's; it is blamed where no other part of the user's own was under way.
+
+    Raises:
+        InputError: it does.
+    """
+    try:
+        yield
+    except Exception as error:
+        blamed = _to_blame(config, error)
+        if blamed is None or isinstance(error, InputError) or type(error).__name__ in _OUT_OF_MEMORY:
+            raise
+        family, name = blamed
+        reason = f"{type(error).__name__}: {one_line(error, 300)}"
+        raise InputError(f"{family} {name}: {_DOES_NOT[family]} ({reason}); mend its file") from error
+
+
+def _to_blame(config: Config, error: BaseException) -> tuple[str, str] | None:
+    """The family and name of the part of the user's own that was under way when the error came."""
+    ran = {Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)}
+    for family in sorted(FOLDERS, key=lambda family: family == "model"):
+        name = str(config.get(family, ""))
+        files_of_it = {path for root in _own_folders for path in _files(root / FOLDERS[family]) if path.stem == name}
+        if files_of_it and (family == "model" or files_of_it & ran):
+            return family, name
+    return None
+
+
 def names(family: str) -> list[str]:
     """The names of a family's parts, sorted."""
     return sorted(path.stem for path in _all_files(family))
@@ -174,6 +214,12 @@ def problems(space: Space) -> list[str]:
     return [line for module, own in chosen if hasattr(module, "problems") for line in module.problems(own)]
 
 
+def notes(space: Space) -> list[str]:
+    """What is worth knowing of the chosen parts although it stops nothing, a line each, as far as they can tell."""
+    chosen = [(find(family, name), own) for family, options in space.parts.items() for name, own in options.items()]
+    return [line for module, own in chosen if hasattr(module, "notes") for line in module.notes(own)]
+
+
 def knobs(family: str, config: Config) -> Config:
     """The chosen part's own knobs; one that the part got after the configuration was recorded has its default."""
     space: Knobs = find(family, str(config[family])).SPACE
@@ -218,7 +264,7 @@ def _load(family: str, path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        reason = " ".join(str(error).split())  # one line, whatever the part's own error looks like
+        reason = one_line(error)  # one line, whatever the part's own error looks like
         raise InputError(f"{path}: this part does not import: {type(error).__name__}: {reason}") from error
     sys.modules[name] = module
     return module

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,25 @@ Value = str | int | float | bool | None
 Config = dict[str, Value]
 
 FAMILIES = ("model", "augment", "balance")
+CONFIDENCE = ("low", "medium", "high")  # in a prior
 
 
 @dataclass(frozen=True)
 class Float:
-    """A real number in [low, high]; `log` spreads a search evenly over its orders of magnitude."""
+    """A real number in [low, high]; `log` spreads a search evenly over its orders of magnitude.
+
+    Attributes:
+        prior: where the best value is believed to lie, if anywhere.
+        confidence: how firmly, "low", "medium" or "high".
+    """
 
     low: float
     high: float
     default: float
     log: bool = False
     doc: str = field(default="", compare=False)
+    prior: float | None = None
+    confidence: str = "medium"
 
     def holds(self, value: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
@@ -43,13 +51,15 @@ class Float:
 
 @dataclass(frozen=True)
 class Int:
-    """A whole number in [low, high]."""
+    """A whole number in [low, high]; `prior` and `confidence` as of a `Float`."""
 
     low: int
     high: int
     default: int
     log: bool = False
     doc: str = field(default="", compare=False)
+    prior: int | None = None
+    confidence: str = "medium"
 
     def holds(self, value: object) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
@@ -104,12 +114,13 @@ def constant(value: Value) -> Choice:
 
 
 def unasked(knob: Knob) -> Knob:
-    """The knob of a part whose study does not name it."""
+    """Gives a knob as it is searched where the study names its part and not the knob itself."""
     return Choice((knob.default,), knob.default, knob.doc) if isinstance(knob, Open) else knob
 
 
 def narrow(name: str, knob: Knob, said: Any) -> Knob:
-    """The knob, narrowed to what a study says of it: a value, a list of values, or ``{low, high, log}``.
+    """The knob, narrowed to what a study says of it: a value, a list of values, or ``{low, high, log, prior,
+    confidence}``.
 
     Raises:
         InputError: what is said lies outside the knob's own range, or is no range at all.
@@ -146,12 +157,15 @@ def path_from_here(said: str) -> str:
     return str(Path(os.path.expanduser(said)).absolute())
 
 
+_RANGE = ["low", "high", "log", "prior", "confidence"]
+
+
 def _narrow_range(name: str, knob: Knob, said: Mapping[str, Any]) -> Knob:
     if isinstance(knob, Choice):
         raise InputError(f"{name}: takes one of a few values, not a range; choices: {knob}")
-    if unknown := set(said) - {"low", "high", "log"}:
+    if unknown := set(said) - set(_RANGE):
         first = min(unknown, key=str)
-        raise InputError(f"{name}: unknown key {first!r} in a range; {nearest(first, ['low', 'high', 'log'])}")
+        raise InputError(f"{name}: unknown key {first!r} in a range; {nearest(first, _RANGE)}")
     low, high = (_as_meant(knob, said.get(end, getattr(knob, end))) for end in ("low", "high"))
     log = said.get("log", knob.log)
     if not knob.holds(low) or not knob.holds(high):
@@ -160,8 +174,20 @@ def _narrow_range(name: str, knob: Knob, said: Mapping[str, Any]) -> Knob:
         raise InputError(f"{name}: impossible range, low {low!r} is not below high {high!r}")
     if not isinstance(log, bool) or (log and low <= 0):
         raise InputError(f"{name}: `log` is true or false, and true needs low above 0 (low is {low!r}, log is {log!r})")
-    middle = min(max(knob.default, low), high)
-    return type(knob)(low, high, middle, log, knob.doc)
+    narrowed = type(knob)(low, high, min(max(knob.default, low), high), log, knob.doc)
+    return _believed(name, narrowed, said) if {"prior", "confidence"} & set(said) else narrowed
+
+
+def _believed(name: str, knob: Float | Int, said: Mapping[str, Any]) -> Knob:
+    """The range with its prior, which is its default too."""
+    prior, confidence = _as_meant(knob, said.get("prior")), said.get("confidence", "medium")
+    if prior is None:
+        raise InputError(f"{name}: confidence {confidence!r} in nothing; add prior, where the best value may lie")
+    if not knob.holds(prior):
+        raise InputError(f"{name}: the prior {prior!r} lies outside its range, {knob}")
+    if confidence not in CONFIDENCE:
+        raise InputError(f"{name}: no confidence {confidence!r}; {nearest(str(confidence), list(CONFIDENCE))}")
+    return replace(knob, default=prior, prior=prior, confidence=confidence)
 
 
 @dataclass(frozen=True)
@@ -201,9 +227,21 @@ class Space:
             if len(options) > 1 and any(f"{family}.{part}" in owners for part in options)
         }
 
+    def configurations(self) -> int | None:
+        """How many there are; None where a knob has no end of values."""
+        parts = (
+            sum(_combinations(own.values()) for own in options.values()) for options in self.parts.values()
+        )
+        found = math.prod(parts) * _combinations(self.train.values())
+        return int(found) if math.isfinite(found) else None
+
     def defaults(self) -> Config:
         """The configuration of every default."""
         return self.draw(lambda _name, knob: knob.default)
+
+    def of_model(self, model: str) -> Config:
+        """The configuration of every default with this model."""
+        return self.draw(lambda name, knob: model if name == "model" else knob.default) | {"model": model}
 
     def random(self, rng: np.random.Generator) -> Config:
         """A configuration drawn evenly (evenly in the logarithm where a knob says so)."""
@@ -254,6 +292,17 @@ def is_fixed(knob: Knob) -> bool:
     return isinstance(knob, Choice) and len(knob.options) == 1
 
 
+def _combinations(knobs: Iterable[Knob]) -> float:
+    return math.prod(_values(knob) for knob in knobs)
+
+
+def _values(knob: Knob) -> float:
+    """How many values a knob has, infinitely many of a real number."""
+    if isinstance(knob, Choice):
+        return len(set(knob.options))
+    return knob.high - knob.low + 1 if isinstance(knob, Int) else math.inf
+
+
 def is_active(name: str, config: Config) -> bool:
     """Whether a knob applies, given the parts that `config` has chosen."""
     family, _, rest = name.partition(".")
@@ -288,11 +337,14 @@ def _knob_data(knob: Knob) -> dict[str, Any]:
     if isinstance(knob, Choice):
         return {"choices": list(knob.options), "default": knob.default}
     kind = "int" if isinstance(knob, Int) else "float"
-    return {"type": kind, "low": knob.low, "high": knob.high, "log": knob.log, "default": knob.default}
+    believed = {} if knob.prior is None else {"prior": knob.prior, "confidence": knob.confidence}
+    return {"type": kind, "low": knob.low, "high": knob.high, "log": knob.log, "default": knob.default, **believed}
 
 
 def _knob(data: Mapping[str, Any]) -> Knob:
     if "choices" in data:
         return Choice(tuple(data["choices"]), data["default"])
     kind = Int if data["type"] == "int" else Float
-    return kind(data["low"], data["high"], data["default"], data["log"])
+    found: Knob = kind(data["low"], data["high"], data["default"], data["log"])
+    believed = {name: data[name] for name in ("prior", "confidence") if name in data}
+    return replace(found, **believed)

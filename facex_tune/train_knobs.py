@@ -8,10 +8,13 @@ from facex_tune.space import Choice, Config, Float, Int, Knobs
 
 SPACE: Knobs = {
     "optimizer": Choice(
-        ("sgd", "adam", "adamw", "nadam", "rmsprop"), "sgd", "sgd is with Nesterov momentum; adamw decays weights apart"
+        ("sgd", "adam", "adamw", "nadam", "rmsprop", "muon"),
+        "sgd",
+        "sgd is with Nesterov momentum; adamw decays weights apart; muon makes the steps of filters and matrices "
+        "orthogonal, at adamw's rates",
     ),
     "lr": Float(1e-5, 1.0, 0.05, log=True, doc="peak learning rate, of whichever optimizer"),
-    "momentum": Float(0.0, 0.99, 0.9, doc="of sgd and rmsprop; the first beta of adam, adamw and nadam"),
+    "momentum": Float(0.0, 0.99, 0.9, doc="of sgd, rmsprop and muon; the first beta of adam, adamw and nadam"),
     "weight_decay": Float(1e-6, 0.3, 5e-4, log=True, doc="on weights, not on biases or normalisation"),
     "schedule": Choice(
         ("one_cycle", "cosine", "step", "plateau"),
@@ -35,10 +38,6 @@ SPACE: Knobs = {
     ),
     "precision": Choice(("auto", "fp32", "bf16"), "auto", "auto: bf16 where model and device are faster with it"),
 }
-
-# What a study that says nothing of a training knob gets: the default alone, not its whole range.
-DEFAULT_SEARCHED = ("lr", "optimizer")
-
 
 def defaults() -> Config:
     """Every training knob at its default: what a run recorded before a knob existed was trained with."""

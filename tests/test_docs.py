@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -19,18 +20,19 @@ from facex_tune.runs.events import EpochDone, TrialFinished, TrialStarted
 from facex_tune.runs.store import Run
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+TEXT = "\n".join(PAGES.values())
 
 
 def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    """The fenced blocks of a language, README's first."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 
 
 def commands() -> list[str]:
     """Every `facex-tune ...`, in blocks, in running text, and in the headers of studies and in the Makefile."""
     in_blocks = [line.partition("#")[0] for block in blocks("sh") for line in block.splitlines()]
-    inline = [code for code in re.findall(r"`([^`\n]+)`", README) if code.startswith("facex-tune ")]
+    inline = [code for code in re.findall(r"`([^`\n]+)`", TEXT) if code.startswith("facex-tune ")]
     files = [ROOT / "Makefile", *(ROOT / "search_spaces").glob("*.yaml")]
     elsewhere = [line.lstrip("# \t") for path in files for line in path.read_text(encoding="utf-8").splitlines()]
     lines = [one for line in [*in_blocks, *inline, *elsewhere] for one in line.split("&&")]
@@ -42,10 +44,12 @@ def parsed(line: str) -> Any:
     """Parses a command line down to its last command, running none; raises what the real one would."""
     command: Any = typer.main.get_command(app)
     words = shlex.split(line)[1:]
+    asks_help = "--help" in words  # which would end the parsing, and needs no arguments
+    words = [word for word in words if word != "--help"]
     context = command.make_context("facex-tune", words)
     while hasattr(command, "commands"):
         name, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
-        context = command.make_context(name, words, parent=context)
+        context = command.make_context(name, words, parent=context, resilient_parsing=asks_help)
     return context
 
 
@@ -65,7 +69,11 @@ def test_a_command_that_does_not_exist_would_be_found(line: str) -> None:
 
 
 def named_files() -> list[str]:
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    links = [
+        os.path.relpath(path.parent / link, ROOT)
+        for path, text in PAGES.items()
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    ]
     in_commands = [word for line in commands() for word in shlex.split(line) if re.match(r"[\w/]+\.yaml$", word)]
     return sorted({*links, *(word for word in in_commands if "/" in word)})
 
@@ -75,14 +83,29 @@ def test_every_file_that_the_documentation_names_exists(name: str) -> None:
     assert (ROOT / name).exists()
 
 
-@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
+@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", TEXT, re.MULTILINE))
 def test_every_make_target_of_the_documentation_exists(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def test_the_study_of_the_readme_is_a_study() -> None:
-    text = next(block for block in blocks("yaml") if "name: my_study" in block)
+def studies() -> list[str]:
+    return [block for block in blocks("yaml") if "name: my_study" in block]
+
+
+@pytest.mark.parametrize("text", studies(), ids=range(len(studies())))
+def test_the_studies_of_the_pages_are_studies(text: str) -> None:
     assert study.parse(yaml.safe_load(text)).name == "my_study"
+
+
+def test_the_readme_is_read_in_four_minutes() -> None:
+    words = len(PAGES[ROOT / "README.md"].split())
+    assert words <= 850, "what is longer belongs on a page of docs/"
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path.name != "README.md"], ids=lambda path: path.stem)
+def test_every_page_is_led_to(path: Path) -> None:
+    others = [text for other, text in PAGES.items() if other != path]
+    assert any(f"]({path.name})" in text or f"](docs/{path.name})" in text for text in others)
 
 
 def test_the_part_of_the_readme_is_found_and_passes_faces_through(tmp_path: Path) -> None:

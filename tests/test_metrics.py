@@ -113,7 +113,7 @@ def test_stacked_matrices_give_what_each_gives() -> None:
 
 def test_every_name_has_a_direction_and_a_worst_value() -> None:
     assert metrics.names()[:6] == list(metrics.SIX)
-    assert {name for name in metrics.names() if not metrics.MAXIMIZE[name]} == {"log_loss", "ece"}
+    assert {name for name in metrics.names() if not metrics.MAXIMIZE[name]} == {"log_loss", "ece", "parameters", "macs"}
     assert [metrics.worst_value(name) for name in metrics.SIX] == [0, 0, 0, 0, 20, 1]
 
 
@@ -141,3 +141,9 @@ def test_the_floor_of_the_calibration_error_is_that_of_perfect_calibration(n: in
 
 def test_one_certain_answer_has_no_floor() -> None:
     assert metrics.ece_floor(np.eye(7)[np.zeros(20, int)], np.random.default_rng(0)) == 0
+
+
+def test_costs_are_compared_with_their_bounds_and_scores_as_they_are() -> None:
+    """Or a hundred parameters too many would outweigh a recall that is missed wholly."""
+    assert metrics.excess("parameters", 2e6, 1e5) == pytest.approx(0.05)
+    assert metrics.excess("macro_f1", 0.5, 0.1) == 0.1

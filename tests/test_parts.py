@@ -202,6 +202,29 @@ def test_a_network_that_does_not_take_faces_is_one_line(own: Path) -> None:
     refused(lambda: costs.measured(config, torch.device("cpu"), batch=2, seconds=0.01), *said)
 
 
+@pytest.mark.parametrize(
+    ("family", "body", "said"),
+    [
+        ("models", "    return 3", ("model tiny: build() makes no network", "AttributeError")),
+        ("models", "    from torch import nn\n    return nn.Linear(2, 7)", ("model tiny: build()", "RuntimeError")),
+        ("models", "    from torch import nn\n    return nn.Flatten()", ("model tiny: build()", "mend its file")),
+        ("augment", "    return lambda faces, draws: faces @ 3", ("augment tiny: build() makes nothing", "TypeError")),
+        ("balance", "    return 1 / 0", ("balance tiny: plan() makes nothing", "ZeroDivisionError")),
+    ],
+)
+def test_a_dry_run_tells_a_part_that_breaks(own: Path, family: str, body: str, said: tuple[str, ...]) -> None:
+    """Whatever breaks, and in whichever part: it is the user's to mend, and no error of the program."""
+    from facex_tune.pipeline import estimating
+
+    (own / family).mkdir(exist_ok=True)
+    head = "def plan(labels_N, n_classes, knobs):" if family == "balance" else "def build(knobs, *n_classes):"
+    (own / family / "tiny.py").write_text(f'"""Breaks."""\n\nPRECISION, SPACE = "fp32", {{}}\n\n{head}\n{body}\n')
+    parts.use_folder(own)
+    space = {"model": ["resnet"], "augment": ["none"], "balance": ["none"]} | {family.removesuffix("s"): ["tiny"]}
+    checked = study.parse({"version": 1, "name": "x", "data": "synthetic", "space": space})
+    refused(lambda: estimating.estimate(checked, 64, "cpu"), *said)
+
+
 def test_a_part_mended_after_a_failure_is_found(own: Path) -> None:
     path = own / "models" / "tiny.py"
     path.write_text("import no_such_library\n")

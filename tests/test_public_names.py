@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -10,16 +11,31 @@ import facex_tune
 from facex_tune import errors, testing
 
 PACKAGE = Path(facex_tune.__file__).parent
-NAMES = ["__version__", "load_run"]
+NAMES = [
+    *("Best", "Budget", "Evaluate", "Fidelity", "InputError", "Interrupted", "Model", "Range", "Resources", "Retrain"),
+    *("Run", "Sampling", "Search", "Study", "Suggestion", "Train", "__version__", "load_model", "load_run", "open_run"),
+    "run",
+]
 TESTING = ["AugmentContract", "BalanceContract", "HostWait", "ModelContract", "PartContract", "no_host_waits"]
 
 
 def test_the_public_names_are_these() -> None:
     assert sorted(facex_tune.__all__) == sorted(NAMES)
     assert sorted(testing.__all__) == sorted(TESTING)
-    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    assert {name for name in defined if not name.startswith("_")} == set(NAMES) - {"__version__"}
+    assert set(NAMES) - {"__version__"} == set(facex_tune._FILE_OF)
+    assert set(NAMES) <= set(dir(facex_tune))
+    assert not hasattr(facex_tune, "nothing")
+
+
+def test_every_public_method_is_documented_and_typed() -> None:
+    classes = [getattr(facex_tune, name) for name in NAMES if isinstance(getattr(facex_tune, name), type)]
+    for each in [each for each in classes if each.__module__.startswith("facex_tune.api")]:
+        for name, member in vars(each).items():
+            function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+            if name.startswith("_") or not inspect.isfunction(function):
+                continue
+            assert function.__doc__, f"{each.__name__}.{name}"
+            assert "return" in function.__annotations__, f"{each.__name__}.{name}"
 
 
 def test_every_public_name_is_there_and_says_what_it_is() -> None:

@@ -24,14 +24,14 @@ process_outcome = Outcome()
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help; rich keeps paragraphs apart and joins lines."""
+    """Writes the examples at the end of a command's help. Rich keeps paragraphs apart and joins lines."""
     return "\n\n".join(["[bold]Examples[/bold]", *(line.replace("[", r"\[") for line in lines)])
 
 
 def run_options(
     storage: Place, data: Path, device: str | None, own_parts: Sequence[Path] | None, address: str | None
 ) -> Options:
-    """What a pipeline is given; the user's own parts are known from here on."""
+    """Makes the pipeline's options; the user's own parts are known from here on."""
     from facex_tune.pipeline.options import Options
 
     use_parts(own_parts)
@@ -54,7 +54,7 @@ def use_parts(folders: Sequence[Path] | None) -> None:
 
 
 def load_study(path: Path, sets: Sequence[str] | None, seed: int | None, own_parts: Sequence[Path] | None) -> Study:
-    """The study, checked before anything that takes long is even imported."""
+    """Loads and checks the study before anything that takes long is even imported."""
     from facex_tune import study
 
     use_parts(own_parts)
@@ -62,7 +62,7 @@ def load_study(path: Path, sets: Sequence[str] | None, seed: int | None, own_par
 
 
 def open_run(storage: Place, name: str) -> Run:
-    """A run of the storage folder.
+    """Opens a run of the storage folder.
 
     Raises:
         InputError: there is none of that name.
@@ -73,7 +73,7 @@ def open_run(storage: Place, name: str) -> Run:
 
 
 def stdout_console() -> Console:
-    """Standard output: a terminal in its own width, a pipe in full, for grep."""
+    """Makes a console on standard output: a terminal has its own width, a pipe gets whole lines, for grep."""
     from rich.console import Console
 
     console = Console(highlight=False)

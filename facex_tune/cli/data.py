@@ -211,20 +211,32 @@ def _tell_preview(document: dict[str, Any], paths: Sequence[Path], as_json: bool
 
 
 def _tell_prepared(manifests: dict[str, dict[str, Any]], before: Mapping[str, str], data: Path, as_json: bool) -> None:
-    from facex_tune.data.faces import told_of
+    from facex_tune.data import copies
+    from facex_tune.display.view import counting
 
+    found = {}
+    for each in manifests:
+        with counting(f"looking for {each} in other sets") as progress:
+            found[each] = copies.across(data, each, progress=progress)
     for each, manifest in manifests.items():
-        if before.get(each, manifest["sha256"]) != manifest["sha256"]:
-            typer.echo(
-                f"note: {each}: replaced other faces of that name; a run begun with those goes on with those alone",
-                err=True,
-            )
-        for note in told_of(manifest) if manifest["source"].get("path") else ():  # drawn faces are as they are meant
+        for note in _notes(each, manifest, before, copies.told(found[each], each, data)):
             typer.echo(f"note: {each}: {note}", err=True)
     if as_json:
-        print_json({"version": 1, "folder": str(data), "prepared": manifests})
+        shared = {each: [row.to_data() for row in rows] for each, rows in found.items()}
+        print_json({"version": 1, "folder": str(data), "prepared": manifests, "copies": shared})
         return
     for each, manifest in manifests.items():
         skipped = f", {len(manifest['skipped'])} skipped (reasons in its manifest.json)" if manifest["skipped"] else ""
         splits = ", ".join(f"{split} {sum(counts.values()):,}" for split, counts in manifest["counts"].items())
         typer.echo(f"{each}: {manifest['n']:,} faces ({splits}){skipped}, in {data / each}")
+
+
+def _notes(name: str, manifest: Mapping[str, Any], before: Mapping[str, str], copies: Sequence[str]) -> list[str]:
+    """What a user should know of a set that was just prepared."""
+    from facex_tune.data.faces import told_of
+
+    found = []
+    if before.get(name, manifest["sha256"]) != manifest["sha256"]:
+        found.append("replaced other faces of that name; a run begun with those goes on with those alone")
+    found += told_of(manifest) if manifest["source"].get("path") else []  # drawn faces are as they are meant
+    return [*found, *copies]

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from facex_tune import __version__
-from facex_tune.cli import data, model, remote, resume, run, show
+from facex_tune.cli import bench, data, delete, model, remote, resume, run, show, simulate, start
 from facex_tune.cli.common import process_outcome
 from facex_tune.errors import Remark
 
@@ -36,7 +36,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 # in the order of `facex-tune --help`
-for commands in (run, model, resume, show, data, remote):
+for commands in (start, run, bench, simulate, model, resume, show, data, delete, remote):
     commands.add_to(app)
 
 
@@ -45,8 +45,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     process_outcome.run_folder, process_outcome.resume = None, ""
     with _remarks_as_lines():
-        code = process_outcome.of(lambda: app(args=given, prog_name="facex-tune", standalone_mode=False))
+        code = process_outcome.of(lambda: _command()(args=given, prog_name="facex-tune", standalone_mode=False))
     sys.exit(code)
+
+
+def _command() -> Any:
+    """The command line as typer builds it, but for flags, which take no value and show none in their help."""
+    built = typer.main.get_command(app)
+    _clear_flags(built)
+    return built
+
+
+def _clear_flags(command: Any) -> None:
+    for option in command.get_params(typer.Context(command)):
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+    for each in getattr(command, "commands", {}).values():
+        _clear_flags(each)
 
 
 @contextmanager

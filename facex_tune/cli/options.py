@@ -22,8 +22,8 @@ STORAGE = Path("runs")
 
 
 def a_name(value: str | None) -> str | None:
-    """A run's name is its folder's, so it must not lead out of the storage folder."""
-    if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
+    """Checks a run's name, which is its folder's and must not lead out of the storage folder."""
+    if value is not None and not re.fullmatch(files.NAME, value):
         raise InputError(f"a run's name holds letters, digits, '_', '.' and '-' only, 64 at most; not {value!r}")
     return value
 
@@ -68,6 +68,10 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the study, e.g. budget.trials=8. Repeatable."),
 ]
+Raises = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="budget.KEY=VALUE", help="Raises a budget, such as budget.trials=40. Repeatable."),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="The study's seed (search.seed).")]
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto (the default).", callback=_a_device)
@@ -83,6 +87,10 @@ OwnParts = Annotated[
 ]
 Address = Annotated[str | None, typer.Option("--address", help="A Ray cluster's address; default: Ray on this one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print every problem, or else trials, hours, memory and disk; start no run."),
+]
 Incomplete = Annotated[
     bool, typer.Option("--incomplete", help="Take a set that falls short of the published counts; it is marked so.")
 ]

@@ -11,16 +11,16 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from facex_tune.errors import InputError, Interrupted, StorageOutage
-from facex_tune.storage.files import Place
+from facex_tune.errors import InputError, Interrupted, StorageOutage, causes, one_line
+from facex_tune.storage.files import NO_SPACE, Place
 
 DONE, INTERNAL, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 75
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NOT_THERE = (errno.ENOTDIR, errno.EISDIR)
 _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 # the root of click's own exceptions, from whichever copy of click this typer carries
@@ -28,8 +28,11 @@ _CLICK_EXCEPTION = typer.BadParameter.__mro__[2]
 
 
 class Outcome:
-    """Runs a command to its exit code; a command that works on a run says so in `run_folder`, and in `resume` what
-    follows `facex-tune resume` to go on with it.
+    """Runs a command and gives its exit code.
+
+    Attributes:
+        run_folder: the run that the command works on; None for a command that works on none.
+        resume: the words after `facex-tune resume` that continue this run: its name and the options that it needs.
     """
 
     def __init__(self) -> None:
@@ -37,7 +40,7 @@ class Outcome:
         self.resume = ""
 
     def of(self, command: Callable[[], Any]) -> int:
-        """The exit code of a command: what it returns (None: 0), or what its error means."""
+        """Runs a command; its exit code is what it returns (None: 0), or what its error means."""
         try:
             code = int(command() or DONE)
             sys.stdout.flush()  # what does not fit on a full disk is told, and not left to the interpreter's end
@@ -71,7 +74,7 @@ class Outcome:
     def _failed(self, error: Exception) -> int:
         if isinstance(error, _CLICK_EXCEPTION):
             return _told(WRONG_INPUT, f"error: {_usage(error)}")
-        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
             place = error.filename or self.run_folder or "the disk"
             return _told(WRONG_INPUT, f"error: no space left ({place}); free some, or give another --storage or --data")
         if isinstance(error, OSError) and error.errno in _NOT_THERE:
@@ -95,30 +98,30 @@ class Outcome:
 
     def _crash_log(self) -> Place | None:
         """Writes the traceback of the error being handled: into the run's folder, else among the temporary files."""
-        folders: list[Place] = [
-            folder for folder in (self.run_folder, Path(tempfile.gettempdir())) if folder is not None
-        ]
-        for folder in folders:
-            path = folder / ("crash.log" if folder == self.run_folder else f"facex-tune-{os.getpid()}-crash.log")
-            try:
-                path.write_text(traceback.format_exc(), encoding="utf-8")
-            except (OSError, InputError):
-                continue
-            return path
+        from facex_tune.storage import files
+
+        content = traceback.format_exc().encode()
+        with suppress(OSError, InputError):
+            if self.run_folder is not None and self.run_folder.is_dir():
+                path = self.run_folder / "crash.log"
+                files.write_bytes(path, content)  # in the place of what is there, and never through a link
+                return path
+        with suppress(OSError):
+            descriptor, made = tempfile.mkstemp(prefix="facex-tune-crash-", suffix=".log")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            return Path(made)
         return None
 
 
 def _interrupt_behind(error: BaseException) -> Interrupted | None:
     """The interruption that an error comes from: a signal within Ray's compiled code surfaces as a SystemError."""
-    link: BaseException | None = error
-    while link is not None and not isinstance(link, Interrupted):
-        link = link.__cause__ or link.__context__
-    return link
+    return next((each for each in causes(error) if isinstance(each, Interrupted)), None)
 
 
 def _usage(error: BaseException) -> str:
     """A wrong command line, in one line: click's sentence and where the right one is written."""
-    message = " ".join(str(getattr(error, "format_message", lambda: error)()).split()).rstrip(".")
+    message = one_line(getattr(error, "format_message", lambda: error)()).rstrip(".")
     for refused in _refused(error):
         message = message.replace(": Input ", f": {refused!r} is not allowed: input ", 1)
     context = getattr(error, "ctx", None)

@@ -33,6 +33,17 @@ Dashboard = Annotated[
 ]
 Service = Annotated[str | None, typer.Option("--service", envvar="FACEX_SERVICE", help="URL of a `facex-tune serve`.")]
 
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        envvar="FACEX_TOKEN_FILE",
+        parser=files.absolute,
+        help="The service's token, in a file that others cannot read; else FACEX_TOKEN.",
+    ),
+]
+
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
@@ -41,13 +52,14 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog=examples("facex-tune logs demo --follow"))(logs)
     app.command(epilog=examples("facex-tune stop demo"))(stop)
     app.command(epilog=examples(_PULL_STORAGE, _PULL_SERVICE))(pull)
-    app.command(epilog=examples("facex-tune serve", _SERVE))(serve)
+    app.command(epilog=examples("facex-tune serve", _MAKE_TOKEN, _SERVE))(serve)
 
 
 _SUBMIT = "facex-tune submit search_spaces/fer2013.yaml --run night --storage /shared/runs --data /shared/data"
 _PULL_STORAGE = "facex-tune pull night --storage /shared/runs --to results"
 _PULL_SERVICE = "facex-tune pull night --service http://127.0.0.1:8270 --to results"
-_SERVE = "FACEX_TOKEN=$(openssl rand -hex 24) facex-tune serve --host 0.0.0.0"
+_MAKE_TOKEN = "(umask 077; openssl rand -hex 24 > facex.token)"
+_SERVE = "facex-tune serve --host 0.0.0.0 --token-file facex.token"
 
 
 def submit(
@@ -151,6 +163,10 @@ def pull(
     ],
     storage: Storage = STORAGE,
     service: Service = None,
+    token_file: TokenFile = None,
+    without_faces: Annotated[
+        bool, typer.Option("--without-faces", help="Leave behind what shows faces of the test sets.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Bring a run's report, models, scores and trials here, checked; what is here already is not fetched again."""
@@ -161,18 +177,22 @@ def pull(
 
     source: pulling.Source
     if service is not None:
-        source = pulling.ServiceSource(service, run, access.token())
+        source = pulling.ServiceSource(service, run, access.token(token_file))
     else:
         source = pulling.FolderSource(Run.open(storage, run).folder)
     target = to / run
     with counting(f"pulling {run}") as progress:
-        items = pulling.pull(source, target, progress)
+        items = pulling.pull(source, target, progress, faces=not without_faces)
     told = pulling.summary(items, target)
     if as_json:
         typer.echo(json.dumps(told, indent=1))
         return
     typer.echo(f"run {run}: {told['files']} files, {told['bytes'] / 1e6:.1f} MB, in {target}")
-    typer.echo(f"report: {told['report']}" if told["report"] else "no report yet")
+    if told["faces"]:
+        typer.echo(f"they show faces: {', '.join(told['faces'])}; --without-faces leaves these behind")
+    again = f"facex-tune report {run} --storage {to} --without-faces"
+    none = f"no page without faces; `{again}` writes one" if without_faces else "no report yet"
+    typer.echo(f"report: {told['report']}" if told["report"] else none)
 
 
 def serve(
@@ -181,21 +201,53 @@ def serve(
     device: Device = None,
     address: Address = None,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; any but loopback needs FACEX_TOKEN.")
+        str, typer.Option("--host", help="Address to listen on; any but loopback needs a token.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8270,
+    token_file: TokenFile = None,
     at_once: Annotated[int, typer.Option("--at-once", min=1, help="Runs beside each other; others wait.")] = 1,
+    most_hours: Annotated[
+        float | None, typer.Option("--most-hours", min=0.01, help="Hours of a search; a study must then say its time.")
+    ] = None,
+    most_trials: Annotated[
+        int | None, typer.Option("--most-trials", min=1, help="Trials of one study, which must then say them.")
+    ] = None,
+    most_epochs: Annotated[
+        int | None, typer.Option("--most-epochs", min=1, help="Epochs of one training; default 1,000.")
+    ] = None,
+    audit_log: Annotated[
+        Path | None,
+        typer.Option(
+            "--audit-log",
+            metavar="FILE",
+            parser=files.absolute,
+            help="Who submitted, stopped, fetched, was refused: a JSON line each; default standard error.",
+        ),
+    ] = None,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Every request in it, too.")] = False,
 ) -> None:
     """A service and its page: submit studies, watch, stop and resume runs, fetch reports."""
     from facex_tune.pipeline.options import Options
     from facex_tune.service import access
 
-    token = access.token()
+    token = access.token(token_file)
     access.check_bind(host, token)
     try:
         from facex_tune.service import listen
+        from facex_tune.service.received import Ceiling
     except ModuleNotFoundError as error:
         raise InputError(f"the service needs {error.name}: pip install 'facex-tune[serve]'") from error
 
     options = Options(storage=storage, data_dir=data, device=device, address=address)
-    listen.until_stopped(options, token, host=host, port=port, at_once=at_once, told=typer.echo)
+    ceiling = Ceiling(most_hours, most_trials, most_epochs)
+    listen.until_stopped(
+        options,
+        token,
+        host=host,
+        port=port,
+        at_once=at_once,
+        told=typer.echo,
+        ceiling=ceiling,
+        audit_log=audit_log,
+        every_request=access_log,
+    )

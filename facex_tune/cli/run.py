@@ -24,6 +24,7 @@ from facex_tune.cli.options import (
     Address,
     DataDir,
     Device,
+    DryRun,
     Json,
     NewRun,
     OwnParts,
@@ -36,13 +37,13 @@ from facex_tune.cli.options import (
 )
 from facex_tune.cli.outcome import WRONG_INPUT
 from facex_tune.errors import InputError
+from facex_tune.runs.names import STAGES
 
 if TYPE_CHECKING:
     from facex_tune.pipeline.options import Options
     from facex_tune.runs.store import Run
     from facex_tune.study import Study
 
-ALL_STAGES = ("search", "retrain", "evaluate", "report")
 SHOWN_AT_END = 5  # trials
 
 
@@ -80,18 +81,16 @@ def run(
     device: Device = None,
     parts: OwnParts = None,
     address: Address = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print trials, hours, memory, disk and every problem; start no run.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Every stage of a study: search, retrain the best, evaluate on the sealed test sets, report."""
     checked = load_study(study, sets, seed, parts)
     options = run_options(storage, data, device, parts, address)
     if dry_run:
-        _dry_run(checked, run, options, as_json)
+        _dry_run(checked, run, STAGES, options, as_json)
     else:
-        work(_begin(checked, run, options), ALL_STAGES, options, as_json)
+        work(_begin(checked, run, options), STAGES, options, as_json)
 
 
 def search(
@@ -104,12 +103,16 @@ def search(
     device: Device = None,
     parts: OwnParts = None,
     address: Address = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """The search alone; retrain, evaluate and report can follow, each by its own command."""
     checked = load_study(study, sets, seed, parts)
     options = run_options(storage, data, device, parts, address)
-    work(_begin(checked, run, options), ["search"], options, as_json)
+    if dry_run:
+        _dry_run(checked, run, ["search"], options, as_json)
+    else:
+        work(_begin(checked, run, options), ["search"], options, as_json)
 
 
 def retrain(
@@ -177,13 +180,19 @@ def report(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="One run, or several to compare.")],
     data: DataDir = DATA,
     storage: Storage = STORAGE,
+    without_faces: Annotated[
+        bool, typer.Option("--without-faces", help="Show no faces of the test sets; a page that may be passed on.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a run's report again; of a run that still goes on, too, and where its data are not. Of several: compare."""
     from facex_tune.report import report, several_runs
 
     opened = [open_run(storage, str(a_name(run))) for run in runs]
-    page = report.report(opened[0], data) if len(opened) == 1 else several_runs.report(opened, data)
+    if len(opened) == 1:
+        page = report.report(opened[0], data, faces=not without_faces)
+    else:
+        page = several_runs.report(opened, data)  # which shows none
     if as_json:
         print_json({"version": 1, "run": ", ".join(runs), "report": str(page)})
     else:
@@ -197,20 +206,15 @@ def _begin(study: Study, name: str | None, options: Options) -> Run:
 
 
 def work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> None:
-    """The stages, watched; then where things stand and where the report is."""
+    """Does the stages, shows them as they go on, and then tells where things stand and where the report is."""
+    from facex_tune.api import runs
     from facex_tune.cli import run_tables
-    from facex_tune.display.board import Board
-    from facex_tune.display.view import Past, View
     from facex_tune.pipeline.options import resume_words
-    from facex_tune.pipeline.stages import execute, next_command
+    from facex_tune.pipeline.stages import next_command
     from facex_tune.runs import overview
-    from facex_tune.search.factor_progress import Progress
 
     process_outcome.run_folder, process_outcome.resume = run.folder, resume_words(run, options)
-    history = run.history()
-    board = Board.of(run.study, history, Progress.of(run.events()) if "factors" in stages else None)
-    with View(board, Past(history.search_seconds)) as view:
-        execute(run, stages, options, [view])
+    runs.work(run, stages, options)
     if as_json:
         print_json(overview.of_run(run))
         return
@@ -223,21 +227,26 @@ def work(run: Run, stages: Sequence[str], options: Options, as_json: bool) -> No
         typer.echo(f"report: {page}")
 
 
-def _dry_run(study: Study, run: str | None, options: Options, as_json: bool) -> None:
-    from facex_tune.cli import tables
-    from facex_tune.pipeline import dry_run, preflight
+def _dry_run(study: Study, run: str | None, stages: Sequence[str], options: Options, as_json: bool) -> None:
+    from facex_tune.pipeline import dry_run
 
-    # Before the problems, because it draws the synthetic faces that are still missing.
-    figures = dry_run.estimate(study, options) if dry_run.can_estimate(study, options) else None
-    problems = preflight.run_problems(run, study, options) + preflight.problems(study, options)
-    told = dry_run.told(study, options)
+    try:
+        dry_run.check(study, run, options)
+    except InputError as error:
+        if not as_json:
+            raise
+        print_json({"version": 1, "study": study.name, "problems": error.problems, "estimate": None, "told": []})
+        raise typer.Exit(WRONG_INPUT) from error
+    from facex_tune.cli import tables  # here, so that what is refused need not wait for them
+    from facex_tune.display.view import naming
+
+    with naming("measuring") as progress:
+        figures = dry_run.estimate(study, options, progress, retrains="retrain" in stages)
+    busy = dry_run.busy_note(figures["load_average"])
+    told = [*([busy] if busy else []), *dry_run.told(study, options)]
     if as_json:
-        print_json({"version": 1, "study": study.name, "problems": problems, "estimate": figures, "told": told})
-    elif figures is not None:
-        print_out(tables.estimate(figures))
-    if problems and not as_json:
-        raise InputError(problems)  # alone: what must be mended comes before what should be known
-    if problems:
-        raise typer.Exit(WRONG_INPUT)
-    for note in told if not as_json else ():
+        print_json({"version": 1, "study": study.name, "problems": [], "estimate": figures, "told": told})
+        return
+    print_out(tables.estimate(figures))
+    for note in told:
         typer.echo(f"note: {note}", err=True)

@@ -9,13 +9,22 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from facex_tune.data.joining import told_of_share
 from facex_tune.display.table import plain
-from facex_tune.display.text import ago, clock, compact, gpu_time, metric, sparkline, value_text, varying
+from facex_tune.display.text import ago, compact, gpu_time, metric, sparkline
+from facex_tune.metrics import COSTS
+from facex_tune.runs.names import model_name
+from facex_tune.study.words import clock, value_text, varying
 from facex_tune.training import posthoc
 
 WIDE = 130  # columns: from here on a trial's knobs fit beside its scores
 WIDE_RUNS = 125
-_TITLES = {"worst_class_recall": "worst recall", posthoc.MACRO_F1: "adjusted"}
+_TITLES = {
+    "worst_class_recall": "worst recall",
+    posthoc.MACRO_F1: "adjusted",
+    "images_per_second": "images/s of one",
+    "train_images_per_second": "trained/s",
+}
 _STYLES = {"finished": "", "failed": "red"}
 _RUN_STYLES = {"running": "green", "interrupted": "yellow", "damaged": "red"}
 
@@ -29,19 +38,26 @@ def run(document: Mapping[str, Any], width: int) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(heading(document), "bold")]
     if document["best"]:
         parts.append(Text(best(document)))
+    parts += [Text(f"{name}: {told_of_share(share)}") for name, share in document.get("faces_by_set", {}).items()]
     if document["leaderboard"]:
         parts += leaderboard(document, width)
     if hidden := document["matching"] - len(document["leaderboard"]):
         parts.append(Text(f"and {hidden} more (--top {document['matching']} shows all)", "dim"))
     if document["models"] or document["failed_models"]:
         parts += [Text(), models(document)]
+    parts += [Text(on_all(model["name"])) for model in document["models_on_all"]]
     if document["evaluation"]:
         parts += [Text(), evaluation(document)]
+        parts += [
+            Text(f"{name}: the winner is {scores['constant']}", "yellow")
+            for name, scores in document["evaluation"].items()
+            if scores.get("constant")
+        ]
     return parts
 
 
 def heading(document: Mapping[str, Any]) -> str:
-    """One line about a run."""
+    """Tells of a run in one line."""
     states = ", ".join(f"{count} {state}" for state, count in document["trials"].items()) or "no trials yet"
     if document["failures"]:
         states += f" ({', '.join(f'{count} {reason}' for reason, count in document['failures'].items())})"
@@ -56,7 +72,7 @@ def heading(document: Mapping[str, Any]) -> str:
 
 
 def standing(document: Mapping[str, Any]) -> str:
-    """A run's state with what one asks next: who writes it, or since when it stands still and how to go on."""
+    """Tells a run's state, and who writes it, or since when it stands still and how to go on."""
     state, stage = document["state"], document["stage"]
     if state == "running":
         writer = document["writer"]
@@ -64,31 +80,34 @@ def standing(document: Mapping[str, Any]) -> str:
     if state == "interrupted":
         signal = f" by {document['signal']}" if document["signal"] else ""
         since = f"{f' in {stage}' if stage else ''}{signal} {ago(document['idle_s'])} ago"
-        return f"interrupted{since} (facex-tune resume {document['run']})"
+        return f"interrupted{since} (facex-tune resume {document['words']})"
     return str(state)
 
 
 def best(document: Mapping[str, Any]) -> str:
-    """The best trial with what its value rests on."""
+    """Tells the best trial, and what its value rests on."""
     row = document["best"]
-    value = f"{document['objective']} {metric(row['value'])}"
+    value = f"{document['objective']} {metric(row['value'] if row['n'] == 1 else row['mean'])}"
     n = document["validation_faces"]
     on = f" on {n:,} validation faces" if n else ""
-    return f"best {row['trial']}: {value}{on} after {row['epochs']}/{document['max_epochs']} epochs, one seed"
+    seeds = "one seed" if row["n"] == 1 else f"mean of {row['n']} seeds"
+    return f"best {row['trial']}: {value}{on} after {row['epochs']}/{document['max_epochs']} epochs, {seeds}"
 
 
 def leaderboard(document: Mapping[str, Any], width: int) -> list[RenderableType]:
-    """The trials of `overview.of_run`, and the knobs that tell them apart.
+    """Shows the trials of `overview.of_run`, and the knobs that tell them apart.
 
     The knobs stand beside the scores in a terminal that is wide enough, else in a table of their own.
     """
     shown = document["leaderboard"]
     knobs = varying([row["config"] for row in shown])
-    names = _metrics_shown(document)
+    names = _metrics_shown(document, [row["metrics"] for row in shown])
     several = len(document["objectives"]) > 1
     front = ["front"] if several else []
-    table = plain(">#", "trial", "state", *front, ">epochs", *(f">{_TITLES.get(name, name)}" for name in names))
-    cells = [_trial_cells(row, names, several) for row in shown]
+    mean = [">seeds", ">mean"] if any(row["n"] > 1 for row in shown) else []
+    titles = [f">{_TITLES.get(name, name)}" for name in names]
+    table = plain(">#", "trial", "state", *front, ">epochs", *mean, *titles)
+    cells = [_trial_cells(row, names, several, bool(mean)) for row in shown]
     differs = [compact(row["config"], knobs) for row in shown]
     styles = [_STYLES.get(row["state"], "dim") for row in shown]
     if width >= WIDE:
@@ -101,13 +120,20 @@ def leaderboard(document: Mapping[str, Any], width: int) -> list[RenderableType]
     return [table, Text(), _differences([row["trial"] for row in shown], differs)]
 
 
-def _trial_cells(row: Mapping[str, Any], names: Sequence[str], several: bool) -> list[str]:
+def _trial_cells(row: Mapping[str, Any], names: Sequence[str], several: bool, means: bool) -> list[str]:
+    """
+    Args:
+        means: of the objective over the seeds of a configuration that was tried more than once; it is ranked by that,
+            and once.
+    """
     reason = row["reason"].removeprefix("budget: ")
     told = reason not in ("", "rung")  # a rung is what stops most trials
     state = f"{row['state']}: {reason}" if told else row["state"]
     values = [metric(row["metrics"].get(name)) for name in names]
     front = ["*" if row["pareto"] else ""] if several else []
-    return [str(row["rank"]), row["trial"], state, *front, str(row["epochs"]), *values]
+    mean = ([str(row["n"]), metric(row["mean"])] if row["repeats"] is None else ["", ""]) if means else []
+    rank = str(row["rank"]) if row["repeats"] is None else ""
+    return [rank, row["trial"], state, *front, str(row["epochs"]), *mean, *values]
 
 
 def _differences(trials: Sequence[str], texts: Sequence[str]) -> Table:
@@ -117,22 +143,28 @@ def _differences(trials: Sequence[str], texts: Sequence[str]) -> Table:
     return table
 
 
-def _metrics_shown(document: Mapping[str, Any]) -> list[str]:
-    shown = list(dict.fromkeys([*document["objectives"], "accuracy", "worst_class_recall"]))
-    measured = any(posthoc.MACRO_F1 in row["metrics"] for row in document.get("leaderboard", [document]))
-    return [*shown, posthoc.MACRO_F1] if measured else shown
+def _metrics_shown(document: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> list[str]:
+    bounded = [name for name in COSTS if name in document.get("constraints", {})]
+    shown = list(dict.fromkeys([*document["objectives"], *bounded, "accuracy", "worst_class_recall"]))
+    return [*shown, posthoc.MACRO_F1] if any(posthoc.MACRO_F1 in each for each in measured) else shown
 
 
 def models(document: Mapping[str, Any]) -> Table:
-    """The final models on the validation faces."""
-    names = _metrics_shown(document)
+    """Shows the final models' metrics on the validation faces."""
+    names = _metrics_shown(document, [model["validation"] for model in document["models"]])
     table = plain("final model", *(f">{_TITLES.get(name, name)}" for name in names))
     for model in document["models"]:
         values = [metric(model["validation"].get(name)) for name in names]
-        table.add_row(f"t{model['candidate']:04d} seed {model['seed']}", *values)
+        table.add_row(model_name(model["candidate"], model["seed"]), *values)
     for model in document["failed_models"]:
-        table.add_row(f"t{model['candidate']:04d} seed {model['seed']} failed: {model['reason']}", style="red")
+        name = model_name(model["candidate"], model["seed"], model.get("on"))
+        table.add_row(f"{name} failed: {model['reason']}", style="red")
     return table
+
+
+def on_all(name: str) -> str:
+    """Tells of a model that was trained on validation faces, too."""
+    return f"{name}: trained on validation faces too, so that no honest validation figure of it exists"
 
 
 def evaluation(document: Mapping[str, Any]) -> Table:
@@ -182,10 +214,10 @@ def trial(document: Mapping[str, Any], *, ascii_only: bool = False) -> list[Rend
 
 
 def _curve(document: Mapping[str, Any]) -> Table:
-    names = [*_metrics_shown(document), "train_loss", "images_per_second"]
+    names = [*_metrics_shown(document, [document["metrics"]]), "train_loss", "train_images_per_second"]
     table = plain(">epoch", *(f">{_TITLES.get(name, name)}" for name in names))
     for row in document["curve"]:
-        speed = row.get("images_per_second")
+        speed = row.get("train_images_per_second")
         values = [metric(row.get(name)) for name in names[:-1]]
         table.add_row(str(row["epoch"]), *values, "-" if speed is None else f"{speed:,.0f}")
     return table

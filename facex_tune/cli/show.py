@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,6 +50,8 @@ def add_to(app: typer.Typer) -> None:
             "facex-tune mirror demo --optuna study.log --follow    # meanwhile: optuna-dashboard study.log",
             "facex-tune mirror demo --tensorboard logs     # then: tensorboard --logdir logs",
             "facex-tune mirror demo --csv trials.csv",
+            "facex-tune mirror demo --mlflow mlflow.db     # then: mlflow ui --backend-store-uri sqlite:///mlflow.db",
+            "facex-tune mirror demo --wandb offline        # then: wandb leet offline/wandb",
         )
     )(mirror)
     app.command(epilog=examples("facex-tune gc", "facex-tune gc demo --yes", "facex-tune gc --json"))(gc)
@@ -98,13 +101,14 @@ def show(
 ) -> None:
     """A run's state, leaderboard, final models and test scores; one trial of it; or the run as it goes on."""
     from facex_tune.cli import run_tables
-    from facex_tune.display.follow import watch
     from facex_tune.runs import overview
 
     opened = open_run(storage, run)
     if follow and (as_json or trial):
         raise InputError("--follow draws a run as it goes on; leave --json and --trial out, or --follow")
     if follow:
+        from facex_tune.display.follow import watch  # the live board, which nothing else here needs
+
         watch(opened)
     if trial is not None:
         document = overview.of_trial(opened, trial)
@@ -136,21 +140,36 @@ def mirror(
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", parser=files.absolute, help="A table, one row a trial.")
     ] = None,
+    mlflow: Annotated[
+        Path | None,
+        typer.Option(
+            "--mlflow", metavar="FILE", parser=files.absolute, help="An experiment in a local SQLite file of MLflow's."
+        ),
+    ] = None,
+    wandb: Annotated[
+        Path | None,
+        typer.Option("--wandb", metavar="DIR", parser=files.absolute, help="Offline runs of Weights & Biases."),
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on for as long as another process writes the run.")
     ] = False,
+    with_faces: Annotated[
+        bool, typer.Option("--with-faces", help="Show some of the test sets' faces in the TensorBoard logs.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a run for other tools: optuna-dashboard, TensorBoard, a spreadsheet. Changes nothing of the run itself."""
+    """Write a run for other tools: optuna-dashboard, TensorBoard, MLflow, W&B, spreadsheets. The run is only read."""
     from facex_tune.mirrors import mirror
 
     opened = open_run(storage, run)
-    document = mirror.mirror(opened, mirror.Targets.chosen(opened, optuna, tensorboard, csv), follow=follow)
+    named = {"optuna": optuna, "tensorboard": tensorboard, "csv": csv, "mlflow": mlflow, "wandb": wandb}
+    targets = mirror.Targets.chosen(opened, **named)
+    document = mirror.mirror(opened, targets, follow=follow, faces=with_faces)
     if as_json:
         print_json(document)
         return
     for form, path in document["written"].items():
-        typer.echo(f"{path}{mirror.HOW_TO_OPEN[form].format(path)}")
+        typer.echo(f"{path}{mirror.HOW_TO_OPEN[form].format(shlex.quote(path))}")
 
 
 def gc(
@@ -195,7 +214,7 @@ def parts(
     data: DataDir = DATA,
     parts: OwnParts = None,
     measure: Annotated[
-        bool, typer.Option("--measure/--no-measure", help="models: time each on this machine (a second or two each).")
+        bool, typer.Option("--measure/--no-measure", help="models: time each here, a second or two (of --parts).")
     ] = True,
     device: Device = None,
     as_json: Json = False,
@@ -205,6 +224,7 @@ def parts(
     """
     from facex_tune.cli import tables
     from facex_tune.inspection import catalog
+    from facex_tune.parts import is_own
     from facex_tune.space import FAMILIES
 
     use_parts(parts)
@@ -216,7 +236,10 @@ def parts(
     families = list(FAMILIES) if family is None else [catalog.family(family)]
     document = catalog.of_parts(families, names or ())
     if families == ["model"]:
-        document["costs"] = _costs(list(document["families"]["model"]), device, measure)
+        models = list(document["families"]["model"])
+        own = [] if names else [name for name in models if is_own("model", name)]  # who asks by --parts asks for these
+        timed = own or models
+        document["costs"] = _costs(models, device, timed if measure else [])
     if as_json:
         print_json(document)
     else:
@@ -256,9 +279,9 @@ def _show_sheets(
             typer.echo(f"written: {path}")
 
 
-def _costs(models: list[str], device: str | None, measure: bool) -> dict[str, Any]:
+def _costs(models: list[str], device: str | None, timed: list[str]) -> dict[str, Any]:
     from facex_tune.display.view import counting
     from facex_tune.inspection import costs
 
     with counting("measuring models") as progress:
-        return costs.of_models(models, device, measure=measure, progress=progress)
+        return costs.of_models(models, device, timed=timed, progress=progress)

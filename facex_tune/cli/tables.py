@@ -12,10 +12,10 @@ from rich.text import Text
 
 from facex_tune.data.faces import told_of
 from facex_tune.display.table import plain
-from facex_tune.display.text import value_text
 from facex_tune.emotions import EMOTIONS
 from facex_tune.inspection import doctor
 from facex_tune.inspection.doctor import Finding
+from facex_tune.study.words import clock, measured_text, value_text
 
 
 def predictions(document: Mapping[str, Any]) -> Table:
@@ -55,6 +55,59 @@ def costs(document: Mapping[str, Any]) -> list[RenderableType]:
     return [table, Text(told, "dim")]
 
 
+def bench(document: Mapping[str, Any]) -> list[RenderableType]:
+    """`pipeline.bench.bench`: a line a model, and where profiled a table of operations."""
+    models, gflops = document["models"], document["matmul_gflops"]
+    shares = list(dict.fromkeys(name for each in models.values() for name in each["shares"]))
+    table = plain("model", ">trained/s", ">bare step", "precision", ">an epoch", *(f">{name}" for name in shares))
+    for name, each in models.items():
+        speeds = [f"{each['images_per_second']:,.0f}", f"{each['bare_images_per_second']:,.0f}"]
+        cells = [each["precision"], clock(each["seconds_per_epoch"])]
+        table.add_row(name, *speeds, *cells, *(f"{each['shares'][share]:.1%}" for share in shares))
+    machine = (
+        f"at the study's defaults ({document['device']}, {document['threads']} threads); matrices here: "
+        f"{gflops['fp32']:,.0f} GFLOP/s in fp32, {gflops['bf16']:,.0f} in bf16"
+    )
+    found: list[RenderableType] = [table, Text(machine, "dim")]
+    if any("operations" in each for each in models.values()):
+        kinds = list(dict.fromkeys(kind for each in models.values() for kind in each.get("operations", {})))
+        profiled = plain("model", *(f">{kind}" for kind in kinds))
+        for name, each in models.items():
+            profiled.add_row(name, *(f"{each['operations'].get(kind, 0.0):.1%}" for kind in kinds))
+        found += [Text(), profiled]
+    return found
+
+
+def simulated(document: Mapping[str, Any]) -> list[RenderableType]:
+    """`simulation.simulate`: a line an arm, then what the numbers rest on."""
+    headers = ">found", "95 %", ">within 1 % after", ">ended after", ">worker hours", ">trials", ">failing"
+    table = plain("sampler", "scheduler", ">workers", *headers)
+    for arm in document["arms"]:
+        scheduler = arm["scheduler"] + ("" if arm["reduction"] is None else f" 1/{arm['reduction']}")
+        low_high = "-" if arm["interval"] is None else "[{:.3f}, {:.3f}]".format(*arm["interval"])
+        times = clock(arm["near_seconds"]), clock(arm["seconds"]), f"{arm['worker_seconds'] / 3600:.2f}"
+        counts = f"{arm['trials']:.1f}", f"{arm['failing']:.1f}"
+        found = measured_text(arm["found"])
+        table.add_row(arm["sampler"], scheduler, f"{arm['workers']:,}", found, low_high, *times, *counts)
+    return [table, *(Text(line, "dim") for line in _rests_on(document))]
+
+
+def _rests_on(document: Mapping[str, Any]) -> list[str]:
+    """What a simulation's numbers are, and how far its curves tell of what was not recorded."""
+    curves, unseen = document["curves"], document["unseen"]
+    how = "a model of the curves" if document["by"] == "surrogate" else "the nearest recorded training"
+    two = "" if unseen["seed_error"] is None else f"; seeds alone differ by {unseen['seed_error']:.3f}"
+    means = "one search" if document["seeds"] == 1 else f"means over {document['seeds']} searches"
+    return [
+        f"found: {document['objective']} at the end of a training, expected of what would be retrained; {means}",
+        f"by {how}, {curves['trainings']:,} trainings of {curves['configurations']:,} configurations "
+        f"({curves['failed']:,} failed): {curves['what']}",
+        f"a configuration that it has not seen is told with a mean error of {unseen['mean_error']:.3f} (n = "
+        f"{unseen['n']}; rank correlation {unseen['rank_correlation']:.2f}); if all were told the same, "
+        f"{unseen['constant_error']:.3f}{two}",
+    ]
+
+
 def _range(knob: Mapping[str, Any]) -> str:
     default = f" (default {value_text(knob['default'])})"
     if knob["type"] == "choice":
@@ -85,7 +138,6 @@ def data_sets(document: Mapping[str, Any]) -> Table:
     for name, source in document["sources"].items():
         if name not in document["prepared"]:
             command = f"facex-tune data prepare {name}{' SOURCE' if source['needs_source'] else ''}"
-            command += " --as NAME" * (name == "folder")
             command += " --as NAME" if source["named_by_user"] else ""
             table.add_row(name, "-", f"{command}  ({source['description']})", style="dim")
     return table

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from facex_tune.emotions import EMOTIONS, N_FER2013
 from facex_tune.errors import InputError, nearest
 from facex_tune.storage.folders import write_folder
+from facex_tune.study import sets_of
 
 SIDE = 48
 SPLITS = ("train", "public_test", "private_test", "test")
@@ -211,6 +213,24 @@ def _write_rows(faces: Faces, file: BinaryIO) -> None:
     pq.write_table(table, file)
 
 
+def shareable(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest without the folders of whoever prepared the set: of what was read, the name alone is left."""
+    if not isinstance(manifest.get("source"), Mapping):
+        return dict(manifest)
+    source = {key: _last_part(value) if _is_place(key, value) else value for key, value in manifest["source"].items()}
+    return {**manifest, "source": source}
+
+
+def _is_place(key: str, value: Any) -> bool:
+    return isinstance(value, str) and (
+        key == "path" or PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
+    )
+
+
+def _last_part(path: str) -> str:
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+
+
 def is_prepared(data_dir: Path, name: str) -> bool:
     """Whether the set has been written here; damage shows only in `open_set`."""
     return Path(name).name == name and (data_dir / name / "manifest.json").is_file()  # a name is never a path
@@ -248,19 +268,29 @@ def read_manifest(data_dir: Path, name: str) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_bytes())
         if manifest["schema"] != SCHEMA:
-            raise InputError(f"{path} has schema {manifest['schema']}, this version reads {SCHEMA}: prepare it again")
+            newer = isinstance(manifest["schema"], int) and manifest["schema"] > SCHEMA
+            by = "was written by a newer facex_tune: update facex_tune here, or prepare it again in another folder"
+            how = by if newer else "prepare it again"
+            raise InputError(f"{path} has schema {manifest['schema']}, this version reads {SCHEMA}: {how}")
         said = {key: manifest[key] for key in ("schema", "name", "n", "counts", "sha256", "source", "skipped")}
         return said | {key: manifest.get(key, default) for key, default in ABOUT.items()}
     except (ValueError, KeyError, TypeError, OSError) as error:
         _damaged(path, error)
 
 
-def told_of(manifest: Mapping[str, Any]) -> list[str]:
-    """What a user should know of a prepared set, a sentence each."""
+def told_of(
+    manifest: Mapping[str, Any], *, classes: int = N_FER2013, by_votes: bool = False, joined: bool = False
+) -> list[str]:
+    """What a user should know of a prepared set, a sentence each.
+
+    Args:
+        classes: emotions that the study tells apart which reads it.
+        by_votes: whether that study's labels are its annotators', which the manifest does not count.
+    """
     said = ABOUT | dict(manifest)  # a run's header may hold one of an older version
     found = [f"incomplete: {said['incomplete']}"] if said["incomplete"] else []
     found += [_told_sizes(said["pictures"])] if said["pictures"] else []
-    return [*found, *said["notes"], *left_out(said["counts"])]
+    return [*found, *said["notes"], *left_out(said["counts"], classes=classes, by_votes=by_votes, joined=joined)]
 
 
 def _told_sizes(pictures: Mapping[str, Any]) -> str:
@@ -273,23 +303,44 @@ def _told_sizes(pictures: Mapping[str, Any]) -> str:
     return said + f", {len(pictures['uncropped']):,} look like whole photographs" * bool(pictures["uncropped"])
 
 
-def left_out(counts_by_split: Mapping[str, Mapping[str, int]], *, trained: bool = True) -> list[str]:
-    """What of a set no model of the seven emotions trains on or is scored over, and what it cannot learn there.
+def as_read(study: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """How a study, as plain data, reads that set: the words of `told_of` and `left_out`."""
+    sets = sets_of(study["data"])
+    by_votes = name in sets and str(study["labels"]).startswith("ferplus")
+    return {"classes": study["classes"], "by_votes": by_votes, "joined": name in sets and len(sets) > 1}
+
+
+def left_out(
+    counts_by_split: Mapping[str, Mapping[str, int]],
+    *,
+    trained: bool = True,
+    classes: int = N_FER2013,
+    by_votes: bool = False,
+    joined: bool = False,
+) -> list[str]:
+    """What of a set no model trains on or is scored over, and what it cannot learn there.
 
     Args:
         trained: whether the set's train split is trained on; else only its test splits are told of.
+        classes: emotions that the model tells apart.
+        by_votes: whether labels are those of annotators, which the counts do not tell.
+        joined: whether other sets are trained on too.
     """
+    if by_votes:
+        return []
     found = []
     n_contempt = sum(of_split.get("contempt", 0) for of_split in counts_by_split.values())
-    if n_contempt:
-        use = "not trained on, and scored only where a protocol says so" if trained else "not scored"
+    if n_contempt and classes == N_FER2013:
+        use = "trained on with classes: 8 alone, and scored only where a protocol says so" if trained else "not scored"
         found.append(f"contempt ({n_contempt:,} faces) is none of the seven emotions: {use}")
     for split, of_split in counts_by_split.items():
         if split == "train" and not trained:
             continue
-        absent = [name for name in EMOTIONS[:N_FER2013] if name not in of_split]
+        absent = [name for name in EMOTIONS[:classes] if name not in of_split]
         if absent:
-            never = "a model trained on it never learns to answer so" if split == "train" else "not scored there"
+            never = "a model trained on it never learns to answer so"
+            never = "only the other sets of the study can teach it" if joined else never
+            never = never if split == "train" else "not scored there"
             found.append(f"no face of {', '.join(absent)} in {split}: {never}")
     return found
 

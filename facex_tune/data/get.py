@@ -6,6 +6,7 @@ and asks for an account only where the set's terms do.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import shutil
@@ -95,6 +96,7 @@ def _downloaded(
         beside = data_dir / ".downloads" / name
         beside.mkdir(parents=True, exist_ok=True)
         _put_beside(folder, beside, download.file_url, web)
+        _check(beside / PurePosixPath(download.file_url).name, download)
         return beside
     except InputError:
         raise
@@ -118,6 +120,14 @@ def _put_beside(folder: Path, beside: Path, file_url: str, web: Callable[[str, P
         except OSError:  # a file system without links
             shutil.copy(file, link)
     web(file_url, beside / PurePosixPath(file_url).name)
+
+
+def _check(file: Path, download: Download) -> None:
+    """Takes away what is not the file that was meant: its address may answer with anything."""
+    if download.file_sha256 in (None, found := hashlib.sha256(file.read_bytes()).hexdigest()):
+        return
+    file.unlink()
+    raise ValueError(f"{download.file_url} has the SHA-256 {found[:16]}..., not {str(download.file_sha256)[:16]}...")
 
 
 def _by_hand(name: str, download: Download) -> str:

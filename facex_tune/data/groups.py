@@ -4,14 +4,22 @@ test face whose copy was trained on is no test.
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data.faces import Faces, exact_groups
-from facex_tune.data.near import near_between, near_pairs
+from facex_tune.data.near import SAME, near_between, near_pairs
+from facex_tune.storage import files
+
+KEPT = ".copies"  # in the data folder
+_LONG = 10**7  # comparisons from which on their outcome is kept: a second's work
 
 
 def with_copies_grouped(faces: Faces, progress: Callable[[int, int], None] = lambda done, total: None) -> Faces:
@@ -51,6 +59,36 @@ def copies_between(held: Faces, train: Faces, *, one_set: bool) -> tuple[NDArray
     return held_N, train_M
 
 
+def copied_across(held: Faces, train: Faces, data_dir: Path) -> NDArray[np.bool_]:
+    """train_M: which faces of one set are exact, mirrored or near copies of another set's.
+
+    What took long is kept in the data folder, where it can be written to, by the pixels of both: every process of a run
+    asks the same.
+    """
+    if len(held) * len(train) < _LONG:
+        return copies_between(held, train, one_set=False)[1]
+    path = data_dir / KEPT / f"{_pixels_of(held, train)}.npy"
+    with suppress(OSError, ValueError):
+        known_M = np.load(path, allow_pickle=False)
+        if known_M.shape == (len(train),) and known_M.dtype == np.bool_:
+            return np.asarray(known_M)
+    found_M = copies_between(held, train, one_set=False)[1]
+    written = io.BytesIO()
+    np.save(written, found_M, allow_pickle=False)
+    with suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+        files.write_bytes(path, written.getvalue())
+    return found_M
+
+
+def _pixels_of(held: Faces, train: Faces) -> str:
+    """A name for two arrays of images and for what makes copies of them."""
+    digest = hashlib.blake2b(f"copies 1 {SAME} {len(held)}\n".encode(), digest_size=16)
+    for faces in (held, train):
+        digest.update(np.ascontiguousarray(faces.images_NHW).data)
+    return digest.hexdigest()
+
+
 def _equal_or_mirrored(faces: Faces, others: Faces) -> NDArray[np.bool_]:
     """Which faces stand among others, pixel for pixel or mirrored; blank ones too."""
     seen = {image.tobytes() for image in others.images_NHW}
@@ -63,7 +101,9 @@ def _connected(n: int, first_P: NDArray[np.int64], second_P: NDArray[np.int64]) 
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    links = coo_array((np.ones(len(first_P)), (first_P, second_P)), shape=(n, n))
+    # scipy 1.11 takes no wider numbers of rows here, and then answers, beside a warning, that nothing is connected
+    ends = first_P.astype(np.int32), second_P.astype(np.int32)
+    links = coo_array((np.ones(len(first_P)), ends), shape=(n, n))
     part_N = connected_components(links, directed=False)[1]
     _, first, part_N = np.unique(part_N, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from facex_tune.data.importing import key
+from facex_tune.data.members import TooLarge
 from facex_tune.data.naming import emotion_of
-from facex_tune.data.tree import Tree, printable, told_as_damage
+from facex_tune.data.tree import Tree, content, printable, told_as_damage
 from facex_tune.errors import InputError, nearest
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
-_MAX_BYTES = 2**26
+MAX_BYTES = 2**26  # of a table
 _NAMED = 0.5  # of a column's cells that must be names of pictures
 _WORDS = 0.9  # of a column's cells that must be labels
 
@@ -38,7 +39,7 @@ class Table:
 def found(tree: Tree, images: Sequence[str]) -> list[Table]:
     """The tables of a tree that name its pictures."""
     names = [name for name in tree.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
-    tables = (_table(tree, name, images) for name in names if tree.size_bytes(name) <= _MAX_BYTES)
+    tables = (_table(tree, name, images) for name in names if tree.size_bytes(name) <= MAX_BYTES)
     return [table for table in tables if table is not None]
 
 
@@ -71,8 +72,11 @@ def _tables_of(tree: Tree) -> list[str]:
 
 
 def _table(tree: Tree, name: str, images: Sequence[str]) -> Table | None:
-    with told_as_damage(name), tree.open(name) as file:
-        text = file.read().decode("utf-8-sig", errors="replace")
+    try:
+        with told_as_damage(name):
+            text = content(tree, name, MAX_BYTES).decode("utf-8-sig", errors="replace")
+    except TooLarge as error:
+        raise InputError(f"{name} has more than {MAX_BYTES:,} bytes, too many for a table of labels") from error
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) < 2 or "\0" in text:
         return None

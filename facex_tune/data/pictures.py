@@ -107,7 +107,7 @@ def decode(data: bytes, side: int | None = SIDE) -> Picture:
         ValueError: no picture of a kind that is read, too large a one, or one whose scale cannot be told; with why.
         Exception: whatever a decoder fed damaged bytes raises.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if kind_of(data[:HEAD_BYTES]) is None:
         raise ValueError(said_of(data[:HEAD_BYTES]))
@@ -118,9 +118,24 @@ def decode(data: bytes, side: int | None = SIDE) -> Picture:
         animated = bool(getattr(image, "is_animated", False))
         grey = _upright(_grey(image), image)
     width, height = grey.size
+    return Picture(_squared(grey, side), width, height, animated)
+
+
+def fitted(image: Image, side: int = SIDE) -> NDArray[np.uint8]:
+    """An opened picture as `decode` gives a file's: grey, upright, its middle square of `side` pixels.
+
+    Raises:
+        ValueError: its scale cannot be told.
+    """
+    return _squared(_upright(_grey(image), image), side)
+
+
+def _squared(grey: Image, side: int | None) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps
+
     if side is not None and grey.size != (side, side):
         grey = ImageOps.fit(grey, (side, side), Image.Resampling.LANCZOS)
-    return Picture(np.asarray(grey), width, height, animated)
+    return np.asarray(grey)
 
 
 @cache

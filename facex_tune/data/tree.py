@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from facex_tune.data.boxes import Box, cut
 from facex_tune.data.faces import SIDE, Skipped
 from facex_tune.data.importing import Pictures, Progress
+from facex_tune.data.members import open_member, read_whole
 from facex_tune.data.pictures import HEAD_BYTES, MAX_BYTES, UNKNOWN, Picture, decode, kind_of, said_of
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
@@ -48,8 +49,15 @@ _INSTEAD = {
     "a Parquet table": "read it with `facex-tune data prepare huggingface SOURCE --as NAME`",
     "a tar archive": "unpack it; shards of WebDataset go with `facex-tune data prepare webdataset SOURCE --as NAME`",
     "a NumPy array": "read it with `facex-tune data prepare arrays FOLDER --as NAME --arrays images=NAME labels=NAME`",
-    "an HDF5 file": "read it with `facex-tune data prepare arrays SOURCE --as NAME --arrays images=NAME labels=NAME`",
 }
+_INSTEAD |= dict.fromkeys(
+    ("a NumPy archive", "an HDF5 file"),
+    "read it with `facex-tune data prepare arrays SOURCE --as NAME --arrays images=NAME labels=NAME`",
+)
+_INSTEAD |= dict.fromkeys(
+    ("a gzip archive", "a bzip2 archive", "an xz archive", "a 7-zip archive", "a RAR archive"),
+    "unpack it and name the folder or file that was in it",
+)
 DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError)
 
 
@@ -136,7 +144,8 @@ def advice_on_binaries(tree: Tree) -> str:
     """What reads a file of the tree that is a table or an archive of faces; "" where there is none among the first."""
     for name in tree.names[:_FIRST]:
         with suppress(*DAMAGE), tree.open(name) as file:
-            if (kind := _kind_of_binary(file.read(_TAR_AT + 5))) in _INSTEAD:
+            kind = "a NumPy archive" if name.lower().endswith(".npz") else _kind_of_binary(file.read(_TAR_AT + 5))
+            if kind in _INSTEAD:
                 return f"{name} is {kind}: {_INSTEAD[kind]}"
     return ""
 
@@ -183,7 +192,7 @@ def _opened_zip(path: Path) -> zipfile.ZipFile:
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
     try:
-        return archive.open(info)  # type: ignore[return-value]  # IO[bytes], all that a BinaryIO is used for
+        return open_member(archive, info)
     except (RuntimeError, ValueError) as error:  # encrypted, compressed in an unknown way, a name that is no UTF-8
         raise zipfile.BadZipFile(one_line(error)) from error
 
@@ -313,11 +322,21 @@ def _picture(tree: Tree, side: int | None, name: str, box: Box | None) -> Pictur
 
 
 def _bytes(tree: Tree, name: str, limit_bytes: int, side: int | None) -> bytes:
+    what = "a picture of one face" if side is None else f"a {side} x {side} face"
     if tree.size_bytes(name) > limit_bytes:
-        what = "a picture of one face" if side is None else f"a {side} x {side} face"
         raise ValueError(f"{tree.size_bytes(name)} bytes are too many for {what}")
-    with tree.turn, tree.open(name) as file:
-        return file.read()
+    with tree.turn:
+        return content(tree, name, limit_bytes)
+
+
+def content(tree: Tree, name: str, limit_bytes: int) -> bytes:
+    """A whole file, whatever the tree says of its size.
+
+    Raises:
+        TooLarge: it has more than `limit_bytes`.
+    """
+    with tree.open(name) as file:
+        return read_whole(file, tree.size_bytes(name), limit_bytes)
 
 
 def head_of(tree: Tree, name: str) -> bytes:

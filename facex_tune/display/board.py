@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from facex_tune.display.outline import Plan
 from facex_tune.metrics import gives_one_answer
 from facex_tune.runs.events import (
+    BudgetRaised,
+    CandidateChosen,
     EpochDone,
     FactorRecovered,
     ModelEpoch,
@@ -25,13 +26,17 @@ from facex_tune.runs.events import (
     StageStarted,
     TrialFailed,
     TrialFinished,
+    TrialPaused,
+    TrialPromoted,
     TrialRecovered,
     TrialStarted,
     TrialStopped,
 )
 from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, badness, keeps, pareto_front, violation
+from facex_tune.runs.names import ALL, trial_label
+from facex_tune.search import scheduler
 from facex_tune.search.factor_progress import Progress
-from facex_tune.search.scheduler import Standing, cut, fills
+from facex_tune.search.scheduler import Standing
 
 if TYPE_CHECKING:
     from facex_tune.runs.history import History
@@ -50,6 +55,7 @@ class Row:
     epoch: int = 0
     values: list[float] = field(default_factory=list)
     reason: str = ""
+    paused: bool = False  # waits at a rung, without a worker
     broken: bool = False  # the last epoch breaks a constraint of the study
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -74,6 +80,7 @@ class ModelRow:
     values: list[float] = field(default_factory=list)
     done: bool = False
     failed: str = ""  # why there is none
+    on: str | None = None  # "all" where validation faces are trained on, too
     images_per_second: float = 0.0
     seconds: float = 0.0  # of its last epoch
 
@@ -89,11 +96,13 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class Rung:
-    """What ASHA compares at one epoch: `seen` trials, and the value that the last one had to reach to go on."""
+    """What ASHA compares at one epoch: `seen` trials, and the value that the last one had to reach to go on; None while
+    all go on.
+    """
 
     epoch: int
     seen: int
-    cut: float
+    cut: float | None
 
 
 @dataclass
@@ -109,9 +118,8 @@ class Board:
     opened: list[str] = field(default_factory=list)
     recovered: Counter[str] = field(default_factory=Counter)  # what befell trials and models that went on, by reason
     notes: deque[str] = field(default_factory=lambda: deque(maxlen=NOTES))
-    _at_rung: dict[int, list[Standing]] = field(default_factory=dict)  # the worst first
-    _passed: dict[int, list[Standing]] = field(default_factory=dict)  # went on from each rung
-    _cuts: dict[int, Standing] = field(default_factory=dict)  # of each rung
+    _models_before: dict[tuple[int, int], ModelRow] = field(default_factory=dict)  # the budget was raised
+    _at_rung: dict[int, scheduler.Rung] = field(default_factory=dict)
 
     @classmethod
     def of(cls, study: Study, history: History, factors: Progress | None = None) -> Board:
@@ -122,12 +130,15 @@ class Board:
                 board._epoch(number, epoch, trial.epochs[epoch])
             row = board.row(number)
             row.state, row.reason, row.config, row.seconds = trial.state, trial.reason, trial.config, trial.seconds
-        for epoch in board._passed:  # by the trials' numbers so far; they came there in another order
+            row.paused = trial.paused
+        for epoch, rung in board._at_rung.items():  # by the trials' numbers so far; they came there in another order
             gone_on = (trial for trial in history.trials.values() if trial.last_epoch > epoch and epoch in trial.epochs)
-            board._passed[epoch] = [board._standing(trial.epochs[epoch]) for trial in gone_on]
+            rung.passed = [board._standing(trial.epochs[epoch]) for trial in gone_on]
         for key, metrics in history.models.items():
             board.models[key] = ModelRow(board.plan.model_epochs, [board.objective(metrics)], done=True)
         board.models |= {key: ModelRow(failed=reason) for key, reason in history.failed_models.items()}
+        board.models |= {key: ModelRow(board.plan.model_epochs, done=True, on=ALL) for key in history.models_on_all}
+        board.models |= {key: ModelRow(failed=reason, on=ALL) for key, reason in history.failed_on_all.items()}
         board.opened = list(history.opened)
         return board
 
@@ -140,7 +151,7 @@ class Board:
 
     def row(self, number: int) -> Row:
         """A trial's row, made where it is first mentioned."""
-        return self.rows.setdefault(number, Row(f"t{number:04d}"))
+        return self.rows.setdefault(number, Row(trial_label(number)))
 
     def objective(self, metrics: Mapping[str, float]) -> float:
         """The study's (first) objective among metrics, NaN where it was not measured."""
@@ -155,17 +166,15 @@ class Board:
         row.values.append(self.objective(metrics))
         row.broken = not keeps(self.plan.constraints, metrics)
         if epoch in self.plan.rungs and math.isfinite(row.value) and not collapsed:
-            self._compare(epoch, self._standing(metrics))
+            self._rung(epoch).take(self._standing(metrics))
 
     def _standing(self, metrics: Mapping[str, float]) -> Standing:
-        return -violation(self.plan.constraints, metrics), -self.plan.sign * self.objective(metrics)
+        broken_by, value = violation(self.plan.constraints, metrics), -self.plan.sign * self.objective(metrics)
+        return scheduler.standing(broken_by, value, badness(self.plan.others, metrics))
 
-    def _compare(self, rung: int, own: Standing) -> None:
-        seen, passed = self._at_rung.setdefault(rung, []), self._passed.setdefault(rung, [])
-        insort(seen, own)
-        self._cuts[rung] = cut(seen[::-1], fills(passed, own), self.plan.reduction)
-        if own >= self._cuts[rung]:
-            passed.append(own)
+    def _rung(self, epoch: int) -> scheduler.Rung:
+        made = scheduler.rung(self.plan.reduction, 1 + len(self.plan.others))
+        return self._at_rung.setdefault(epoch, made)
 
     @property
     def ended(self) -> int:
@@ -186,8 +195,9 @@ class Board:
     @property
     def rungs(self) -> list[Rung]:
         """Every rung that a trial has reached, the first one first."""
-        reached = [epoch for epoch in self.plan.rungs if epoch in self._at_rung]
-        return [Rung(epoch, len(self._at_rung[epoch]), -self.plan.sign * self._cuts[epoch][1]) for epoch in reached]
+        reached = {epoch: self._at_rung[epoch] for epoch in self.plan.rungs if epoch in self._at_rung}
+        cuts = {epoch: None if rung.cut is None else -self.plan.sign * rung.cut[1] for epoch, rung in reached.items()}
+        return [Rung(epoch, len(rung), cuts[epoch]) for epoch, rung in reached.items()]
 
     @property
     def ends(self) -> Counter[tuple[str, str]]:
@@ -206,8 +216,9 @@ class Board:
             return sum(row.images_per_second for row in self.models.values() if row.in_training)
         if self.stage == "factors":
             running = self.factors.running.values()
-            return sum(float(event.get("metrics", {}).get("images_per_second", 0.0)) for event in running)
-        return sum(row.metrics.get("images_per_second", 0.0) for row in self.running)
+            return sum(float(event.get("metrics", {}).get("train_images_per_second", 0.0)) for event in running)
+        trained = (row for row in self.running if not row.paused)
+        return sum(row.metrics.get("train_images_per_second", 0.0) for row in trained)
 
     @property
     def best_finished(self) -> float:
@@ -270,6 +281,27 @@ def _stage_started(board: Board, event: Mapping[str, Any]) -> None:
     board.factors.running.clear()
 
 
+def _budget_raised(board: Board, event: Mapping[str, Any]) -> None:
+    board.plan = board.plan.with_budget(event["budget"])
+    for number in event["trials"]:
+        board.row(number).state, board.row(number).reason = RUNNING, ""
+    board._models_before |= board.models
+    board.models = {}
+
+
+def _candidate_chosen(board: Board, event: Mapping[str, Any]) -> None:
+    """A model of a trial that was chosen before is there already."""
+    kept = {key: row for key, row in board._models_before.items() if key[0] == event["trial"] and row.done}
+    board.models |= kept
+
+
+def _paused(is_paused: bool) -> Callable[[Board, Mapping[str, Any]], None]:
+    def handle(board: Board, event: Mapping[str, Any]) -> None:
+        board.row(event["trial"]).paused = is_paused
+
+    return handle
+
+
 def _trial_started(board: Board, event: Mapping[str, Any]) -> None:
     row = board.row(event["trial"])
     row.state, row.config = RUNNING, event["config"]
@@ -288,26 +320,30 @@ def _trial_ended(state: str) -> Callable[[Board, Mapping[str, Any]], None]:
     return handle
 
 
+def _model_row(board: Board, event: Mapping[str, Any]) -> ModelRow:
+    return board.models.setdefault((event["candidate"], event["seed"]), ModelRow(on=event.get("on")))
+
+
 def _model_started(board: Board, event: Mapping[str, Any]) -> None:
-    row = board.models.setdefault((event["candidate"], event["seed"]), ModelRow())
+    row = _model_row(board, event)
     row.failed = ""  # it is tried again
 
 
 def _model_epoch(board: Board, event: Mapping[str, Any]) -> None:
-    row = board.models.setdefault((event["candidate"], event["seed"]), ModelRow())
-    row.epoch, row.images_per_second = event["epoch"], event["metrics"].get("images_per_second", 0.0)
+    row = _model_row(board, event)
+    row.epoch, row.images_per_second = event["epoch"], event["metrics"].get("train_images_per_second", 0.0)
     row.seconds = event.get("seconds", 0.0)
     row.values.append(board.objective(event["metrics"]))
 
 
 def _model_finished(board: Board, event: Mapping[str, Any]) -> None:
-    row = board.models.setdefault((event["candidate"], event["seed"]), ModelRow())
+    row = _model_row(board, event)
     row.done, row.failed = True, ""
     row.values.append(board.objective(event["metrics"]))
 
 
 def _model_failed(board: Board, event: Mapping[str, Any]) -> None:
-    board.models.setdefault((event["candidate"], event["seed"]), ModelRow()).failed = event["reason"]
+    _model_row(board, event).failed = event["reason"]
 
 
 def _recovered(board: Board, event: Mapping[str, Any]) -> None:
@@ -327,11 +363,15 @@ def _note(board: Board, event: Mapping[str, Any]) -> None:
 
 _HANDLERS: dict[str, Callable[[Board, Mapping[str, Any]], None]] = {
     StageStarted.TYPE: _stage_started,
+    BudgetRaised.TYPE: _budget_raised,
     TrialStarted.TYPE: _trial_started,
     EpochDone.TYPE: _epoch,
+    TrialPaused.TYPE: _paused(True),
+    TrialPromoted.TYPE: _paused(False),
     TrialFinished.TYPE: _trial_ended(FINISHED),
     TrialStopped.TYPE: _trial_ended(STOPPED),
     TrialFailed.TYPE: _trial_ended(FAILED),
+    CandidateChosen.TYPE: _candidate_chosen,
     ModelStarted.TYPE: _model_started,
     ModelEpoch.TYPE: _model_epoch,
     ModelFinished.TYPE: _model_finished,

@@ -7,8 +7,9 @@ from typing import Any
 
 from facex_tune.display.board import Board
 from facex_tune.display.screen import ends
-from facex_tune.display.text import clock, metric
+from facex_tune.display.text import metric
 from facex_tune.runs.events import (
+    BudgetRaised,
     CandidateChosen,
     FactorFailed,
     FactorFinished,
@@ -24,9 +25,12 @@ from facex_tune.runs.events import (
     TrialFailed,
     TrialFinished,
     TrialRecovered,
+    TrialStarted,
     TrialStopped,
 )
-from facex_tune.runs.history import FAILED
+from facex_tune.runs.history import FAILED, Raise
+from facex_tune.runs.names import ALL, model_name, trial_label
+from facex_tune.study.words import clock
 
 DETAIL_SHOWN = 120  # characters of what went wrong; the log has it whole
 
@@ -61,6 +65,14 @@ def _times(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
+def _repeat_line(board: Board, event: Mapping[str, Any]) -> str:
+    """Of a trial's start only that it is nothing new."""
+    first = event.get("repeats")
+    if first is None:
+        return ""
+    return f"{trial_label(event['trial'])} repeats the configuration of {trial_label(first)} with another seed"
+
+
 def _trial_line(board: Board, event: Mapping[str, Any]) -> str:
     row = board.row(event["trial"])
     done = f"{board.ended}{f'/{board.plan.trials}' if board.plan.trials else ''} trials"
@@ -79,6 +91,8 @@ def _with_detail(reason: str, detail: str | None) -> str:
 
 
 def _model_line(board: Board, event: Mapping[str, Any]) -> str:
+    if event.get("on") == ALL:
+        return f"{_model(event)} finished, which validation cannot judge | {_models(board)}"
     value = metric(board.objective(event["metrics"]))
     return f"{_model(event)} finished {board.plan.objective} {value} | {_models(board)}"
 
@@ -88,7 +102,7 @@ def _model_failed_line(board: Board, event: Mapping[str, Any]) -> str:
 
 
 def _model(event: Mapping[str, Any]) -> str:
-    return f"model t{event['candidate']:04d} seed {event['seed']}"
+    return f"model {model_name(event['candidate'], event['seed'], event.get('on'))}"
 
 
 def _models(board: Board) -> str:
@@ -116,13 +130,13 @@ def _factor_failed_line(board: Board, event: Mapping[str, Any]) -> str:
 
 def _chosen_line(board: Board, event: Mapping[str, Any]) -> str:
     at_search = f"rank {event['rank']}, {metric(event['value'])} at search time"
-    return f"t{event['trial']:04d} chosen for retraining ({at_search})"
+    return f"{trial_label(event['trial'])} chosen for retraining ({at_search})"
 
 
 def _recovered_line(board: Board, event: Mapping[str, Any]) -> str:
     """What a guard did for a trial, a model or a run of the factor study that goes on."""
     if "trial" in event:
-        who = f"t{event['trial']:04d}"
+        who = trial_label(event["trial"])
     elif "cell" in event:
         who = _cell(event)
     else:
@@ -137,8 +151,15 @@ def _learned_line(board: Board, event: Mapping[str, Any]) -> str:
     )
 
 
+def _raised_line(board: Board, event: Mapping[str, Any]) -> str:
+    raised = Raise(event["was"], event["budget"], event["opened"])
+    after = f"; what is chosen from now on is chosen after {', '.join(raised.opened)} had been opened"
+    return f"budget raised: {raised}{after * bool(raised.opened)}"
+
+
 _LINES: dict[str, Callable[[Board, Mapping[str, Any]], str]] = {
     StageStarted.TYPE: _started_line,
+    TrialStarted.TYPE: _repeat_line,
     TrialFinished.TYPE: _trial_line,
     TrialStopped.TYPE: _trial_line,
     TrialFailed.TYPE: _trial_line,
@@ -148,6 +169,7 @@ _LINES: dict[str, Callable[[Board, Mapping[str, Any]], str]] = {
     FactorFailed.TYPE: _factor_failed_line,
     FactorRecovered.TYPE: _recovered_line,
     LearnedFrom.TYPE: _learned_line,
+    BudgetRaised.TYPE: _raised_line,
     CandidateChosen.TYPE: _chosen_line,
     ModelFinished.TYPE: _model_line,
     ModelFailed.TYPE: _model_failed_line,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from facex_tune.metrics import MAXIMIZE
 from facex_tune.search import scheduler
@@ -50,14 +50,10 @@ class Plan:
     @classmethod
     def of(cls, study: Study) -> Plan:
         """What a study intends."""
-        return cls(
+        plan = cls(
             objective=study.objective[0],
             others=study.objective[1:],
             constraints=study.bounds,
-            trials=study.budget.trials,
-            time_s=study.budget.time,
-            gpu_hours=study.budget.gpu_hours,
-            target=study.budget.target,
             gpus=study.resources.gpus,
             max_epochs=study.fidelity.max_epochs,
             rungs=tuple(getattr(scheduler.build(study), "rungs", ())),
@@ -66,3 +62,9 @@ class Plan:
             models=study.n_final_models,
             model_epochs=study.final_epochs,
         )
+        return plan.with_budget(study.budget.model_dump())
+
+    def with_budget(self, budget: Mapping[str, Any]) -> Plan:
+        """The plan with another budget, as the study has it."""
+        left = {name: budget[name] for name in ("trials", "gpu_hours", "target")}
+        return replace(self, **left, time_s=budget["time"])

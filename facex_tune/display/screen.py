@@ -11,8 +11,10 @@ from rich.text import Text
 
 from facex_tune.display.board import Board, Row
 from facex_tune.display.table import plain
-from facex_tune.display.text import clock, compact, metric, sparkline
+from facex_tune.display.text import compact, metric, sparkline
 from facex_tune.runs.history import FAILED, FINISHED, STOPPED
+from facex_tune.runs.names import model_name
+from facex_tune.study.words import clock, plural
 
 TALL = 40  # rows of a terminal that has room for more trials
 TOP, RUNNING_SHOWN = {False: 5, True: 10}, {False: 6, True: 16}
@@ -42,18 +44,18 @@ def under_way(board: Board) -> list[str]:
     """What runs now in this stage and how far it has come: ``t0003 epoch 4/9``; empty where nobody has told."""
     plan, factors = board.plan, board.factors
     if board.stage == "retrain":
-        training = {run: row.epoch for run, row in sorted(board.models.items()) if row.in_training}
-        return [f"t{trial:04d} seed {seed} epoch {n}/{plan.model_epochs}" for (trial, seed), n in training.items()]
+        training = {model_name(*key, row.on): row.epoch for key, row in sorted(board.models.items()) if row.in_training}
+        return [f"{name} epoch {n}/{plan.model_epochs}" for name, n in training.items()]
     if board.stage == "factors":
         said = {run: event.get("epoch", 0) for run, event in factors.running.items()}
         return [f"{cell} seed {seed} epoch {n}/{factors.epochs}" for (cell, seed), n in said.items()]
-    return [f"{row.label} epoch {row.epoch}/{plan.max_epochs}" for row in board.running]
+    return [f"{row.label} epoch {row.epoch}/{plan.max_epochs}" for row in board.running if not row.paused]
 
 
 def budget(board: Board, searched_s: float) -> str:
-    """What is used of each bound that the study sets: ``trials 5/24 | time 12m03s/2h00m``."""
+    """What is used of each bound that the study sets: ``trials begun 5/24 | time 12m03s/2h00m``."""
     plan = board.plan
-    parts = [f"trials {len(board.rows)}/{plan.trials}"] if plan.trials else []
+    parts = [f"trials begun {len(board.rows)}/{plan.trials}"] if plan.trials else []
     if plan.time_s:
         parts.append(f"time {clock(searched_s)}/{clock(plan.time_s)}")
     if plan.gpu_hours:
@@ -64,10 +66,11 @@ def budget(board: Board, searched_s: float) -> str:
 
 
 def rungs(board: Board) -> str:
-    """How many trials came to each rung, and what goes on from there: ``epoch 2: 14 trials, cut 0.312``."""
-    return " | ".join(
-        f"epoch {rung.epoch}: {rung.seen} trial{'s' * (rung.seen != 1)}, cut {metric(rung.cut)}" for rung in board.rungs
-    )
+    """How many trials came to each rung, and what goes on from there: ``epoch 2: 14 trials, cut 0.312``; all do where
+    few have come.
+    """
+    cuts = {rung.epoch: "" if rung.cut is None else f", cut {metric(rung.cut)}" for rung in board.rungs}
+    return " | ".join(f"epoch {rung.epoch}: {plural(rung.seen, 'trial')}{cuts[rung.epoch]}" for rung in board.rungs)
 
 
 def ends(board: Board) -> str:
@@ -128,7 +131,7 @@ def _trials_table(board: Board, ascii_only: bool, *, tall: bool) -> Table:
     table.expand = True  # what the others leave of the width is the configuration's
     table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
     best, front = board.best(TOP[tall]), board.front
-    others = [row for row in board.running if row not in best]
+    others = [row for row in board.running if row not in best and not row.paused]
     shown = [*best, *others[: RUNNING_SHOWN[tall]]]
     scale = _scale([value for row in shown for value in row.values])
 
@@ -156,7 +159,7 @@ def _models_table(board: Board, ascii_only: bool) -> Table:
     for (candidate, seed), row in sorted(board.models.items()):
         epoch = row.failed or ("done" if row.done else f"{row.epoch}/{board.plan.model_epochs}")
         line = sparkline(row.values, *scale, ascii_only=ascii_only)
-        name = f"t{candidate:04d} seed {seed}"
+        name = model_name(candidate, seed, row.on)
         table.add_row(name, epoch, metric(row.value), line, style="green" if row.done else "")
     return table
 

@@ -1,4 +1,4 @@
-"""Durations, metrics, configurations and short curves as text."""
+"""GPU time, ages, metrics, configurations and short curves as text."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facex_tune.space import FAMILIES
+from facex_tune.study.words import clock, measured_text, value_text
 
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
-
-
-def clock(seconds: float) -> str:
-    """A duration: ``42s``, ``3m07s``, ``2h05m``."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
-    return f"{minutes // 60}h{minutes % 60:02d}m"
 
 
 def gpu_time(hours: float) -> str:
@@ -33,8 +26,8 @@ def ago(seconds: float) -> str:
 
 
 def metric(value: float | None) -> str:
-    """Three decimals, a dash where nothing was measured."""
-    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+    """Three decimals, costs short, a dash where nothing was measured."""
+    return "-" if value is None or math.isnan(value) else measured_text(value)
 
 
 def sparkline(values: Sequence[float], low: float, high: float, *, width: int = 16, ascii_only: bool = False) -> str:
@@ -50,16 +43,6 @@ def sparkline(values: Sequence[float], low: float, high: float, *, width: int = 
     return "".join(bar(value) for value in values[-width:])
 
 
-def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The knobs that tell configurations apart: parts, then training knobs, then the parts' own.
-
-    A part's own knob counts where it differs among the configurations that chose the part.
-    """
-    names = dict.fromkeys(name for config in configs for name in config)
-    differing = [name for name in names if len({repr(config[name]) for config in configs if name in config}) > 1]
-    return sorted(differing, key=lambda name: (name not in FAMILIES, not name.startswith("train.")))
-
-
 def compact(config: Mapping[str, Any], knobs: Sequence[str]) -> str:
     """Knobs as short text, the parts first: ``resnet none | lr=0.031 resnet.width=32``."""
     chosen = [str(config[name]) for name in knobs if name in FAMILIES and name in config]
@@ -70,10 +53,3 @@ def compact(config: Mapping[str, Any], knobs: Sequence[str]) -> str:
 def _short(knob: str) -> str:
     """Without the family, which the part's own name or the knob's tells."""
     return knob.partition(".")[2]
-
-
-def value_text(value: Any) -> str:
-    """A knob's value, short."""
-    if isinstance(value, float):
-        return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
-    return str(value)

@@ -253,3 +253,21 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(escape(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def naming(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Names each of several things as its turn comes: in a bar in a terminal, in a line of its own elsewhere.
+
+    Yields:
+        a function to be told (name, its number from 1, how many there are).
+    """
+    is_bar = sys.stderr.isatty() and not _in_notebook(sys.stderr)
+    if not is_bar:
+        yield lambda name, number, n: print(f"{title} {name} ({number} of {n})", file=sys.stderr, flush=True)
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(escape(title), total=None)
+        yield lambda name, number, n: bar.update(
+            task, completed=number - 1, total=n, description=escape(f"{title} {name} ({number} of {n})")
+        )

@@ -23,6 +23,7 @@ from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import compare
 from facex_tune.evaluation.calibration import best_temperature, tempered
 from facex_tune.storage import files
+from facex_tune.study import data_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,7 +76,7 @@ def choose(
     tta = best_of(values, objective)
     choices = choose_from(found[tta], faces.labels_N, objective, names, tta)
     choices.said["tta"] = {"asked": asked, "chosen": tta, "values": values}
-    choices.said["data"] = run.study.data
+    choices.said["data"] = data_text(run.study.validated_on)
     seed = np.random.SeedSequence([run.header["seed"], seeds.EVALUATE, VALIDATION])
     choices.said["retrained"] = against_winner(found[tta], faces.labels_N, faces.group_N, names, seed)
     in_training_N = copies_between(faces, loaded.train, one_set=True)[0]

@@ -1,4 +1,5 @@
-"""Scores a run's final models on sealed sets. This is the only place that opens them, and each opening is logged first.
+"""Scores a run's final models on sealed sets. No other place scores on them, and each opening is logged first. (With
+`duplicates: drop`, `data.training_set` reads their pixels too, only to leave copies of them out of training.)
 
 A protocol's evaluation is two files: ``evaluation/<protocol>.json`` (the scores) and ``evaluation/<protocol>.parquet``
 (one row a face: its row in the prepared set, source, label, group, and every model's probabilities), so that any metric
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 from facex_tune.data import faces as face_sets
 from facex_tune.data import training_set
 from facex_tune.data.faces import Faces
-from facex_tune.data.groups import copies_between
 from facex_tune.errors import InputError
 from facex_tune.evaluation import choices, records
 from facex_tune.runs.events import Note, SealedSetOpened
+from facex_tune.runs.names import model_label
 from facex_tune.study import protocols
 from facex_tune.study.protocols import Protocol
+from facex_tune.study.words import plural
 from facex_tune.training import posthoc
 from facex_tune.training.posthoc import Adjustment
 
@@ -48,14 +50,14 @@ def evaluate(
     models = finished_models(run)
     check(run, chosen, data_dir)
     loaded = _load(run, models, device)
-    names = [records.label(*key) for key in models]
-    log.tell(Note(f"evaluate: {len(models)} models on the validation faces, to choose what tests must not"))
+    names = [model_label(*key) for key in models]
+    log.tell(Note(f"evaluate: {plural(len(models), 'model')} on the validation faces, to choose what tests must not"))
     choice = choices.choose(run, data_dir, device, names, [model for model, _ in loaded])
     opener = _Opener(run, log, data_dir, device, dict(zip(models, loaded, strict=True)), choice.tta)
     for protocol in chosen:
         scored = records.Scored.under(protocol, opener.open(protocol))
         records.write(run, protocol, scored, models, choice, face_sets.read_manifest(data_dir, protocol.data)["sha256"])
-        log.tell(Note(f"{protocol.id}: scored {len(models)} models, in {run.evaluation_folder}"))
+        log.tell(Note(f"{protocol.id}: scored {plural(len(models), 'model')}, in {run.evaluation_folder}"))
 
 
 def _load(run: Run, models: Sequence[records.ModelKey], device: str | None) -> list[tuple[nn.Module, dict[str, Any]]]:
@@ -76,11 +78,9 @@ def finished_models(run: Run) -> list[records.ModelKey]:
     Raises:
         InputError: there is none yet.
     """
-    history = run.history()
-    rank = {candidate.trial: candidate.rank for candidate in history.candidates}
-    models = sorted(history.models, key=lambda key: (rank.get(key[0], len(rank)), key))
+    models = run.history().finished_models
     if not models:
-        raise InputError(f"run {run.name!r} has no retrained model to evaluate: run `facex-tune retrain {run.name}`")
+        raise InputError(f"run {run.name!r} has no retrained model to evaluate: run `facex-tune retrain {run.words}`")
     return models
 
 
@@ -102,7 +102,7 @@ def check(run: Run, chosen: Sequence[Protocol], data_dir: Path) -> None:
                 f"use fer2013.private, or a study with `validation: {{holdout: 0.1}}`"
             )
     manifests = {}
-    for name in dict.fromkeys([run.study.data, *(protocol.data for protocol in chosen)]):
+    for name in dict.fromkeys([*run.study.sets, *(protocol.data for protocol in chosen)]):
         try:
             manifests[name] = face_sets.read_manifest(data_dir, name)
             _same_as_searched(run, name, manifests[name], data_dir)
@@ -163,11 +163,8 @@ class _Opener:
             whole = face_sets.open_set(self.data_dir, protocol.data)
             rows_N = np.flatnonzero(np.isin(whole.split_N, protocol.splits)).astype(np.int64)
             faces = whole.take(rows_N)
-            one_set = protocol.data == self.run.study.data
-            seen_N, chosen_N = (
-                copies_between(faces, known, one_set=one_set)[0]
-                for known in (self._known.train, self._known.validation)
-            )
+            known = self._known.joined_train, self._known.joined_validation
+            seen_N, chosen_N = (each.standing(faces, protocol.data) for each in known)
             probabilities_MNC, adjustments_M = self._predicted(faces)
             self._opened[key] = records.Opened(faces, rows_N, probabilities_MNC, seen_N, adjustments_M, chosen_N)
         return self._opened[key]
@@ -175,7 +172,7 @@ class _Opener:
     def _record(self, protocol: Protocol) -> None:
         """The log knows of an opening before it happens. `n` counts the faces of the splits that are read."""
         n = _faces_read(protocol, face_sets.read_manifest(self.data_dir, protocol.data))
-        self.log.append(SealedSetOpened(protocol.id, [records.label(*key) for key in self.models], n))
+        self.log.append(SealedSetOpened(protocol.id, [model_label(*key) for key in self.models], n))
 
     def _predicted(self, faces: Faces) -> tuple[NDArray[np.float32], tuple[Adjustment | None, ...]]:
         """Probabilities, M x N x C, and each model's post-hoc adjustment."""
@@ -185,7 +182,7 @@ class _Opener:
         per_model: list[NDArray[np.float32]] = []
         adjustments: list[Adjustment | None] = []
         for (candidate, seed), (model, info) in self.models.items():
-            self.log.tell(Note(f"evaluate: {records.label(candidate, seed)} on {len(faces):,} faces"))
+            self.log.tell(Note(f"evaluate: {model_label(candidate, seed)} on {len(faces):,} faces"))
             per_model.append(classifier.probabilities_NC(model, faces.images_NHW, device, tta=self.tta))
             adjustments.append(posthoc.of_model(info))
         return np.stack(per_model), tuple(adjustments)

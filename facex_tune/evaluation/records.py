@@ -18,6 +18,7 @@ from facex_tune.data.faces import Faces
 from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import agreement, intervals, scoring, sequences, variants
 from facex_tune.evaluation.choices import Choices
+from facex_tune.runs.names import model_label, trial_label
 from facex_tune.storage import files
 from facex_tune.study.protocols import Protocol
 from facex_tune.training.posthoc import Adjustment
@@ -29,11 +30,6 @@ SCHEMA = 1
 GALLERY_FACES = 20
 
 ModelKey = tuple[int, int]  # candidate's trial number, seed
-
-
-def label(candidate: int, seed: int) -> str:
-    """A model's name in files and logs: t0007-s0."""
-    return f"t{candidate:04d}-s{seed}"
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ class Scored:
 
     @classmethod
     def under(cls, protocol: Protocol, opened: Opened) -> Scored:
-        kept_N, labels_N = scoring.judged(protocol, opened.faces)
+        kept_N, labels_N = scoring.judged(protocol, opened.faces, opened.probabilities_MNC.shape[2])
         probabilities_MNC: NDArray[np.floating[Any]] = opened.probabilities_MNC[:, kept_N]
         if protocol.masked:
             answerable = tuple(int(k) for k in np.unique(labels_N)) or protocol.classes
@@ -93,7 +89,7 @@ def _document(
     """evaluation/<protocol>.json: the winner's scores at the top, every candidate's under `candidates`."""
     history = run.history()
     trials = dict.fromkeys(candidate for candidate, _ in models)
-    candidates = {f"t{trial:04d}": _candidate(run, protocol, scored, models, trial) for trial in trials}
+    candidates = {trial_label(trial): _candidate(run, protocol, scored, models, trial) for trial in trials}
     winner = next(iter(candidates))
     return {
         "schema": SCHEMA,
@@ -132,7 +128,7 @@ def _candidate(run: Run, protocol: Protocol, scored: Scored, models: list[ModelK
         probabilities_MNC[:, clean_N], scored.labels_N[clean_N], groups_N[clean_N], _seed(run, protocol, 1)
     )
     return {
-        "models": [label(trial, each) for each in replicates],
+        "models": [model_label(trial, each) for each in replicates],
         "seeds": replicates,
         **scoring.score(probabilities_MNC, scored.labels_N, groups_N, _seed(run, protocol, 0)),
         "per_sequence": sequences.score(scored.faces, scored.labels_N, probabilities_MNC, _seed(run, protocol, 3)),
@@ -198,7 +194,7 @@ def _parquet(scored: Scored, models: list[ModelKey]) -> bytes:
         columns["agreed"] = agreement.agreed(scored.faces.votes_NC)
     for (candidate, seed), found_NC in zip(models, scored.probabilities_MNC, strict=True):
         for c in range(found_NC.shape[1]):
-            columns[f"{label(candidate, seed)}.{EMOTIONS[c]}"] = found_NC[:, c].astype(np.float32)
+            columns[f"{model_label(candidate, seed)}.{EMOTIONS[c]}"] = found_NC[:, c].astype(np.float32)
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)
     return sink.getvalue()

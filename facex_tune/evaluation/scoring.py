@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from facex_tune import metrics
 from facex_tune.data.faces import Faces, majority_labels
-from facex_tune.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS, N_FER2013
 from facex_tune.errors import InputError
 from facex_tune.evaluation import intervals
 from facex_tune.study.protocols import Protocol
 
 
-def judged(protocol: Protocol, faces: Faces) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(rows_N, labels_N): which of these faces the protocol scores, and as what.
+def judged(
+    protocol: Protocol, faces: Faces, n_classes: int = N_FER2013
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(rows_N, labels_N): which of these faces the protocol scores, and as what, of models that know `n_classes`.
 
     Faces whose votes name no majority, whose name is not one of `only`, or of classes that the protocol leaves out, are
     not scored.
@@ -36,7 +38,8 @@ def judged(protocol: Protocol, faces: Faces) -> tuple[NDArray[np.int64], NDArray
             f"prepare it from a source with votes"
         )
     labels_N = faces.labels_N if not protocol.votes or faces.votes_NC is None else majority_labels(faces.votes_NC)
-    chosen_N = np.isin(faces.split_N, protocol.splits) & np.isin(labels_N, protocol.classes)
+    classes = [k for k in protocol.classes if k < n_classes or not protocol.shared]
+    chosen_N = np.isin(faces.split_N, protocol.splits) & np.isin(labels_N, classes)
     if protocol.only:
         chosen_N &= np.array([re.search(protocol.only, name) is not None for name in faces.source_N.tolist()], np.bool_)
     rows_N = np.flatnonzero(chosen_N)

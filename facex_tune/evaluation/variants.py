@@ -16,6 +16,7 @@ from facex_tune.evaluation import compare, scoring
 from facex_tune.evaluation.calibration import reliability, tempered
 from facex_tune.evaluation.choices import Choices
 from facex_tune.runs.history import History, baseline_of
+from facex_tune.runs.names import model_label, trial_label
 
 ModelKey = tuple[int, int]
 
@@ -49,7 +50,7 @@ def score(
     found: dict[str, Any] = {}
     for name, (weights, variant_MNC) in _variants(probabilities_MNC, own_M, choices).items():
         found[name] = {
-            "members": {f"t{models[m][0]:04d}-s{models[m][1]}": weight for m, weight in weights.items()},
+            "members": {model_label(*models[m]): weight for m, weight in weights.items()},
             "metrics": scoring.score(variant_MNC, labels_N, groups_N, seed)["metrics"],
             "difference": compare.difference(
                 variant_MNC, winner_MNC, labels_N, groups_N, seed, same_models=name == "temperature"
@@ -96,8 +97,8 @@ def comparisons(
     winner_M = _models_of(order[0], models)
     return [
         {
-            "first": f"t{order[0]:04d}",
-            "second": f"t{trial:04d}",
+            "first": trial_label(order[0]),
+            "second": trial_label(trial),
             "role": role,
             **compare.difference(
                 probabilities_MNC[winner_M],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facex_tune.data.faces import SIDE
-from facex_tune.errors import InputError
+from facex_tune.errors import InputError, one_line
 from facex_tune.inference.predict import Trained, describe
 from facex_tune.storage import files
 
@@ -74,7 +74,7 @@ def onnx_bytes(trained: Trained) -> bytes:
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise InputError(f"{trained.name}: this architecture has no ONNX form here ({reason})") from error
     proto = program.model_proto
     for key, value in describe(trained).items():

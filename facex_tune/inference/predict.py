@@ -16,7 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.emotions import EMOTIONS
-from facex_tune.errors import InputError, nearest
+from facex_tune.errors import InputError, nearest, one_line
+from facex_tune.inference import checked
+from facex_tune.runs.lease import holder
+from facex_tune.runs.names import ALL, model_label
 from facex_tune.runs.store import Run
 from facex_tune.storage import files
 from facex_tune.storage.files import Place
@@ -41,6 +44,17 @@ class Trained:
 
 
 def find(said: str, storage: Place) -> Trained:
+    """The model that `said` means, checked: see `_found` and `checked.check`.
+
+    Raises:
+        InputError: there is no such model, or it is none that can be built.
+    """
+    trained = _found(said, storage)
+    checked.check(said, trained.tensors, trained.info)
+    return trained
+
+
+def _found(said: str, storage: Place) -> Trained:
     """The model that `said` means: a run's name (its winner's first seed), ``RUN/t0007-s0``, a folder with
     model.safetensors and config.json, or a file that `facex-tune export --format safetensors` wrote.
 
@@ -51,8 +65,7 @@ def find(said: str, storage: Place) -> Trained:
     if path.is_file():
         return _exported(path)
     if (path / "model.safetensors").is_file():
-        tensors, _ = files.load_tensors(path / "model.safetensors")
-        return Trained(path.name, tensors, files.read_json(path / "config.json"))
+        return _of_folder(path)
     name, _, label = said.partition("/")
     if not Run(storage, name).exists() or Path(name).name != name:
         runs = Run.names(storage)
@@ -62,17 +75,22 @@ def find(said: str, storage: Place) -> Trained:
 
 
 def of_run(run: Run, label: str | None) -> Trained:
-    """A run's model by its label, such as t0007-s0; by default the winner's first seed.
+    """A run's model by its label, such as t0007-s0; by default the winner's first seed, of which the honest figures are
+    told. The one that was trained on validation faces too, t0007-all, has to be named.
 
     Raises:
         InputError: the run has no such model, or none at all.
     """
     history = run.history()
-    rank = {candidate.trial: candidate.rank for candidate in history.candidates}
-    keys = sorted(history.models, key=lambda key: (rank.get(key[0], len(rank)), key))
+    keys = history.finished_models
     if not keys:
-        raise InputError(f"run {run.name!r} has no retrained model yet: run `facex-tune retrain {run.name}`")
-    labels = {f"t{candidate:04d}-s{seed}": (candidate, seed) for candidate, seed in keys}
+        if (held := holder(run.folder)) is not None:
+            raise InputError(
+                f"run {run.name!r} has no retrained model yet: process {held['pid']} on {held['host']} is at work on it"
+            )
+        raise InputError(f"run {run.name!r} has no retrained model yet: run `facex-tune retrain {run.words}`")
+    labels: dict[str, tuple[int, int, str | None]] = {model_label(*key): (*key, None) for key in keys}
+    labels |= {model_label(*key, ALL): (*key, ALL) for key in history.models_on_all}
     if label is not None and label not in labels:
         raise InputError(f"run {run.name!r} has no model {label!r}; {nearest(label, list(labels))}")
     chosen = label or next(iter(labels))
@@ -83,6 +101,21 @@ def of_run(run: Run, label: str | None) -> Trained:
         gone = "its weights or config.json are gone; restore them, or name another model"
         raise InputError(f"{folder}: {gone}") from error
     return Trained(f"{run.name}/{chosen}", tensors, info)
+
+
+def _of_folder(path: Path) -> Trained:
+    """A model's folder, as a run keeps it.
+
+    Raises:
+        InputError: its weights or what they are of cannot be read.
+    """
+    try:
+        tensors, _ = files.load_tensors(path / "model.safetensors")
+        return Trained(path.name, tensors, files.read_json(path / "config.json"))
+    except FileNotFoundError as error:
+        raise InputError(f"MODEL {path}: it has no config.json, which says what its weights are of") from error
+    except (files.DamagedRun, RecursionError) as error:
+        raise InputError(f"MODEL {path}: {one_line(error)}") from error
 
 
 def _exported(path: Path) -> Trained:
@@ -105,12 +138,14 @@ def read_faces(paths: Sequence[Path], *, uncropped: bool = False) -> NDArray[np.
     Raises:
         InputError: files that are no images, or look like whole photographs, each in a line.
     """
-    from facex_tune.data.pictures import decode, looks_uncropped
+    from facex_tune.data.members import read_whole
+    from facex_tune.data.pictures import MAX_BYTES, decode, looks_uncropped
 
     faces, problems = [], []
     for path in paths:
         try:
-            picture = decode(path.read_bytes())
+            with path.open("rb") as file:
+                picture = decode(read_whole(file, path.stat().st_size, MAX_BYTES))
         except Exception as error:  # a decoder fed damaged bytes raises whatever it likes
             reason = reason_of(error)
             problems.append(f"IMAGE {path}: not an image that can be read ({reason}); give PNG or JPEG files")
@@ -134,7 +169,7 @@ def reason_of(error: Exception) -> str:
 
     if isinstance(error, UnidentifiedImageError) or str(error) == UNKNOWN:
         return "of no known format"
-    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    return getattr(error, "strerror", None) or one_line(error)
 
 
 def predict(
@@ -147,12 +182,19 @@ def predict(
     device = devices.pick_device(device_name)
     model = classifier.load_model(trained.info["config"], trained.tensors, trained.info["n_classes"], device)
     found_NC = classifier.probabilities_NC(model, images_NHW, device, tta=tta)
+    return document(trained.name, trained.emotions, tta, paths, found_NC)
+
+
+def document(
+    name: str, emotions: Sequence[str], tta: str, paths: Sequence[Path], found_NC: NDArray[np.float32]
+) -> dict[str, Any]:
+    """What `predict` gives, of the model's answers for these files."""
     return {
         "version": VERSION,
-        "model": trained.name,
-        "emotions": list(trained.emotions),
+        "model": name,
+        "emotions": list(emotions),
         "tta": tta,
-        "images": [_one(path, found_C, trained.emotions) for path, found_C in zip(paths, found_NC, strict=True)],
+        "images": [_one(path, found_C, emotions) for path, found_C in zip(paths, found_NC, strict=True)],
     }
 
 

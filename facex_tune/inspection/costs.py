@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from facex_tune import parts, train_knobs
 from facex_tune.errors import InputError
 from facex_tune.space import Config, Value
+from facex_tune.training import costs
 from facex_tune.training.classifier import build_model, placed
 from facex_tune.training.cuda_graph import Captured
 from facex_tune.training.devices import pick_device, pick_precision
@@ -37,37 +35,10 @@ def counted(config: Config) -> dict[str, int]:
     Raises:
         InputError: a model of the user's own does not take such faces.
     """
-    with _fitting(config), torch.device("meta"):
-        network = build_model(config, N_CLASSES).eval()
-        counter = FlopCounterMode(display=False)
-        with counter, torch.inference_mode():
-            network(torch.empty(1, 1, PIXELS, PIXELS))
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
-    return {
-        "parameters": sum(size for size, _ in sizes),
-        "trained": sum(size for size, is_trained in sizes if is_trained),
-        "macs": counter.get_total_flops() // 2,
-    }
-
-
-@contextmanager
-def _fitting(config: Config) -> Iterator[None]:
-    """What goes wrong in a model of the user's own, as wrong input.
-
-    Raises:
-        InputError: it does.
-    """
-    try:
-        yield
-    except Exception as error:
-        name = str(config["model"])
-        if not parts.is_own("model", name) or isinstance(error, InputError):
-            raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise InputError(
-            f"model {name}: build() makes no network from faces N x 1 x {PIXELS} x {PIXELS} to logits N x {N_CLASSES} "
-            f"({reason}); mend its file"
-        ) from error
+    with parts.blaming(config), torch.device("meta"):
+        network = build_model(config, N_CLASSES)
+        found = costs.counted(network, PIXELS, torch.device("meta"))
+    return found | {"trained": sum(each.numel() for each in network.parameters() if each.requires_grad)}
 
 
 def measured(
@@ -83,7 +54,7 @@ def measured(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        with _fitting(config):
+        with parts.blaming(config):
             return _speeds(config, device, batch, seconds)
     finally:
         torch.set_num_threads(before)
@@ -108,9 +79,9 @@ def _speeds(config: Config, device: torch.device, batch: int, seconds: float) ->
         return nn.functional.cross_entropy(forward(), labels_N)
 
     model.eval()
-    told = {"precision": precision, "forward": batch / _seconds_each(evaluate, device, seconds)}
+    told = {"precision": precision, "forward": batch / costs.seconds_each(evaluate, device, seconds)}
     model.train()
-    return told | {"training": batch / _seconds_each(_step(loss, model, device), device, seconds)}
+    return told | {"training": batch / costs.seconds_each(_step(loss, model, device), device, seconds)}
 
 
 def _step(loss: Callable[[], torch.Tensor], model: nn.Module, device: torch.device) -> Callable[[], object]:
@@ -130,13 +101,13 @@ def of_models(
     names: Sequence[str],
     device_name: str | None = None,
     *,
-    measure: bool = True,
+    timed: Sequence[str] | None = None,
     progress: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> dict[str, Any]:
     """What each model costs at its defaults, and on what that was measured.
 
     Args:
-        measure: also speeds, a second or two a model.
+        timed: those whose speeds are measured too, a second or two each; None: all.
         progress: told (models done, all of them).
 
     Returns:
@@ -144,28 +115,13 @@ def of_models(
     """
     device = pick_device(device_name)
     models: dict[str, dict[str, Any]] = {}
+    timed = names if timed is None else timed
     for done, name in enumerate(names):
         progress(done, len(names))
         config = configuration(name)
         try:
-            models[name] = {**counted(config), **(measured(config, device) if measure else {})}
+            models[name] = {**counted(config), **(measured(config, device) if name in timed else {})}
         except InputError as error:
             models[name] = {"problem": error.problems[0]}
     about = {"device": str(device), "threads": torch.get_num_threads(), "batch": BATCH, "pixels": PIXELS}
     return {**about, "models": models}
-
-
-def _seconds_each(do: Callable[[], object], device: torch.device, seconds: float) -> float:
-    _timed(do, device)
-    taken: list[float] = []
-    while sum(taken) < seconds:
-        taken.append(_timed(do, device))
-    return statistics.median(taken)
-
-
-def _timed(do: Callable[[], object], device: torch.device) -> float:
-    start = time.perf_counter()
-    do()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start

@@ -20,6 +20,7 @@ from typing import Any
 
 from facex_tune.data import faces, prepare
 from facex_tune.errors import InputError
+from facex_tune.inspection import memory
 from facex_tune.storage import remote_path
 from facex_tune.storage.files import Place
 
@@ -134,23 +135,13 @@ def _start_ray(version: str) -> Finding:
 
 
 def _memory() -> Finding:
-    free_gb, total_gb = _memory_gb()
-    if total_gb == 0.0:
+    free_gb, total_gb = memory.available_gb(), memory.total_gb()
+    if free_gb is None or total_gb is None:
         return Finding("memory", OK, "unknown on this system")
     text = f"{free_gb:.1f} GB free of {total_gb:.1f} GB"
     if free_gb < MEMORY_GB_WANTED:
         return Finding("memory", WARNING, text, f"below {MEMORY_GB_WANTED:.0f} GB: run fewer trials at once")
     return Finding("memory", OK, text)
-
-
-def _memory_gb() -> tuple[float, float]:
-    """Free and total memory in GB; zeros where the system does not tell in Linux's way."""
-    path = Path("/proc/meminfo")
-    if not path.exists():
-        return 0.0, 0.0
-    pairs = (line.split(":") for line in path.read_text().splitlines())
-    kilobytes = {name: int(rest.split()[0]) for name, rest in pairs}
-    return kilobytes["MemAvailable"] / 1e6, kilobytes["MemTotal"] / 1e6
 
 
 def _storage(storage: Place) -> Finding:

@@ -1,4 +1,6 @@
-"""A run in the forms of other tools: an Optuna study, TensorBoard logs, a table. Written from the log, at any time."""
+"""A run in the forms of other tools: an Optuna study, TensorBoard logs, a table, MLflow, Weights & Biases. Written from
+the log, at any time.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,8 @@ HOW_TO_OPEN = {
     "optuna": ": open it with `optuna-dashboard {}`",
     "tensorboard": ": open it with `tensorboard --logdir {}`",
     "csv": "",
+    "mlflow": ": open it with `mlflow ui --backend-store-uri sqlite:///{}`",
+    "wandb": ": look at it with `wandb leet {}/wandb`",
 }
 Update = Callable[[History, Times], None]
 
@@ -31,31 +35,34 @@ class Targets:
     optuna: Path | None = None
     tensorboard: Path | None = None
     csv: Path | None = None
+    mlflow: Path | None = None
+    wandb: Path | None = None
 
     @classmethod
-    def chosen(cls, run: Run, optuna: Path | None, tensorboard: Path | None, csv: Path | None) -> Targets:
-        """Those that are named; where none is, all three in the run's own folder `mirror/`, or, because the tools read
-        from disks, in `mirror-RUN/` here where the run lies behind a URL.
+    def chosen(cls, run: Run, **named: Path | None) -> Targets:
+        """Those that are named; where none is, those that need no extra, in the run's own folder `mirror/`, or, because
+        the tools read from disks, in `mirror-RUN/` here where the run lies behind a URL.
         """
-        if optuna or tensorboard or csv:
-            return cls(optuna, tensorboard, csv)
+        if any(named.values()):
+            return cls(**named)
         folder = run.folder / "mirror" if isinstance(run.folder, Path) else Path(f"mirror-{run.name}")
         return cls(folder / OPTUNA, folder / TENSORBOARD, folder / CSV)
 
 
-def mirror(run: Run, targets: Targets, *, follow: bool = False) -> dict[str, Any]:
-    """Writes the forms; with `follow` goes on while another process writes the run.
+def mirror(run: Run, targets: Targets, *, follow: bool = False, faces: bool = False) -> dict[str, Any]:
+    """Writes the forms; with `follow` goes on while another process writes the run, with `faces` TensorBoard's logs
+    show some of the test sets' faces.
 
     Returns:
         what was written: ``{version, run, trials, written: {form: path}}``.
 
     Raises:
-        InputError: a place cannot be written to.
+        InputError: a place cannot be written to, or an extra is not installed.
     """
     history, times = History(), Times()
     try:
         with ExitStack() as stack, suppress(KeyboardInterrupt):  # Ctrl-C ends the following; what is written is whole
-            updates = _updates(run, targets, stack)
+            updates = _updates(run, targets, stack, faces)
             for new in tail.batches(run) if follow else [list(run.events())]:
                 for event in new:
                     history.see(event)
@@ -86,7 +93,7 @@ def _refuse_others(targets: Targets) -> None:
                 raise InputError(f"{path}: is there already and is no {what}; name another file, or remove it")
 
 
-def _updates(run: Run, targets: Targets, stack: ExitStack) -> list[Update]:
+def _updates(run: Run, targets: Targets, stack: ExitStack, faces: bool) -> list[Update]:
     found: list[Update] = []
     _refuse_others(targets)
     if targets.optuna is not None:
@@ -96,9 +103,19 @@ def _updates(run: Run, targets: Targets, stack: ExitStack) -> list[Update]:
     if targets.tensorboard is not None:
         from facex_tune.mirrors.tensorboard_logs import TensorBoardLogs
 
-        logs = TensorBoardLogs(run, targets.tensorboard)
+        logs = TensorBoardLogs(run, targets.tensorboard, faces)
         stack.callback(logs.close)
         found.append(logs.update)
     if (path := targets.csv) is not None:
         found.append(lambda history, times: files.write_bytes(path, frames.csv_of(run, history, times).encode()))
+    if targets.mlflow is not None:
+        from facex_tune.mirrors.mlflow_store import MlflowStore
+
+        found.append(MlflowStore(run, targets.mlflow).update)
+    if targets.wandb is not None:
+        from facex_tune.mirrors.wandb_runs import WandbRuns
+
+        runs = WandbRuns(run, targets.wandb)
+        stack.callback(runs.close)
+        found.append(runs.update)
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import warnings
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -17,7 +18,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -29,6 +30,7 @@ from facex_tune.search.samplers import distribution
 from facex_tune.space import is_fixed
 from facex_tune.study import Study
 
+STALE_LOCK_S = 3  # an append takes milliseconds; Optuna's own patience with a dead writer's lock is 30 s
 STATES = {
     RUNNING: TrialState.RUNNING,
     FINISHED: TrialState.COMPLETE,
@@ -45,7 +47,7 @@ class OptunaJournal:
     """
 
     def __init__(self, run: Run, path: Path) -> None:
-        self.run, self.path = run, path
+        self.run, self.path = run, path.absolute()  # Optuna's lock is a link, which would read a relative path anew
         self._study = run.study
         self._distributions = {
             name: distribution(knob) for name, knob in self._study.space.knobs() if not is_fixed(knob)
@@ -68,7 +70,7 @@ class OptunaJournal:
             warnings.simplefilter("ignore", ExperimentalWarning)  # metric names have been so since Optuna 3
             optuna.load_study(study_name=self.run.name, storage=self._storage).set_metric_names(list(study.objective))
         fixed = {name: knob.default for name, knob in study.space.knobs() if is_fixed(knob)}
-        about = {"study": study.name, "data": study.data, "max_epochs": study.fidelity.max_epochs, "fixed": fixed}
+        about = {"study": study.name, "data": study.data_text, "max_epochs": study.fidelity.max_epochs, "fixed": fixed}
         for name, value in about.items():
             self._storage.set_study_user_attr(study_id, name, value)
         return study_id
@@ -153,14 +155,40 @@ class OptunaJournal:
         if self._is_begun and not logs:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = JournalFileSymlinkLock(str(self.path), grace_period=STALE_LOCK_S)
         if self._is_begun:
-            JournalFileBackend(str(self.path)).append_logs(logs)
+            JournalFileBackend(str(self.path), lock).append_logs(logs)
             return
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        part.unlink(missing_ok=True)
-        JournalFileBackend(str(part)).append_logs(logs)
-        os.replace(part, self.path)
+        part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.part")
+        JournalFileBackend(str(part), _NoLock(str(part))).append_logs(logs)
+        self._begin_file(part, lock)
         self._is_begun = True
+
+    def _begin_file(self, part: Path, lock: JournalFileSymlinkLock) -> None:
+        """Puts the file in its place, under the lock where others may write there, and with it away what a killed
+        mirror left: its lock, which would keep every writer waiting, and its own part.
+        """
+        if self.path.exists():
+            lock.acquire()
+            try:
+                os.replace(part, self.path)
+            finally:
+                lock.release()
+        else:
+            self.path.with_name(f"{self.path.name}.lock").unlink(missing_ok=True)
+            os.replace(part, self.path)
+        for left in self.path.parent.glob(f".{self.path.name}.*.part"):
+            left.unlink(missing_ok=True)
+
+
+class _NoLock(JournalFileSymlinkLock):
+    """Of a file that nobody else knows."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        """Nothing was taken."""
 
 
 class _Pending(BaseJournalBackend):

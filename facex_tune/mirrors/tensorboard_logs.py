@@ -1,8 +1,9 @@
-"""The search as TensorBoard logs: every metric by epoch, a run a trial, and the knobs for its HParams table."""
+"""A run as TensorBoard logs: every metric by epoch, a run a trial, the knobs for its HParams table, and the final
+evaluation with its confusion matrices.
+"""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -11,34 +12,41 @@ from pathlib import Path
 from tensorboardX.proto.api_pb2 import DataType, Experiment, HParamInfo, MetricInfo, MetricName, Status
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from tensorboardX.proto.plugin_text_pb2 import TextPluginData
 from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboardX.proto.tensor_pb2 import TensorProto
+from tensorboardX.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboardX.record_writer import RecordWriter
 
 from facex_tune import metrics
+from facex_tune.mirrors import final_scores
+from facex_tune.mirrors.final_scores import FinalScores, Png, tag
 from facex_tune.runs.frames import Times
 from facex_tune.runs.history import FAILED, RUNNING, History, Trial
+from facex_tune.runs.names import model_label
 from facex_tune.runs.store import Run
 from facex_tune.space import Choice, Knob, Value
-from facex_tune.storage import files
 
 FILE = "events.out.tfevents.facex_tune"  # TensorBoard looks for `tfevents`; one name, so that it is written anew
 
 
 class TensorBoardLogs:
-    """One run as a folder of logs: `t0007/` for a trial, `final-t0007-s0/` for a final model; `update` brings them up
-    to date.
+    """One run as a folder of logs: `t0007/` for a trial, `final-t0007-s0/` for a final model,
+    `evaluation/PROTOCOL/t0007/` for its scores on a sealed set; `update` brings them up to date.
 
     Args:
         folder: written anew where it holds logs of this kind.
+        faces: whether the faces that evaluations kept are told, too.
     """
 
-    def __init__(self, run: Run, folder: Path) -> None:
-        self.run, self.folder = run, folder
+    def __init__(self, run: Run, folder: Path, faces: bool = False) -> None:
+        self.run, self.folder, self._faces = run, folder, faces
         self._knobs = dict(run.study.space.knobs())
         self._open: dict[int, RecordWriter] = {}
         self._told: dict[int, int] = {}  # trial -> the last epoch that was told
         self._ended: set[int] = set()
         self._models: set[tuple[int, int]] = set()
+        self._scores: dict[str, FinalScores] = {}  # those that were told
         self._is_begun = False
 
     def update(self, history: History, times: Times) -> None:
@@ -51,6 +59,10 @@ class TensorBoardLogs:
         for key in sorted(history.models.keys() - self._models):
             self._model(*key)
             self._models.add(key)
+        for scores in final_scores.read(self.run, history):
+            if self._scores.get(scores.name) != scores:
+                self._evaluation(scores)
+                self._scores[scores.name] = scores
 
     def close(self) -> None:
         """Ends the files of trials that still run."""
@@ -90,13 +102,23 @@ class TensorBoardLogs:
 
     def _model(self, candidate: int, seed: int) -> None:
         """A final model's epochs, as its own history tells them."""
-        path = self.run.final_folder(candidate, seed) / "history.csv"
-        writer = self._writer(f"final-t{candidate:04d}-s{seed}")
-        wall_s = files.modified(path)
-        for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
-            epoch = int(row.pop("epoch"))
-            found = {name: float(value) for name, value in row.items() if value}
+        curve, wall_s = final_scores.model_curve(self.run, candidate, seed)
+        writer = self._writer(f"final-{model_label(candidate, seed)}")
+        for epoch, found in curve.items():
             writer.write(_scalars(epoch, found, wall_s))
+        writer.close()
+
+    def _evaluation(self, scores: FinalScores) -> None:
+        """One candidate's final scores; where it is scored again, its file is written anew."""
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in scores.values.items()]
+        values.append(_text("evaluation/table", scores.table))
+        if (drawn := scores.confusion_png()) is not None:
+            values.append(_image("evaluation/confusion", drawn))
+        if self._faces and scores.is_winner:
+            sheets = final_scores.face_sheets(self.run, scores.protocol)
+            values += [_image(f"faces/{kind}", sheet) for kind, sheet in sheets.items()]
+        writer = self._writer(f"evaluation/{scores.name}")
+        writer.write(Event(wall_time=scores.wall_s, summary=Summary(value=values)).SerializeToString())
         writer.close()
 
     def _writer(self, name: str) -> RecordWriter:
@@ -108,18 +130,24 @@ class TensorBoardLogs:
         return writer
 
 
-def tag(metric: str) -> str:
-    """Where TensorBoard shows a metric: `validation/macro_f1`, `recall/happy`, `training/train_loss`."""
-    family, dot, emotion = metric.partition(".")
-    if dot:
-        return f"{family}/{emotion}"
-    return f"validation/{metric}" if metric in metrics.MAXIMIZE else f"training/{metric}"
-
-
 def _scalars(epoch: int, found: Mapping[str, float], wall_s: float) -> bytes:
     values = [Summary.Value(tag=tag(name), simple_value=value) for name, value in found.items() if math.isfinite(value)]
     event: bytes = Event(wall_time=wall_s, step=epoch, summary=Summary(value=values)).SerializeToString()
     return event
+
+
+def _image(name: str, drawn: Png) -> Summary.Value:
+    png, width, height = drawn
+    image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
+    return Summary.Value(tag=name, image=image)
+
+
+def _text(name: str, markdown: str) -> Summary.Value:
+    content = TextPluginData(version=0).SerializeToString()
+    plugin = SummaryMetadata.PluginData(plugin_name="text", content=content)
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype="DT_STRING", string_val=[markdown.encode()], tensor_shape=shape)
+    return Summary.Value(tag=name, metadata=SummaryMetadata(plugin_data=plugin), tensor=tensor)
 
 
 def _hparams_event(name: str, content: HParamsPluginData, wall_s: float) -> bytes:

@@ -7,12 +7,13 @@ fit; the head always starts anew for torchvision's, and where the number of clas
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from facex_tune.errors import InputError
-from facex_tune.models import _weights
+from facex_tune.models import _patience, _weights
 from facex_tune.space import Choice, Config, Knob, Knobs, Open, Value
 
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ class Weights:
         found: list[str] = []
         usual = {name: knob.default for name, knob in knobs.items()}
         ranges = {"pretrained": tuple(wanted), **{name: options(knobs[name]) for name in self.exist}}
+        combinations = math.prod(map(len, ranges.values()))
         for values in itertools.product(*ranges.values()):
+            _patience.about_to_check(f"model.{self.part}", combinations)
             chosen = usual | dict(zip(ranges, values, strict=True))
             with torch.device("meta"):
                 network = self.build(chosen, 7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,25 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from facex_tune.errors import InputError
-from facex_tune.models import _pretrained, _weights
+from facex_tune.errors import InputError, one_line
+from facex_tune.models import _patience, _pretrained, _weights, _zoo_table
 from facex_tune.space import Config, Knobs
 
-PIXELS = 48
+PIXELS, N_CLASSES = 48, 7
 TRIED_PIXELS = (48, 40, 32)  # progressive training starts with smaller faces
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class Unfit(InputError):
+    """A network that cannot be built, or does not work, as its knobs say.
+
+    Args:
+        reason: goes on after the network's name.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"name: {name} {reason}")
 
 
 class OneSize(nn.Module):
@@ -47,10 +60,13 @@ def build(knobs: Config, n_classes: int) -> nn.Module:
             _halve_first_stride(network)
         _freeze(network, knobs)
         return network
-    said["img_size"] = PIXELS
-    if halve:
-        said["patch_size"] = _patch(name) // 2
+    patch = _patch(name) if halve else None
+    said["img_size"] = 2 * PIXELS if halve and patch is None else PIXELS
+    if patch is not None:
+        said["patch_size"] = patch // 2
     network = _created(name, **said)
+    if halve and patch is None:  # 48 pixels then give the positions that 96 would
+        _halve_first_stride(network)
     _freeze(network, knobs)
     return OneSize(network)
 
@@ -66,10 +82,13 @@ def problems(knobs: Knobs) -> list[str]:
     """A line for each combination of ranges that cannot be built, does not take small faces, or lacks its weights."""
     found: list[str] = []
     usual = {name: knob.default for name, knob in knobs.items()}
+    usual["frozen"] = max(_pretrained.options(knobs["frozen"]))
     ranges = {
         name: _pretrained.options(knobs[name]) for name in ("name", "halve_stem", "stochastic_depth", "pretrained")
     }
+    combinations = math.prod(map(len, ranges.values()))
     for values in itertools.product(*ranges.values()):
+        _patience.about_to_check("model.timm", combinations)
         chosen = usual | dict(zip(ranges, values, strict=True))
         try:
             network = _tried(chosen)
@@ -86,28 +105,85 @@ def _tried(knobs: Config) -> nn.Module:
     """The network without memory, after it took faces of every size that training shows.
 
     Raises:
-        InputError: it does not.
+        InputError: it does not; says what to set instead, which was tried the same way.
     """
+    try:
+        return _fit(knobs)
+    except Unfit as error:
+        raise InputError(_advice(knobs, error.reason)) from error
+
+
+def _fit(knobs: Config) -> nn.Module:
+    """What `shown` gives, unless this version of timm has failed in training since."""
+    name, network = str(knobs["name"]), shown(knobs)
+    if failure := _zoo_table.failure(name, bool(knobs["halve_stem"]), timm.__version__):
+        raise Unfit(name, f"failed when it was trained once ({failure})")
+    return network
+
+
+def shown(knobs: Config) -> nn.Module:
+    """The network without memory, after it took faces of every size that training shows.
+
+    Raises:
+        Unfit: it does not, or cannot be built.
+    """
+    name = str(knobs["name"])
     with torch.device("meta"):
-        network = build(knobs, 7)
+        network = build(knobs, N_CLASSES).eval()
         for pixels in TRIED_PIXELS:
             try:
-                network.eval()(torch.empty(2, 1, pixels, pixels))
+                logits_NC = network(torch.empty(2, 1, pixels, pixels))
             except Exception as error:  # whatever a foreign network says of a size that it was not made for
-                reason = " ".join(str(error).split())[:160]
-                raise InputError(
-                    f"name: {knobs['name']} does not take faces of {pixels}×{pixels} with halve_stem: "
-                    f"{str(knobs['halve_stem']).lower()} ({reason}); set it the other way or choose another network"
-                ) from error
+                raise Unfit(name, f"does not take faces of {pixels}×{pixels} ({_in_short(error)})") from error
+            if not isinstance(logits_NC, Tensor) or logits_NC.shape != (2, N_CLASSES):
+                raise Unfit(name, f"does not answer faces of {pixels}×{pixels} with a logit for each class")
     return network
+
+
+def _advice(knobs: Config, reason: str) -> str:
+    """What is wrong with a network, and the settings to change, which were tried; or that none help."""
+    name, stem = str(knobs["name"]), {"halve_stem": not knobs["halve_stem"]}
+    depth: dict[str, Any] = {"stochastic_depth": 0} if knobs["stochastic_depth"] else {}
+    for change in (depth, stem, stem | depth) if depth else (stem,):
+        if _works(knobs | change):
+            said = {knob: knobs[knob] for knob in change}
+            return f"name: {name} {reason} with {_yaml(said)}; set {_yaml(change)}, which works"
+    return (
+        f"name: {name} {reason} with {_yaml({'halve_stem': knobs['halve_stem']})}, and fails the other way too: "
+        f"no setting makes it take small faces; {_zoo_table.instead_of(name)}"
+    )
+
+
+def _works(knobs: Config) -> bool:
+    try:
+        _fit(knobs)
+    except InputError:
+        return False
+    return True
+
+
+def _yaml(said: Mapping[str, object]) -> str:
+    return " and ".join(f"{knob}: {str(value).lower()}" for knob, value in said.items())
 
 
 def _created(name: str, **said: Any) -> nn.Module:
+    """timm's network.
+
+    Raises:
+        Unfit: timm refuses to build it so, with whatever exception: it has no stochastic depth, no such patches, …
+    """
     try:
         network: nn.Module = timm.create_model(name, **said)
-    except TypeError as error:  # a network without stochastic depth, without patches, …
-        raise InputError(f"name: {name} cannot be built this way: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        patches = f" in patches of {said['patch_size']} pixels" if "patch_size" in said else ""
+        raise Unfit(name, f"cannot be built this way{patches} ({_in_short(error)})") from error
     return network
+
+
+def _in_short(error: Exception) -> str:
+    """What a foreign error says; xcit raises a string, and Python then complains of that alone."""
+    reason = " ".join(str(error).split())[:160]
+    return "timm gives no reason" if "must derive from BaseException" in reason else reason or type(error).__name__
 
 
 def _has_one_size(name: str) -> bool:
@@ -115,13 +191,13 @@ def _has_one_size(name: str) -> bool:
     return bool(cfg is not None and cfg.fixed_input_size)
 
 
-def _patch(name: str) -> int:
-    """Pixels a side of a transformer's patches."""
+def _patch(name: str) -> int | None:
+    """Pixels a side of a transformer's patches; None where it has no such layer."""
     with torch.device("meta"):
-        patch = getattr(getattr(timm.create_model(name), "patch_embed", None), "patch_size", None)
-    if patch is None:
-        raise InputError(f"name: {name} has no patches that could be halved; set halve_stem: false")
-    return int(patch[0] if isinstance(patch, tuple) else patch)
+        network = timm.create_model(name)
+    layers: list[Any] = [getattr(network, layer, None) for layer in ("patch_embed", "stem")]
+    patch = next((layer.patch_size for layer in layers if hasattr(layer, "patch_size")), None)
+    return int(patch[0] if isinstance(patch, tuple) else patch) if patch is not None else None
 
 
 def _halve_first_stride(network: nn.Module) -> None:
@@ -244,7 +320,7 @@ def _donor(name: str, state: dict[str, Tensor], path: Path, knobs: Config) -> Ma
     try:
         network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **said)
     except (RuntimeError, KeyError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise InputError(f"pretrained: {path} does not fit timm's {name}: {reason}") from error
     donor: Mapping[str, Tensor] = network.state_dict()
     return donor

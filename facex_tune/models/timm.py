@@ -1,9 +1,10 @@
-"""Any network of timm's zoo, by its name there, adapted to 48×48 grey faces.
+"""The networks of timm's zoo, by their names there, adapted to 48×48 grey faces.
 
 Source: Wightman, "PyTorch Image Models" (the library `timm`, 2019); each network's paper stands in its documentation.
   Adapted to small images: with `halve_stem` the first convolution that passes pixels over takes half its stride, so
   that 48 pixels keep twice as many positions a side; filters as wide as their stride (patches) become half as wide too.
-  Transformers, which take faces of one size alone, are built for 48 pixels, and other faces are resized for them.
+  Networks that take faces of one size alone are built for 48 pixels, or for 96 where their first stride is halved, and
+  other faces are resized for them. Which of them work, `timm_zoo.csv` beside this file says.
   Weights: timm's for ImageNet from its cache or a file, colours folded to grey, patches to half their width.
 """
 
@@ -26,7 +27,7 @@ SPACE: Knobs = {
         ("regnety_002", "ghostnet_100", "vit_tiny_patch16_224"),
         "regnety_002",
         "a network as timm calls it, with or without a tag of weights",
-        also="any other name of timm.list_models()",
+        also="any other name of timm.list_models() that takes small faces (a dry run tells)",
     ),
     "halve_stem": Choice((True, False), True, "half the first stride; false is the zoo's, a quarter of the cost"),
     "dropout": Float(0.0, 0.6, 0.0, doc="before the classifier"),
@@ -74,6 +75,18 @@ def problems(knobs: Knobs) -> list[str]:
     from facex_tune.models import _zoo
 
     return [f"model.timm.{line}" for line in _zoo.problems(knobs)]
+
+
+def notes(knobs: Knobs) -> list[str]:
+    """Of a study's networks, those that nobody has tried in training, with the reason."""
+    if importlib.util.find_spec("timm") is None:
+        return []
+    from importlib.metadata import version
+
+    from facex_tune.models import _zoo_table
+
+    names = [str(name) for name in _pretrained.options(knobs["name"])]
+    return [f"model.timm.name: {said}" for name in names if (said := _zoo_table.note(name, version("timm")))]
 
 
 def _check_name(name: str) -> None:

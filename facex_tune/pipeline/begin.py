@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
 from facex_tune.data import faces, prepare
 from facex_tune.errors import InputError
@@ -19,11 +20,46 @@ from facex_tune.study import Study
 
 
 def begin(study: Study, name: str | None, options: Options) -> Run:
-    """A new run of the study, or, where `name` exists already, that run. Without a name it gets the next free one.
+    """Creates a run of the study or, where `name` exists already, opens that run. Without a name the run gets the next
+    free one.
 
     Raises:
         InputError: anything that would stop the run, every problem a line; or the run exists with another study, or
             another process began one of that name meanwhile.
+    """
+    if (run := checked(study, name, options)) is not None:
+        return run
+    return create(study, name, options, {"faces": _face_counts(study, options)})
+
+
+def create(study: Study, name: str | None, options: Options, about: Mapping[str, Any]) -> Run:
+    """Creates a run with its header, which holds the manifests of the study's sets that are prepared.
+
+    Args:
+        name: None: the study's name, and the first number that is free.
+        about: what else the header tells.
+
+    Raises:
+        RunTaken: another process began a run of that name meanwhile.
+    """
+    sets = [each for each in data_sets(study) if faces.is_prepared(options.data_dir, each)]
+    data = {each: faces.shareable(faces.read_manifest(options.data_dir, each)) for each in sets}
+    environment = {**describe(trial_device(study, options)), **about}
+    make = partial(Run.create, options.storage, study=study, data=data, environment=environment)
+    if name is not None:
+        return make(name)
+    free_names = _free_names(study, options.storage)
+    while True:
+        with contextlib.suppress(RunTaken):  # by a run that begins at the same moment
+            return make(next(free_names))
+
+
+def checked(study: Study, name: str | None, options: Options) -> Run | None:
+    """Finds everything that would stop a run of the study, and draws the synthetic faces that it reads. Gives the run
+    of that name where there is one already.
+
+    Raises:
+        InputError: as `begin` does.
     """
     if isinstance(options.storage, RemotePath) and (found := storage_problems(options.storage)):
         raise InputError(found)  # before anything waits for a store that is not there
@@ -33,23 +69,18 @@ def begin(study: Study, name: str | None, options: Options) -> Run:
     prepare_synthetic(study, options)
     if found := problems(study, options):
         raise InputError(found)
-    data = {name: faces.read_manifest(options.data_dir, name) for name in data_sets(study)}
-    environment = {**describe(trial_device(study, options)), "faces": _face_counts(study, options)}
-    create = partial(Run.create, options.storage, study=study, data=data, environment=environment)
-    if name is not None:
-        return create(name)
-    free_names = _free_names(study, options.storage)
-    while True:
-        with contextlib.suppress(RunTaken):  # by a run that begins at the same moment
-            return create(next(free_names))
+    return None
 
 
-def _face_counts(study: Study, options: Options) -> dict[str, int]:
-    """How many faces every trial trains on and is validated with: what its value rests on."""
+def _face_counts(study: Study, options: Options) -> dict[str, Any]:
+    """How many faces every trial trains on and is validated with: what its value rests on. Of several sets those of
+    each by emotion too, and how many were left out as copies.
+    """
     from facex_tune.data import training_set
 
     loaded = training_set.load(study, options.data_dir)
-    return {"train": len(loaded.train), "validation": len(loaded.validation)}
+    found = {"train": len(loaded.train), "validation": len(loaded.validation)}
+    return {**found, "by_set": loaded.by_set()} if len(study.sets) > 1 else found
 
 
 def prepare_synthetic(study: Study, options: Options) -> None:

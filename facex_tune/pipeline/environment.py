@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from facex_tune.inspection import memory
+
 PACKAGES = (
     "facex-tune",
     "torch",
@@ -31,17 +33,18 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def describe(device: str | None) -> dict[str, Any]:
-    """``{packages, hardware, git_commit}`` of this process; `device` is the one that trials train on."""
+    """Gives ``{packages, hardware, git_commit}`` of this process; `device` is the one that trials train on."""
     import torch
 
     from facex_tune.training.devices import has_fast_bf16, pick_device
 
     chosen = pick_device(device)
+    total_gb = memory.total_gb()
     hardware = {
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "cpus": os.cpu_count(),
-        "memory_gb": _memory_gb(),
+        "memory_gb": None if total_gb is None else round(total_gb, 1),
         "device": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else chosen.type,
         "gpus": torch.cuda.device_count(),
         "fast_bf16": has_fast_bf16(chosen),
@@ -50,8 +53,9 @@ def describe(device: str | None) -> dict[str, Any]:
 
 
 def ray_cpus(cgroups: Path = _CGROUPS) -> int:
-    """CPUs that a Ray started here is told of: those that this process may use by its binding (taskset) and its control
-    groups' sets and quotas, rounded down. Ray's own count heeds neither the binding nor sets of the second version.
+    """Counts the CPUs that a Ray started here is told of: those that this process may use by its binding (taskset) and
+    its control groups' sets and quotas, rounded down. Ray's own count heeds neither the binding nor sets of the second
+    version.
 
     Args:
         cgroups: where control groups are mounted.
@@ -103,7 +107,8 @@ def _cpu_sets(cgroups: Path) -> Iterator[int | None]:
 
 
 def torch_gpus() -> int:
-    """GPUs that torch can use here, CUDA_VISIBLE_DEVICES obeyed; where it can use any, Ray counts the same."""
+    """Counts the GPUs that torch can use here, CUDA_VISIBLE_DEVICES obeyed. Where it can use any, Ray counts the same.
+    """
     import torch
 
     return torch.cuda.device_count()
@@ -125,13 +130,6 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _memory_gb() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
-    except (ValueError, OSError, AttributeError):
-        return None
 
 
 def _git_commit() -> str | None:

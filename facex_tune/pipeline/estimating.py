@@ -19,18 +19,18 @@ from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.search import scheduler
 from facex_tune.space import Config
 from facex_tune.study import Study
-from facex_tune.training import train
-from facex_tune.training.batches import Split
+from facex_tune.training import random_faces
 from facex_tune.training.devices import pick_device
 from facex_tune.training.optimization import PROGRESSIVE_PIXELS
 
-STEPS, GPU_STEPS = 3, 30  # measured; three of a GPU's end before the clock has seen them
+GPU_STEPS = 30  # measured; the three of a CPU's would end, on a GPU, before the clock has seen them
 PROCESS_GB = 0.9  # torch, Ray's worker and the faces, measured on Linux
 HOST_GB = 1.2  # the driver and Ray's own processes
 VALIDATION_SHARE = 0.05  # validation is a forward pass over a tenth of the faces, where nobody tells how many
 FORWARD_SHARE = 1 / 3  # what a validation face costs, of a training face
 START_S = 12.0  # Ray and the first workers, on two cores
 SIMULATED_TRIALS = 6_000  # in all simulations of a search together
+TRIALS_DRAWN = 1_000  # for the mean cost of an architecture; more would change nothing
 IMPROVEMENT = 1.0  # by how many of their standard deviations a sampler's last trials are better than its first
 NOISE = 0.5  # of a value after one epoch, in the same unit; of later ones less
 FER2013 = (3995, 436, 4097, 7215, 4830, 3171, 4965)  # Training, by class
@@ -58,8 +58,16 @@ class Course:
     seconds: float
 
 
-def estimate(study: Study, train_faces: int, device_name: str, faces: Faces | None = None) -> dict[str, Any]:
-    """See `pipeline.estimate`.
+def estimate(
+    study: Study,
+    train_faces: int,
+    device_name: str,
+    faces: Faces | None = None,
+    *,
+    progress: Callable[[str, int, int], object] = lambda _model, _number, _all: None,
+    retrains: bool = True,
+) -> dict[str, Any]:
+    """See `dry_run.estimate`.
 
     Args:
         train_faces: training images, of FER2013's classes unless `faces` tells how many of each there are.
@@ -70,9 +78,10 @@ def estimate(study: Study, train_faces: int, device_name: str, faces: Faces | No
     at_once = _at_once(study, device)
     threads = torch.get_num_threads()
     if device.type == "cpu":
-        torch.set_num_threads(max(1, min(study.resources.cpus, ray_cpus())))  # more would only wait for each other
+        asked = study.resources.least_cpus
+        torch.set_num_threads(max(1, min(asked, ray_cpus())))  # more would only wait for each other
     try:
-        measured = {model: _measure(study, model, train_faces, device) for model in study.space.parts["model"]}
+        measured = _measured(study, train_faces, device, progress)
     finally:
         torch.set_num_threads(threads)
     if device.type == "cuda":
@@ -82,7 +91,7 @@ def estimate(study: Study, train_faces: int, device_name: str, faces: Faces | No
     trials = study.budget.trials
     courses = [] if trials is None else simulated(study, trials, at_once, costs)
     search_s = _search_seconds(study, courses, at_once)
-    models = study.n_final_models
+    models = study.n_final_models if retrains else 0
     per_epoch = {model: costs.mean(model) for model in measured}
     retrain_s = math.ceil(models / at_once) * study.final_epochs * statistics.fmean(per_epoch.values())
     checkpoint_gb = max(each["parameters"] for each in measured.values()) * 4 * 3 / 1e9
@@ -91,8 +100,9 @@ def estimate(study: Study, train_faces: int, device_name: str, faces: Faces | No
         "epochs_expected": math.ceil(statistics.fmean(each.epochs for each in courses)) if courses else None,
         "epochs_are": _meaning_of_epochs(study, courses) if courses else None,
         "hours": round((search_s + retrain_s) / 3600, 3) if search_s is not None else None,
+        **({"hours_are": _meaning_of_hours(study, courses)} if courses else {}),
         "hours_search": round(search_s / 3600, 3) if search_s is not None else None,
-        "hours_retrain": round(retrain_s / 3600, 3),
+        **({"hours_retrain": round(retrain_s / 3600, 3)} if retrains else {}),
         "memory_gb": round(HOST_GB + at_once * PROCESS_GB, 1),
         "disk_gb": round(checkpoint_gb * (at_once + 2 * study.retrain.top + models), 2),
         "seconds_per_epoch": {model: round(seconds, 1) for model, seconds in per_epoch.items()},
@@ -118,7 +128,8 @@ class _Costs:
     def mean(self, model: str) -> float:
         """Of an architecture, over the study's balancing strategies as a search would try them."""
         rng = np.random.default_rng(0)
-        drawn = [self._share(_config(self._study, trial, rng)) for trial in range(self._study.budget.trials or 60)]
+        trials = min(self._study.budget.trials or 60, TRIALS_DRAWN)
+        drawn = [self._share(_config(self._study, trial, rng)) for trial in range(trials)]
         return self._whole(model, statistics.fmean(drawn))
 
     def _whole(self, model: str, share: float) -> float:
@@ -134,7 +145,8 @@ class _Costs:
         if key not in self._shares:
             n_classes, n = len(self._faces.train_C), len(self._labels_N)
             targets = Targets.of(self._labels_N, n_classes)
-            plan = parts.balance_plan(str(config["balance"]), self._labels_N, n_classes, knobs, targets)
+            with parts.blaming(config):
+                plan = parts.balance_plan(str(config["balance"]), self._labels_N, n_classes, knobs, targets)
             self._shares[key] = plan.faces_per_epoch(n) / n
         return self._shares[key]
 
@@ -153,14 +165,22 @@ def simulated(study: Study, trials: int, at_once: int, seconds: _Costs | Callabl
     """
     of = seconds.of if isinstance(seconds, _Costs) else seconds
     count = max(5, min(100, SIMULATED_TRIALS // max(trials, 1)))
-    return [_simulate(study, trials, at_once, of, np.random.default_rng(seed)) for seed in range(count)]
+    some = min(trials, SIMULATED_TRIALS)
+    found = [_simulate(study, some, at_once, of, np.random.default_rng(seed)) for seed in range(count)]
+    return [_like(each, trials / some, study.budget.time or math.inf) for each in found]
+
+
+def _like(course: Course, times: float, until: float) -> Course:
+    """What a search of so many times as many trials comes to, as far as its time allows."""
+    times = max(1.0, min(times, until / course.seconds)) if course.seconds else times
+    return Course(round(course.epochs * times), course.seconds * times)
 
 
 def _simulate(
     study: Study, trials: int, at_once: int, seconds: Callable[[Config], float], rng: np.random.Generator
 ) -> Course:
     """One search, event by event: (when, trial) of each epoch's end."""
-    rungs: scheduler.Scheduler = scheduler.build(study) if study.search.scheduler == "asha" else scheduler.NoScheduler()
+    rungs = _rungs(study)
     last = study.fidelity.max_epochs
     improvement = 0.0 if study.search.sampler in ("random", "qmc") else IMPROVEMENT
     sign = 1.0 if study.maximize else -1.0
@@ -190,6 +210,14 @@ def _simulate(
     return Course(epochs.total(), now)
 
 
+def _rungs(study: Study) -> scheduler.Scheduler:
+    """What cuts trials short; of the promoting form its stopping form, which takes about as many epochs."""
+    if not study.search.scheduler.startswith("asha"):
+        return scheduler.NoScheduler()
+    fidelity = study.fidelity
+    return scheduler.Asha(fidelity.min_epochs, fidelity.max_epochs, fidelity.reduction, study.maximize)
+
+
 def _config(study: Study, trial: int, rng: np.random.Generator) -> Config:
     """What a search might try as that trial: what it is to start with, then anything."""
     starts = study.search.start_with
@@ -199,11 +227,21 @@ def _config(study: Study, trial: int, rng: np.random.Generator) -> Config:
 def _meaning_of_epochs(study: Study, courses: Sequence[Course]) -> str:
     """How far `epochs_expected` can be believed; short, as one line of a table."""
     low, high = np.quantile([each.epochs for each in courses], [0.05, 0.95])
+    simulated = f"expected: simulated, nine of ten between {low:.0f} and {high:.0f}"
     return {
-        "asha": f"expected: simulated, nine of ten between {low:.0f} and {high:.0f}",
+        "asha": simulated,
+        "asha_promotion": simulated,
         "median": "an upper bound: median stops trials, nobody knows when",
         "none": "all: every trial runs its whole course",
     }[study.search.scheduler]
+
+
+def _meaning_of_hours(study: Study, courses: Sequence[Course]) -> str:
+    """How far `hours` can be believed: what the scheduler's luck makes of the search, and what was not measured."""
+    low, high = np.quantile([(START_S + each.seconds) / 3600 for each in courses], [0.05, 0.95])
+    if study.budget.time is not None:
+        low, high = (min(each, study.budget.time / 3600) for each in (low, high))
+    return f"search, nine of ten: {low:.2g} to {high:.2g} at default knobs"
 
 
 def shared_gpu(at_once: int, gpus: int) -> float:
@@ -223,27 +261,33 @@ def _search_seconds(study: Study, courses: Sequence[Course], at_once: int) -> fl
 
 
 def _at_once(study: Study, device: torch.device) -> int:
-    slots = ray_cpus() // study.resources.cpus
+    slots = ray_cpus() // study.resources.least_cpus
     if study.resources.gpus and device.type == "cuda":
         slots = min(slots, int(torch.cuda.device_count() / study.resources.gpus))
     return max(1, min(slots, study.search.concurrency or slots))
 
 
+def _measured(
+    study: Study, train_faces: int, device: torch.device, progress: Callable[[str, int, int], object]
+) -> dict[str, dict[str, float]]:
+    """`_measure` of each model, one after another."""
+    models = list(study.space.parts["model"])
+    found = {}
+    for number, model in enumerate(models, start=1):
+        progress(model, number, len(models))
+        found[model] = _measure(study, model, train_faces, device)
+    return found
+
+
 def _measure(study: Study, model: str, train_faces: int, device: torch.device) -> dict[str, float]:
     """Seconds of an epoch of every training face once and number of parameters, of a model at the study's defaults."""
-    config: Config = study.space.draw(lambda name, knob: model if name == "model" else knob.default)
-    config = {name: value for name, value in config.items() if name.partition(".")[0] != "balance"}
-    config |= {"model": model, "balance": "none"}
+    config = study.space.of_model(model)
     share = _share_of_pixels() if config["train.progressive"] else 1.0
-    config["train.progressive"] = False  # two first epochs would see the smallest faces alone
-    batch = int(config["train.batch_size"] or 1)
-    n = batch * (GPU_STEPS if device.type == "cuda" else STEPS)
-    images_NHW = torch.randint(0, 256, (n, 48, 48), dtype=torch.uint8, device=device)
-    labels_N = torch.arange(n, device=device) % 7
-    faces = Split(images_NHW, labels_N)
-    training = train.Training(config, faces, faces, n_classes=7, epochs=100, seed=[0], device=device)
-    training.epoch()  # the first pays for the library's own set-up
-    images_per_second = training.epoch().metrics["images_per_second"]
+    with parts.blaming(config):
+        steps = GPU_STEPS if device.type == "cuda" else random_faces.STEPS
+        training = random_faces.training(config, study.classes, device, steps)
+        training.epoch()  # the first pays for the library's own set-up
+        images_per_second = training.epoch().metrics["train_images_per_second"]
     seconds = train_faces / images_per_second * (1 + VALIDATION_SHARE) * share
     return {"seconds": seconds, "parameters": sum(parameter.numel() for parameter in training.model.parameters())}
 

@@ -14,6 +14,7 @@ from facex_tune.storage.files import Place
 from facex_tune.study import Study
 
 if TYPE_CHECKING:
+    from facex_tune.runs.events import BudgetRaised
     from facex_tune.search.factor_progress import Asked
 
 
@@ -29,6 +30,7 @@ class Options:
         address: a Ray cluster's; None starts Ray here.
         factors: what is asked of the factor study, where that stage is done.
         protocols: what to score under, where that stage is done; none means the study's.
+        raised: a larger budget, which the log is told of when the session begins.
         ends_process: whether a signal may end this process, with exit code 75, where unwinding takes too long.
     """
 
@@ -39,6 +41,7 @@ class Options:
     address: str | None = None
     factors: Asked | None = None
     protocols: tuple[str, ...] = ()
+    raised: BudgetRaised | None = None
     ends_process: bool = False
 
     def __post_init__(self) -> None:
@@ -52,7 +55,9 @@ class Options:
 
 
 def resume_words(run: Run, options: Options) -> str:
-    """What follows `facex-tune resume` to go on with a run as here: its name, and every option that is no default."""
+    """Gives the words after `facex-tune resume` that continue a run as here: its name, and every option that is not at
+    its default. A raised budget is not among them: the log has it.
+    """
     words = [run.name]
     words += [] if options.storage == files.absolute("runs") else ["--storage", str(options.storage)]
     words += [] if options.data_dir == files.absolute("data") else ["--data", str(options.data_dir)]
@@ -63,7 +68,7 @@ def resume_words(run: Run, options: Options) -> str:
 
 
 def joins(options: Options) -> bool:
-    """Whether trials run on a cluster that is there already, and not on a Ray started here."""
+    """Tells whether trials run on a cluster that exists already, and not on a Ray started here."""
     return bool(options.address or os.environ.get("RAY_ADDRESS"))
 
 
@@ -73,7 +78,7 @@ def trial_device(study: Study, options: Options) -> str:
 
 
 def plain_options(options: Options) -> dict[str, Any]:
-    """The options as they are logged."""
+    """Gives the options as they are logged."""
     return {
         "data": str(options.data_dir),
         "device": options.device,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,48 +15,41 @@ from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError, nearest
 from facex_tune.pipeline.environment import ray_cpus, torch_gpus
 from facex_tune.pipeline.options import Options, joins
+from facex_tune.runs.names import ALL
 from facex_tune.runs.store import Run
 from facex_tune.space import Choice, Knob
 from facex_tune.storage import files, remote_path
 from facex_tune.storage.files import Place
 from facex_tune.storage.remote_path import RemotePath
-from facex_tune.study import Study, protocols
+from facex_tune.study import Study, data_text, protocols
 
-MINIMUM_FREE_BYTES = 200e6
+MINIMUM_FREE_BYTES = 200_000_000
 
 
 def problems(study: Study, options: Options) -> list[str]:
-    """Everything that would stop a run of this study here, a line each."""
+    """Finds everything that would stop a run of this study here, a line each."""
     found = parts.problems(study.space) + _data_problems(study, options) + storage_problems(options.storage)
     found += _warm_start_problems(study, options) + _resource_problems(study, options)
     found += device_problems(study, options.device, joins(options))
-    if not found and faces.is_prepared(options.data_dir, study.data):
+    if not found and all(faces.is_prepared(options.data_dir, name) for name in study.sets):
         from facex_tune.data import training_set
 
         try:
             validation = training_set.load(study, options.data_dir).validation
             found += _unmeasured(study, {EMOTIONS[label] for label in validation.labels_N.tolist()})
+            if study.retrain.on == ALL:
+                training_set.load_all(study, options.data_dir)
         except InputError as error:
             found += error.problems
     return found
-
-
-def run_problems(name: str | None, study: Study, options: Options) -> list[str]:
-    """What forbids a run of that name: that there is one of another study."""
-    if name is not None and (run := Run(options.storage, name)).exists():
-        try:
-            same_study(run, study)
-        except InputError as error:
-            return list(error.problems)
-    return []
 
 
 def _unmeasured(study: Study, validated: set[str]) -> list[str]:
     """Objectives and constraints of emotions that no validation face shows, which training would never measure."""
     named = [*(("objective", name) for name in study.objective), *((f"constraints.{n}", n) for n in study.bounds)]
     return [
-        f"{key}: {metric} cannot be measured: data set {study.data!r} has no face of {emotion} to validate with; "
-        "name another metric, or prepare the set again with such faces"
+        f"{key}: {metric} cannot be measured: data set {data_text(study.validated_on)!r} has no face of {emotion} to "
+        "validate with; name another metric, or prepare the set again with such faces"
         for key, metric in named
         if (emotion := metric.partition(".")[2]) and emotion not in validated
     ]
@@ -94,10 +88,11 @@ def _smallest(knob: Knob) -> float:
 def _resource_problems(study: Study, options: Options) -> list[str]:
     """What one trial holds and a Ray started here would not have. A cluster may have it, or grow to it."""
     if joins(options):
-        return []
+        problem = "resources.cpus: auto measures this machine, and trials run on a cluster; write a number, such as 1"
+        return [problem] if study.resources.cpus == "auto" else []
     found: list[str] = []
     wanted, cpus = study.resources, ray_cpus()
-    if wanted.cpus > cpus:
+    if wanted.least_cpus > cpus:
         found.append(
             f"resources.cpus: a trial holds {wanted.cpus}, and Ray counts {cpus} on this machine; "
             "lower it with --set resources.cpus=N, or join a larger cluster with --address"
@@ -111,7 +106,7 @@ def _resource_problems(study: Study, options: Options) -> list[str]:
 
 
 def device_problems(study: Study, device: str | None, joins: bool) -> list[str]:
-    """A GPU named by number, where Ray hands out GPUs: a trial that holds one sees that one alone, as cuda:0.
+    """Finds a GPU named by number where Ray hands out GPUs. A trial that holds one sees that one alone, as cuda:0.
 
     Args:
         joins: whether the run joins a cluster, whose GPUs are not chosen from here.
@@ -156,13 +151,13 @@ def _data_problems(study: Study, options: Options) -> list[str]:
 
 
 def prepare_command(name: str, data_dir: Path) -> str:
-    """The command that prepares a set."""
+    """Gives the command that prepares a set."""
     where = "" if data_dir == files.absolute("data") else f" --data {data_dir}"
     return f"facex-tune data prepare {name} SOURCE{where}"
 
 
 def storage_problems(storage: Place) -> list[str]:
-    """What forbids writing runs there, or ends it soon."""
+    """Finds what forbids writing runs there, or would end it soon."""
     if isinstance(storage, RemotePath):
         found = remote_path.problem(storage)
         return [found] if found else []
@@ -171,21 +166,19 @@ def storage_problems(storage: Place) -> list[str]:
         return [f"--storage {storage}: cannot write there; choose another folder"]
     free = shutil.disk_usage(existing).free
     if free < MINIMUM_FREE_BYTES:
-        return [
-            f"--storage {storage}: no space left ({free / 1e6:.0f} MB free, "
-            f"at least {MINIMUM_FREE_BYTES / 1e6:.0f} MB are needed)"
-        ]
+        advice = "free some or choose another folder with --storage"
+        return files.no_space(storage, MINIMUM_FREE_BYTES, advice).problems
     return []
 
 
 def data_sets(study: Study) -> list[str]:
-    """The sets that a study reads, its own first."""
-    names = [study.data, *(protocols.find(protocol).data for protocol in study.evaluate.protocols)]
+    """Lists the sets that a study reads, its own first."""
+    names = [*study.sets, *(protocols.find(protocol).data for protocol in study.evaluate.protocols)]
     return list(dict.fromkeys(names))
 
 
 def same_study(run: Run, study: Study) -> None:
-    """A run keeps the study that it began with.
+    """Makes sure that a run keeps the study that it began with.
 
     Raises:
         InputError: it is another one.
@@ -193,20 +186,31 @@ def same_study(run: Run, study: Study) -> None:
     changed = _differences(run.study.to_data(), study.to_data())
     if changed:
         shown = "; ".join(changed[:3]) + ("; …" if len(changed) > 3 else "")
-        raise InputError(
-            f"run {run.name!r} exists with another study ({shown}): "
-            f"continue it with `facex-tune resume {run.name}`, or start a new one with --run NAME"
-        )
+        raise InputError(f"run {run.name!r} exists with another study ({shown}): {_instead(run, changed)}")
+
+
+def _instead(run: Run, changed: Sequence[str]) -> str:
+    """What to do about a run that exists with another study: what its own search has left to do, or none of it."""
+    new = "start a new one with --run NAME"
+    if all(each.startswith("budget.") for each in changed):
+        return f"raise its budget by `facex-tune resume {run.words} --set budget.trials=...`, or {new}"
+    if run.history().stages.get("search") != "finished":
+        return f"continue it, with the study that it began with, by `facex-tune resume {run.words}`, or {new}"
+    return (
+        f"its search is finished, so that no resume adds a trial to it; {new} and, to go on from what it found, "
+        f"--set search.learn_from={run.name}"
+    )
 
 
 def header_as_begun(run: Run) -> dict[str, Any]:
-    """What the log keeps of run.json, to tell later whether somebody has changed it, and what."""
+    """Gives what the log keeps of run.json, to tell later whether somebody has changed it, and where."""
     sha256 = hashlib.sha256((run.folder / "run.json").read_bytes()).hexdigest()
-    return {"header_sha256": sha256, "study": run.study.to_data()}
+    return {"header_sha256": sha256, "study": run.study_begun.to_data()}
 
 
 def same_header(run: Run) -> None:
-    """A run's header is written once; an edited one would let the log be read with another study's eyes.
+    """Makes sure that a run's header is as it was written. With an edited one, the log would be read as of another
+    study.
 
     Raises:
         InputError: it was changed after the run began.
@@ -214,7 +218,7 @@ def same_header(run: Run) -> None:
     begun = next((event for event in run.events() if "header_sha256" in event), None)
     if begun is None or begun["header_sha256"] == header_as_begun(run)["header_sha256"]:
         return
-    changed = _differences(begun["study"], run.study.to_data()) or ["something outside the study"]
+    changed = _differences(begun["study"], run.study_begun.to_data()) or ["something outside the study"]
     raise InputError(
         f"{run.folder / 'run.json'} was changed after the run began ({'; '.join(changed[:3])}): "
         f"undo that, or start a new run with --run NAME"
@@ -238,7 +242,7 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def same_data(run: Run, options: Options) -> None:
-    """A run keeps the faces that it began with.
+    """Makes sure that a run keeps the faces that it began with.
 
     Raises:
         InputError: a set was prepared again with others.

@@ -29,7 +29,7 @@ _CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """The signals that have come.
+    """Handles signals, and remembers those that have come.
 
     Attributes:
         last_words: called before the process is ended for being too slow; None where nothing is left to say.
@@ -47,7 +47,7 @@ class Signals:
         self._wakeup.setblocking(False)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Python's half, which waits for the main thread."""
+        """Handles a signal in Python, which waits for the main thread."""
         for caught in _CAUGHT:  # not SIG_DFL: Python grumbles at a signal that came already and finds no handler
             signal.signal(caught, self._end_at_once)
         self._handled, self._handled_s = number, time.monotonic()

@@ -16,8 +16,10 @@ from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.pipeline.options import Options, joins, plain_options, resume_words, trial_device
 from facex_tune.pipeline.preflight import device_problems, ema_note, header_as_begun, same_data, same_header
 from facex_tune.pipeline.signals import raising_interrupted
+from facex_tune.runs import events as vocabulary
 from facex_tune.runs.events import (
     SESSION_EVENTS,
+    BudgetRaised,
     Note,
     RunInterrupted,
     RunResumed,
@@ -25,7 +27,9 @@ from facex_tune.runs.events import (
     StageFinished,
     StageStarted,
 )
-from facex_tune.runs.store import Event, Log, Run
+from facex_tune.runs.history import AFTER_A_RAISE
+from facex_tune.runs.names import STAGES
+from facex_tune.runs.store import Event, Log, Run, now_utc
 from facex_tune.storage import remote_path
 from facex_tune.study import protocols
 
@@ -33,15 +37,14 @@ if TYPE_CHECKING:
     from facex_tune.runs.history import History
     from facex_tune.search.worker import Context
 
-STAGES = ("search", "retrain", "evaluate", "report")
 ORDER = ("search", "retrain", "evaluate", "factors", "report")
 NEED_RAY = ("search", "retrain", "factors")
 LAST_WORD_S = 3.0  # of an interrupted run, to a store that may not answer
 
 
 def execute(run: Run, stages: Sequence[str], options: Options, listeners: Sequence[Callable[[Event], None]]) -> None:
-    """Does the stages, one after another. Of a whole run (from the search on) those that the log says are finished are
-    left alone, except the factor study, whose budget may have ended it, and the report of it.
+    """Does the stages, one after another. In a whole run (from the search on), stages that the log says are finished
+    are not done again, except the factor study, which its budget may have ended, and the report of it.
 
     Raises:
         InputError: something the user can mend stands in the way.
@@ -72,16 +75,18 @@ def _execute(
     on_lost: Callable[[str], object],
 ) -> None:
     same_header(run)
-    history = run.history()
+    history = run.history() if options.raised is None else _as_raised(run, options.raised)
     left = stages_left(stages, history)
     _in_order(left, run, history, options)
     if set(left) & set(NEED_RAY) and (found := device_problems(run.study, options.device, joins(options))):
         raise InputError(found)
     same_data(run, options)
-    if history.stages:
+    if history.stages or history.raises:
         log.append(RunResumed(left, plain_options(options)))
     else:
         log.append(RunStarted(left, plain_options(options), **header_as_begun(run)))
+    if options.raised is not None:
+        log.append(options.raised)
     if not log.is_fenced:
         log.tell(Note(f"{run.storage}: this store itself keeps no second writer out; start none"))
     trained_on = run.header.get("faces", {}).get("train", 0)
@@ -92,8 +97,17 @@ def _execute(
     _without_ray([stage for stage in left if stage not in NEED_RAY], run, log, options)
 
 
+def _as_raised(run: Run, raised: BudgetRaised) -> History:
+    """What the log will add up to once the budget is raised, which it is told when nothing stands in the way."""
+    from facex_tune.runs.history import fold
+
+    return fold([*run.events(), vocabulary.told(raised, now_utc())])
+
+
 def stages_left(stages: Sequence[str], history: History) -> list[str]:
-    """Those to do: of a whole run what is not finished, with the factor study and its report; else all again."""
+    """Lists the stages to do: in a whole run those that are not finished, the factor study and its report; else all of
+    them.
+    """
     if "search" not in stages or len(stages) == 1:
         return list(stages)
     again = ("factors", "report") if "factors" in stages else ()
@@ -101,8 +115,9 @@ def stages_left(stages: Sequence[str], history: History) -> list[str]:
 
 
 def unfinished(events: Iterable[Event]) -> tuple[list[str], tuple[str, ...]]:
-    """The stages that some session was asked for and that have not come to their end, in their order; and the protocols
-    that `evaluate` was asked for last. All four where no session has begun, or one of a version that did not log them.
+    """The stages that some session was asked for and that have not come to their end, or that a raised budget opens
+    again, in their order; and the protocols that `evaluate` was asked for last. All four where no session has begun, or
+    one of a version that did not log them.
     """
     events = list(events)
     sessions = [event for event in events if event["type"] in SESSION_EVENTS]
@@ -116,6 +131,10 @@ def unfinished(events: Iterable[Event]) -> tuple[list[str], tuple[str, ...]]:
         elif event["type"] == StageFinished.TYPE:
             left.discard(event["stage"])
             ended.add(event["stage"])
+        elif event["type"] == BudgetRaised.TYPE:
+            again = {"search", *ended.intersection(AFTER_A_RAISE)}
+            left |= again
+            ended -= again
         elif event["type"] in SESSION_EVENTS:
             asked = event.get("stages", [stage for stage in STAGES if stage not in ended])
             left |= set(asked)
@@ -143,7 +162,7 @@ def _in_order(stages: Sequence[str], run: Run, history: History, options: Option
     if "factors" in stages:
         from facex_tune.search.factor_progress import winner_of
 
-        winner_of(history, run.name)
+        winner_of(history, run.words)
     if "evaluate" in stages:
         from facex_tune.evaluation import evaluate
 
@@ -153,7 +172,9 @@ def _in_order(stages: Sequence[str], run: Run, history: History, options: Option
 
 
 def next_command(run: Run, options: Options) -> str:
-    """The command for the stage that follows those that have ended, where it was not begun; "" where there is none."""
+    """Gives the command for the stage that follows those that have ended, where it was not begun; "" where there is
+    none.
+    """
     stages = run.history().stages
     if stages.get("search") == "finished" and "retrain" not in stages:
         return f"facex-tune retrain {resume_words(run, options)}"
@@ -220,7 +241,7 @@ def _context(run: Run, options: Options, fence: int) -> Context:
         run=run.name,
         study=study.to_data(),
         data_dir=str(options.data_dir),
-        threads=study.resources.cpus,
+        threads=study.resources.least_cpus,
         device=trial_device(study, options),
         parts=tuple(parts.own_folders()),
         fence=fence,

@@ -10,7 +10,8 @@ from typing import Any
 
 from facex_tune.evaluation.compare import corrected
 from facex_tune.metrics import MAXIMIZE
-from facex_tune.report.wording import Finding, interval, knob_text, listed, metric_words, number, plural, say
+from facex_tune.report.wording import Finding, interval, listed, metric_words, number, say
+from facex_tune.study.words import plural, value_text
 
 SHOWN = 3  # effects of a kind, the largest; the report's table has them all
 _VARIANTS = {
@@ -212,7 +213,7 @@ def change_words(effect: Mapping[str, Any]) -> str:
     """``augment = none in place of facex``."""
     replaced = effect["replaced"]
     return " and ".join(
-        f"{knob} = {knob_text(value)} in place of {knob_text(replaced[knob])}"
+        f"{knob} = {value_text(value)} in place of {value_text(replaced[knob])}"
         for knob, value in effect["changed"].items()
     )
 

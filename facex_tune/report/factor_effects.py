@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation.intervals import LEVEL, holm
+from facex_tune.runs.names import trial_label
 from facex_tune.search.factor_design import Cell
 from facex_tune.search.factor_progress import Progress
 from facex_tune.space import Config
@@ -59,7 +60,7 @@ def of_run(run: Run) -> dict[str, Any]:
     failed = {cell: reason for (cell, _), reason in progress.failed.items()}
     done = analyse(progress.cells, progress.finished, int(progress.plan["seeds"]), run.study.objective[0], failed)
     return {
-        "reference": f"t{progress.plan['reference']:04d}",
+        "reference": trial_label(progress.plan["reference"]),
         "seeds": progress.plan["seeds"],
         "epochs": progress.plan["epochs"],
         "cells": len(progress.cells),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from facex_tune.emotions import EMOTIONS
+from facex_tune.evaluation import plots
 from facex_tune.evaluation.calibration import reliability
-from facex_tune.evaluation.records import label
 from facex_tune.metrics import MAXIMIZE
 from facex_tune.report import figures, insight_plots
 from facex_tune.report.insight import Answers
-from facex_tune.runs.history import FAILED, best_of_each
+from facex_tune.runs.history import FAILED, FINISHED, Trial, best_of_each
+from facex_tune.runs.names import model_label, trial_label
 from facex_tune.storage.files import Place
 
 if TYPE_CHECKING:
@@ -27,15 +28,23 @@ if TYPE_CHECKING:
 def draw(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, str]:
     """Writes every figure that this run has the numbers for; name -> data URI of its SVG."""
     drawn = _search(run, document, folder) | _finals(run, document, folder)
-    own = document["data"].get(run.study.data)
-    if own:
-        drawn["classes"] = figures.save(figures.class_histogram(own["counts"], EMOTIONS), folder, "classes")
+    if counts := _class_counts(run, document):
+        drawn["classes"] = figures.save(figures.class_histogram(counts, EMOTIONS), folder, "classes")
     for name, scored in document["evaluation"].items():
         if scored["n"]:
             matrix = scored["confusion"]
-            figure = figures.confusion(np.array(matrix["counts"]), matrix["classes"])
+            figure = plots.confusion(np.array(matrix["counts"]), matrix["classes"])
             drawn[f"confusion-{name}"] = figures.save(figure, folder, f"confusion-{name}")
     return drawn | {name: figures.save(figure, folder, name) for name, figure in _more(run, document)}
+
+
+def _class_counts(run: Run, document: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Faces by split and emotion; of several sets the training faces by set."""
+    if len(run.study.sets) == 1:
+        own = document["data"].get(run.study.sets[0])
+        return own["counts"] if own else {}
+    by_set = (run.header.get("faces") or {}).get("by_set", {})
+    return {name: share["train"] for name, share in by_set.items() if share["train"]}
 
 
 def _more(run: Run, document: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
@@ -56,6 +65,8 @@ def _more(run: Run, document: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]
             yield "factor-emotions", insight_plots.emotion_effects(measured, emotions, objective)
     if crossed := document["factors"].get("factorial"):
         yield "factorial", insight_plots.factorial(crossed["corners"], crossed["levels"], objective)
+    if found["generalization"]:
+        yield "generalization", insight_plots.generalization(found["generalization"])
     if found["versatility"]:
         yield "versatility", insight_plots.versatility(found["versatility"]["points"])
     if len(found["cost"]) > 1:
@@ -75,8 +86,7 @@ def _search(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, s
         return {}
     usable = [trial for trial in history.trials.values() if trial.state != FAILED and trial.label in curves]
     values = {trial.number: list(curves[trial.label].values())[-1] for trial in sorted(usable, key=lambda t: t.number)}
-    best = best_of_each(list(values.values()), MAXIMIZE[objective])
-    progress = figures.search_progress(values, best, objective)
+    progress = figures.search_progress(values, best_so_far(usable, values, MAXIMIZE[objective]), objective)
     learning = figures.learning_curves(curves, winner_label(document), objective)
     return {
         "search": figures.save(progress, folder, "search"),
@@ -84,18 +94,27 @@ def _search(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, s
     }
 
 
+def best_so_far(trials: Sequence[Trial], values: Mapping[int, float], maximize: bool) -> dict[int, float]:
+    """Trial number -> the best value up to there, of the trials that finished: a value of a trial that was cut short
+    does not compare with theirs. Of all trials where none finished.
+    """
+    finished = {trial.number for trial in trials if trial.state == FINISHED}
+    compared = [number for number in values if number in finished or not finished]
+    return dict(zip(compared, best_of_each([values[number] for number in compared], maximize), strict=True))
+
+
 def winner_label(document: Mapping[str, Any]) -> str:
     """The trial that the report is about: the first candidate retrained, else the best of the search."""
     if document["models"]:
-        return f"t{document['models'][0]['candidate']:04d}"
+        return trial_label(document["models"][0]["candidate"])
     best = document["search"]["best"]
-    return f"t{best['trial']:04d}" if best else ""
+    return trial_label(best["trial"]) if best else ""
 
 
 def _finals(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, str]:
     objective = run.study.objective[0]
     curves = {
-        label(model["candidate"], model["seed"]): curve
+        model_label(model["candidate"], model["seed"]): curve
         for model in document["models"]
         if (curve := _history_csv(run.final_folder(model["candidate"], model["seed"]) / "history.csv", objective))
     }

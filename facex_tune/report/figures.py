@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facex_tune.evaluation.plots import new_axes
 from facex_tune.report.wording import metric_words
 from facex_tune.storage import files
 from facex_tune.storage.files import Place
@@ -19,38 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, FAINT, ACCENT = "#222222", "#b8bec6", "#1f5a96"
+FAINT, ACCENT = "#b8bec6", "#1f5a96"
 SEED_COLOURS = ("#1f5a96", "#b3541e", "#3c7d3c", "#7a4a93", "#8a6d1d")
-STYLE: Any = {
-    "font.size": 9,
-    "axes.edgecolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "figure.facecolor": "white",
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "svg.fonttype": "path",  # the same letters on every machine
-    "svg.hashsalt": "facex_tune",  # the same file from the same numbers
-}
-WIDTH_IN, HEIGHT_IN = 4.8, 3.0
 PNG_DPI = 200
-
-
-def style() -> AbstractContextManager[None]:
-    """The settings that every figure here is drawn and saved under."""
-    import matplotlib as mpl
-
-    return mpl.rc_context(STYLE)
-
-
-def new_axes(width: float = WIDTH_IN, height: float = HEIGHT_IN) -> tuple[Figure, Axes]:
-    """A figure that no global state knows of, so that nothing is left open."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.add_subplot()
 
 
 def _whole_numbers(axes: Axes) -> None:
@@ -60,12 +31,11 @@ def _whole_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def search_progress(values: Mapping[int, float], best: Sequence[float], objective: str) -> Figure:
-    """Each trial's last value by its number, and the best so far."""
+def search_progress(values: Mapping[int, float], best: Mapping[int, float], objective: str) -> Figure:
+    """Each trial's last value by its number, and the best so far of those that compare."""
     figure, axes = new_axes()
-    numbers = list(values)
-    axes.scatter(numbers, list(values.values()), s=12, color=FAINT, label="a trial's last value")
-    axes.step(numbers, best, where="post", color=ACCENT, label="best so far")
+    axes.scatter(list(values), list(values.values()), s=12, color=FAINT, label="a trial's last value")
+    axes.step(list(best), list(best.values()), where="post", color=ACCENT, label="best so far")
     axes.set(xlabel="trial", ylabel=f"validation {metric_words(objective)}")
     _whole_numbers(axes)
     axes.legend()
@@ -102,29 +72,8 @@ def final_curves(curves: Mapping[str, Mapping[int, float]], objective: str) -> F
     return figure
 
 
-def confusion(counts_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """Row-normalised confusion matrix in percent.
-
-    Rows are the true classes that have faces, columns those and whatever else was answered.
-    """
-    support_K, answered_K = counts_KK.sum(axis=1), counts_KK.sum(axis=0)
-    rows, columns = np.flatnonzero(support_K).tolist(), np.flatnonzero(support_K + answered_K).tolist()
-    share = counts_KK[np.ix_(rows, columns)] / support_K[rows][:, None]
-    figure, axes = new_axes(WIDTH_IN, 4.1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(columns)), [classes[k] for k in columns], rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), [classes[k] for k in rows])
-    axes.set(xlabel="predicted", ylabel="true")
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    for (row, column), value in np.ndenumerate(share):
-        ink = "white" if value > 0.55 else INK
-        axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=ink)
-    return figure
-
-
 def class_histogram(counts: Mapping[str, Mapping[str, int]], emotions: Sequence[str]) -> Figure:
-    """Each split's share of every emotion, in percent."""
+    """Each split's share of every emotion, in percent; or each set's."""
     figure, axes = new_axes()
     names = [emotion for emotion in emotions if any(emotion in per for per in counts.values())]
     width = 0.8 / max(len(counts), 1)
@@ -135,7 +84,7 @@ def class_histogram(counts: Mapping[str, Mapping[str, int]], emotions: Sequence[
         places = np.arange(len(names)) + (number - (len(counts) - 1) / 2) * width
         axes.bar(places, heights, width, color=shades[number % 4], label=f"{split.replace('_', ' ')} (n = {total:,})")
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set(ylabel="share of the split, %")
+    axes.set(ylabel="share of its faces, %")
     axes.legend()
     return figure
 

@@ -6,11 +6,16 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from facex_tune.data.faces import left_out
+from facex_tune.data.faces import as_read, left_out
 from facex_tune.evaluation.intervals import LEVEL, MIN_SEEDS
 from facex_tune.report import comparison_findings as more
-from facex_tune.report.wording import Finding, interval, listed, metric_words, number, plural, say, with_interval
-from facex_tune.runs.history import keeps
+from facex_tune.report.generalization import below_own
+from facex_tune.report.wording import Finding, interval, listed, metric_words, number, say, with_interval
+from facex_tune.runs.history import Raise, keeps
+from facex_tune.runs.names import model_name, trial_label
+from facex_tune.runs.overview import no_better_than_constant
+from facex_tune.study import ARRIVAL, sets_of
+from facex_tune.study.words import plural
 
 NORMAL_975 = 1.959964
 COPIES_TOLD = 0.01  # of a set's faces
@@ -24,9 +29,10 @@ def findings(report: Mapping[str, Any]) -> list[Finding]:
             path into the report.
     """
     # what copies of training faces are worth stands right behind the scores that contain them
-    scores = (_search, _tests, _copies, _adjusted)
-    results = (more.retrained, more.comparisons, more.variants, more.factors, _weakest, more.insight)
-    parts = (*scores, *results, _selection, _gap, _missing, _seeds, _opened, _left_out, _synthetic)
+    scores = (_search, _tests, _constant, _copies, _adjusted)
+    results = (more.retrained, more.comparisons, more.variants, more.factors, _weakest, _carries_over, more.insight)
+    reservations = (_selection, _gap, _short, _missing, _seeds, _opened, _raised, _order, _left_out, _synthetic)
+    parts = (*scores, *results, *reservations)
     return [finding for part in parts for finding in part(report)]
 
 
@@ -36,21 +42,24 @@ def _search(report: Mapping[str, Any]) -> Iterator[Finding]:
     if best is None:
         yield say(f"No trial has a usable value yet ({total} so far).", "search.trials")
         return
-    name, value, epochs = metric_words(best["objective"]), number(best["value"]), plural(best["epochs"], "epoch")
-    text = f"Best of {total} by {name}: t{best['trial']:04d}, {value} on validation after {epochs}."
+    name, epochs = metric_words(best["objective"]), plural(best["epochs"], "epoch")
+    value = number(best["value"]) if best["n"] == 1 else f"{number(best['mean'])} (mean of {best['n']} seeds)"
+    text = f"Best of {total} by {name}: {trial_label(best['trial'])}, {value} on validation after {epochs}."
     yield say(text, "search.best", "search.svg")
     if len(objectives := report["study"]["objective"]) > 1:
         front = [row for row in report["leaderboard"] if row["pareto"]]
         names = " and ".join(metric_words(objective) for objective in objectives)
         count = plural(len(front), "trial")
-        said = f"Pareto front of {names}: {count}, listed first; trials were cut short by {name} alone."
+        asha = report["study"]["search"]["scheduler"].startswith("asha")
+        how = "at rungs by how many others dominate them" if asha else f"by {name} alone"
+        said = f"Pareto front of {names}: {count}, listed first; trials were cut short {how}."
         yield say(said, "leaderboard")
     if best["state"] != "finished":
         how = "is still running" if best["state"] == "running" else "was stopped early"
-        text = f"No trial has finished all its epochs; the best, t{best['trial']:04d}, {how}."
+        text = f"No trial has finished all its epochs; the best, {trial_label(best['trial'])}, {how}."
         if finished := states.get("finished", 0):
             broken = f"{plural(finished, 'trial')} that finished broke a constraint"
-            text = f"The best, t{best['trial']:04d}, {how}; {broken}."
+            text = f"The best, {trial_label(best['trial'])}, {how}; {broken}."
         yield say(text, "search.trials")
     yield from _constraints(report)
     if failed := states.get("failed", 0):
@@ -88,6 +97,14 @@ def _two(metrics: Mapping[str, Any]) -> str:
     return f"accuracy {with_interval(metrics['accuracy'])} and macro-F1 {with_interval(metrics['macro_f1'])}"
 
 
+def _constant(report: Mapping[str, Any]) -> Iterator[Finding]:
+    """Where one answer for every face would do as well."""
+    for name, scored in report["evaluation"].items():
+        if said := no_better_than_constant(scored):
+            text = f"{name}: {scored['winner']} is {said}."
+            yield say(text, f"evaluation.{name}.per_emotion", f"confusion-{name}.svg")
+
+
 def _adjusted(report: Mapping[str, Any]) -> Iterator[Finding]:
     """What post-hoc logit adjustment makes of the first set, for better or worse."""
     for name, scored in list(report["evaluation"].items())[:1]:
@@ -105,7 +122,7 @@ def _adjusted(report: Mapping[str, Any]) -> Iterator[Finding]:
 def _weakest(report: Mapping[str, Any]) -> Iterator[Finding]:
     for name, scored in list(report["evaluation"].items())[:1]:
         if scored["per_emotion"]:
-            least = _least_recognised(scored["per_emotion"])
+            least = least_recognised(scored["per_emotion"])
             first, place = least[0], f"evaluation.{name}.per_emotion"
             recalls = [f"{each} {_recall(scored['per_emotion'][each], alone=len(least) == 1)}" for each in least]
             said = f"Least recognised on {name}: {listed(recalls)}"
@@ -121,7 +138,7 @@ def _recall(row: Mapping[str, Any], *, alone: bool) -> str:
     return f"({value} on {plural(row['support'], 'face')})"
 
 
-def _least_recognised(per_emotion: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def least_recognised(per_emotion: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The emotion of the lowest recall and those that cannot be told from it, the lowest first: with 95 % confidence
     the truly least recognised is among them (a subset selection after Gupta, Technometrics 7, 1965, by Bonferroni).
     """
@@ -153,7 +170,7 @@ def _selection(report: Mapping[str, Any]) -> Iterator[Finding]:
     bias = report["search"]["selection_bias"]
     if bias is None:
         return
-    trial, objective, again = f"t{bias['trial']:04d}", metric_words(bias["objective"]), bias["retrained"]
+    trial, objective, again = trial_label(bias["trial"]), metric_words(bias["objective"]), bias["retrained"]
     told = (
         f"{trial} had {objective} {number(bias['at_search'])} when it was chosen among "
         f"{plural(bias['trials_compared'], 'trial')}, and {number(again['mean'])} on the same validation faces as the "
@@ -166,8 +183,9 @@ def _selection(report: Mapping[str, Any]) -> Iterator[Finding]:
         low, high = (bias["at_search"] - end for end in (ends[1], ends[0]))
         said = f"Selection bias: {told}: {bias['bias']:+.3f} {_signed(low, high)}."
     else:
+        longer = bias["epochs_retrained"] > bias["epochs_at_search"]
         said = (
-            f"Selection bias cannot be told from longer training: {told}, but after "
+            f"Selection bias cannot be told from {'longer' if longer else 'shorter'} training: {told}, but after "
             f"{plural(bias['epochs_retrained'], 'epoch')} in place of {bias['epochs_at_search']}."
         )
     yield say(said, "search.selection_bias")
@@ -190,10 +208,33 @@ def _gap(report: Mapping[str, Any]) -> Iterator[Finding]:
             yield say(f"{said}, mean of {plural(row['seeds'], 'seed')}.", f"insight.gaps.{place}")
 
 
+def _carries_over(report: Mapping[str, Any]) -> Iterator[Finding]:
+    """Emotions that are recognised less often elsewhere than on the study's own set."""
+    found = report["insight"].get("generalization")
+    fallen = below_own(found) if found else {}
+    if fallen:
+        said = "; ".join(f"on {name} {listed(emotions)}" for name, emotions in fallen.items())
+        own = found["rows"][0]["protocol"]
+        text = f"Recognised less often than on {own}, interval below interval: {said}."
+        yield say(text, "insight.generalization", "generalization.svg")
+
+
+def _short(report: Mapping[str, Any]) -> Iterator[Finding]:
+    """Final models that were trained less than the trials that they were chosen by."""
+    own, longest = report["study"]["retrain"]["epochs"], report["study"]["fidelity"]["max_epochs"]
+    if report["models"] and own is not None and own < longest:
+        said = (
+            f"Final models were trained for {plural(own, 'epoch')}, the search's longest trials for {longest}: what "
+            "they were chosen for was reached with more training than they had."
+        )
+        yield say(said, "study.retrain.epochs")
+
+
 def _missing(report: Mapping[str, Any]) -> Iterator[Finding]:
     run, models = report["run"], report["models"]
     if failed := report["search"]["failed_models"]:
-        names = listed([f"t{each['candidate']:04d} seed {each['seed']} ({each['reason']})" for each in failed])
+        named = {model_name(each["candidate"], each["seed"], each.get("on")): each["reason"] for each in failed}
+        names = listed([f"{name} ({reason})" for name, reason in named.items()])
         said = f"Not among the final models, as they could not be trained: {names}."
         yield say(said, "search.failed_models")
     if not models:
@@ -244,20 +285,54 @@ def _opened(report: Mapping[str, Any]) -> Iterator[Finding]:
         yield say(f"Opened more than once in this run: {said}. A test set that guides changes is none.", "evaluation")
 
 
+def _raised(report: Mapping[str, Any]) -> Iterator[Finding]:
+    """A choice after a sealed set was opened is one that its scores may have led to."""
+    for at, each in enumerate(report["search"].get("raised_budgets", [])):
+        if each["opened"]:
+            seen = ", ".join(f"{name} ({plural(n, 'time')})" for name, n in each["opened"].items())
+            said = (
+                f"The budget was raised ({Raise(each['was'], each['now'], each['opened'])}) after sealed sets had been "
+                f"opened: {seen}. The candidates were chosen anew after that, so that scores on these sets may have "
+                "had a part in the choice."
+            )
+            yield say(said, f"search.raised_budgets.{at}")
+
+
+def _order(report: Mapping[str, Any]) -> Iterator[Finding]:
+    """What besides the study had a part in which trials there are."""
+    order = report["search"].get("order", {})
+    if order.get("taken_in") == ARRIVAL and order["at_once"] > 1:
+        said = (
+            f"Up to {order['at_once']} trials ran at once and results were taken in as they arrived, so that which "
+            "worker was quicker had a part in what was tried and what was cut: another run of this study, with the "
+            "same seed, may choose another configuration. `search: {order: fixed}` repeats itself."
+        )
+        yield say(said, "search.order")
+    elif order.get("ended_by") in ("time", "gpu_hours"):
+        said = (
+            f"The clock ended the search ({order['ended_by'].replace('_', ' ')}): a faster machine would have tried "
+            "more. `budget: {trials: ...}` alone ends each run of a study after the same trials."
+        )
+        yield say(said, "search.order")
+
+
 def _left_out(report: Mapping[str, Any]) -> Iterator[Finding]:
     """What of the study's own set, and of the sets scored, is not trained on or not scored, or falls short."""
-    own = report["study"]["data"]
-    for name in dict.fromkeys([own, *(scored["data"] for scored in report["evaluation"].values())]):
+    own = sets_of(report["study"]["data"])
+    for name in dict.fromkeys([*own, *(scored["data"] for scored in report["evaluation"].values())]):
         manifest = report["data"].get(name)
         if manifest is None:
             continue
         said = [*([f"incomplete: {manifest['incomplete']}"] if manifest.get("incomplete") else [])]
-        said += left_out(manifest["counts"], trained=name == own)
+        said += left_out(manifest["counts"], trained=name in own, **as_read(report["study"], name))
         if said:
             yield say(f"Of {name}: {'; '.join(said)}.", f"data.{name}.told")
 
 
 def _synthetic(report: Mapping[str, Any]) -> Iterator[Finding]:
-    if report["study"]["data"] == "synthetic":
+    sets = sets_of(report["study"]["data"])
+    if sets == ("synthetic",):
         said = "The faces are synthetic: these numbers show that the search works, and nothing about real faces."
         yield say(said, "study.data")
+    elif "synthetic" in sets:
+        yield say("Drawn faces (synthetic) were trained on beside those of the other sets.", "study.data")

@@ -18,7 +18,7 @@ from facex_tune import metrics, seeds
 from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import compare, intervals
 from facex_tune.report.insight import Answers
-from facex_tune.study import protocols
+from facex_tune.study import protocols, validated_sets
 
 DRAWS_OF_GAPS = 10  # among the seeds of a protocol's draws
 
@@ -110,4 +110,6 @@ def _gap(sides: list[_Side], objective: str, seed: np.random.SeedSequence) -> di
 def _same_data(study: Mapping[str, Any], name: str) -> bool:
     protocol = protocols.find(name)
     judged_by_votes = str(study["labels"]).startswith("ferplus")
-    return protocol.data == study["data"] and bool(protocol.votes) == judged_by_votes
+    validation = study.get("validation")
+    of = validation.get("of") if isinstance(validation, Mapping) else None
+    return (protocol.data,) == validated_sets(study["data"], of) and bool(protocol.votes) == judged_by_votes

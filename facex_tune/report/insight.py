@@ -117,7 +117,7 @@ def of_run(
             for name, each in answers.items()
             if (said := disagreement(each, _seed(seed, name))) is not None
         },
-        "suspects": suspects(_own_labels(document["study"]["data"], validation, answers)),
+        "suspects": suspects(_own_labels(run.study.validated_on[0], validation, answers)),
         "cost": cost(trials, run.study.objective[0], run.study.maximize),
     }
 

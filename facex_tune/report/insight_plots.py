@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facex_tune.report.figures import ACCENT, FAINT, HEIGHT_IN, INK, SEED_COLOURS, WIDTH_IN, new_axes
+from facex_tune.evaluation.plots import HEIGHT_IN, INK, WIDTH_IN, new_axes
+from facex_tune.report.figures import ACCENT, FAINT, SEED_COLOURS
 from facex_tune.report.wording import metric_words
 
 if TYPE_CHECKING:
@@ -69,6 +70,32 @@ def emotion_effects(rows: Sequence[Mapping[str, Any]], emotions: Sequence[str], 
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     figure.colorbar(image, ax=axes, location="top", label="change of validation F1", shrink=0.9, aspect=30)
+    return figure
+
+
+def generalization(found: Mapping[str, Any]) -> Figure:
+    """Recall of each emotion (column) on each protocol (row) as colours, in per cent, with n below; the study's own set
+    stands on top, with a line below it. Nothing where a set has no face of the emotion.
+    """
+    rows, emotions = found["rows"], found["emotions"]
+    recall_PE = np.array([[row["recall"].get(each, {"recall": np.nan})["recall"] for each in emotions] for row in rows])
+    figure, axes = new_axes(1.2 + 0.75 * len(emotions), 1.4 + 0.42 * len(rows))
+    image = axes.imshow(recall_PE, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for place, row in enumerate(rows):
+        for column, emotion in enumerate(emotions):
+            if cell := row["recall"].get(emotion):
+                ink = "white" if cell["recall"] > 0.55 else INK
+                axes.text(column, place - 0.12, f"{100 * cell['recall']:.0f}", ha="center", va="center", color=ink)
+                small: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "fontsize": 6}
+                axes.text(column, place + 0.28, f"n = {cell['n']:,}", **small)
+    if 0 < (own := sum(row["same_data"] for row in rows)) < len(rows):
+        axes.axhline(own - 0.5, color=INK, linewidth=1)
+    axes.set_yticks(range(len(rows)), [str(row["protocol"]) for row in rows])
+    axes.set_xticks(range(len(emotions)), list(emotions), rotation=40, ha="right", rotation_mode="anchor")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    bar = figure.colorbar(image, ax=axes, location="top", label="recall, %", shrink=0.9, aspect=30)
+    bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
     return figure
 
 

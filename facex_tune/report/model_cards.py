@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from facex_tune.evaluation.records import label
+from facex_tune.emotions import EMOTIONS
 from facex_tune.metrics import SIX
-from facex_tune.report.wording import DASH, interval, knob_text, metric_words, number, plural
+from facex_tune.report.wording import DASH, interval, metric_words, number
+from facex_tune.runs.names import model_label, trial_label
+from facex_tune.study import sets_of
+from facex_tune.study.words import plural, value_text
 
 
 def card(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[str, Any]) -> str:
@@ -19,12 +22,20 @@ def card(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[st
     return "\n".join(_lines(document, model, info)) + "\n"
 
 
+def name_of(model: Mapping[str, Any]) -> str:
+    """t0007-s0, or t0007-all of one that was trained on validation faces too."""
+    return str(model.get("name") or model_label(model["candidate"], model["seed"]))
+
+
 def _lines(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[str]:
-    name, study = label(model["candidate"], model["seed"]), document["study"]
+    name, study = name_of(model), document["study"]
     yield f"# {document['run']}/{name}"
     yield ""
-    yield f"A classifier of facial expressions into {info['n_classes']} emotions, trained by study `{study['name']}`"
-    yield f"on `{study['data']}` ({study['labels']} labels), seed {model['seed']}, {info.get('epochs', '?')} epochs."
+    emotions = EMOTIONS[: info["n_classes"]]
+    yield f"A classifier of facial expressions into {len(emotions)} emotions ({', '.join(emotions)}),"
+    yield f"trained by study `{study['name']}`"
+    trained_on = " and ".join(f"`{name}`" for name in sets_of(study["data"]))
+    yield f"on {trained_on} ({study['labels']} labels), seed {model['seed']}, {info.get('epochs', '?')} epochs."
     yield ""
     yield "## Input and output"
     yield ""
@@ -33,7 +44,7 @@ def _lines(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[
     yield ""
     yield "## Configuration"
     yield ""
-    yield from (f"- `{knob}`: {knob_text(value)}" for knob, value in info["config"].items())
+    yield from (f"- `{knob}`: {value_text(value)}" for knob, value in info["config"].items())
     if info.get("params"):
         yield f"- weights: {info['params']:,}"
     yield ""
@@ -46,12 +57,16 @@ def _lines(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[
     yield "What it calls an emotion is an annotator's word for a still face, not what anybody feels. Do not decide"
     yield "about people with it. It was measured on the sets above and nowhere else; faces of other ages, origins or"
     yield "cameras may be read worse, and nothing here says by how much."
-    if str(study["data"]).startswith("synthetic"):
+    if all(name.startswith("synthetic") for name in sets_of(study["data"])):
         yield "It was trained on drawn faces: it says nothing about real ones."
 
 
 def _scores(document: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[str]:
-    candidate, name = f"t{model['candidate']:04d}", label(model["candidate"], model["seed"])
+    candidate, name = trial_label(model["candidate"]), name_of(model)
+    if "chosen_by" in model:
+        yield "None of its own: it was trained on the validation faces too, when everything had been chosen, and scored"
+        yield f"nowhere. The cards of {', '.join(model['chosen_by'])}, the same configuration, say what to expect."
+        return
     seen = False
     for protocol, scored in document["evaluation"].items():
         said = scored.get("candidates", {}).get(candidate)

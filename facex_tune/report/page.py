@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,30 +10,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune import metrics
+from facex_tune.data.members import read_arrays
 from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import compare
-from facex_tune.report import figures
+from facex_tune.report import figures, views
 from facex_tune.report.comparison_findings import compared_trials
 from facex_tune.report.figure_choice import winner_label
-from facex_tune.report.wording import interval, knob_text, metric_words, number, plural
+from facex_tune.report.verdict import verdict
+from facex_tune.report.wording import interval, metric_words, number
+from facex_tune.runs.names import trial_label
 from facex_tune.runs.store import Run
 from facex_tune.space import FAMILIES, knobs_of
+from facex_tune.study import data_text
+from facex_tune.study.words import clock, not_shared, plural, value_text
 from facex_tune.training import posthoc
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
+MAX_GALLERY_BYTES = 2**26  # of one array of the faces that an evaluation keeps
 ROWS_SHOWN = 100  # of the leaderboard; trials.csv has all
 
 
-def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str]) -> str:
+def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str], *, faces: bool = True) -> str:
     """The page.
 
     Args:
         document: report.json.
         drawn: figure name -> data URI.
+        faces: whether to show faces that evaluations kept.
     """
+    shown = first_of_each_set(document) if faces else []
+    explored = views.of_run(run, document)
     return (
         _environment()
         .get_template("report.html")
@@ -42,15 +50,19 @@ def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str]) -> str
             report=document,
             drawn=drawn,
             winner=winner_label(document),
+            verdict=verdict(document),
             winner_parts=described(document),
             findings=[finding for finding in document["findings"] if not in_table(finding, document)],
             six=metrics.SIX,
             board=board(run, document),
             details=details(run),
-            galleries={name: gallery(run, name) for name in first_of_each_set(document)},
+            galleries={name: gallery(run, name) for name in shown},
+            without_faces=not faces,
             commands=commands(run, document),
             validation=validation_faces(run, document),
             study_yaml=study_yaml(run),
+            views=explored,
+            plotly_script=views.script() if explored else "",
         )
     )
 
@@ -64,7 +76,7 @@ def of_several(document: Mapping[str, Any]) -> str:
         _environment()
         .get_template("several.html")
         .render(
-            report=document, differing=varying(configs), trained_otherwise=varying(trained), protocols=list(names)
+            report=document, differing=not_shared(configs), trained_otherwise=not_shared(trained), protocols=list(names)
         )
     )
 
@@ -83,14 +95,17 @@ def _environment() -> Environment:
         "number": number,
         "interval": interval,
         "words": metric_words,
-        "knob": knob_text,
+        "knob": _knob,
         "clock": clock,
         "place": place,
+        "trial": trial_label,
         "day": day,
         "basename": lambda path: Path(str(path)).name,
         "beyond": lambda compared, metric: bool(compare.supported(compared, metric)),
+        "is_maximized": lambda name: metrics.MAXIMIZE.get(name.removesuffix("_adjusted"), False),
         "has_emotion": lambda effects, emotion: any(f"f1.{emotion}" in effect["metrics"] for effect in effects),
     }
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # knobs in the order of their space
     environment.globals |= {"plural": plural, "emotions": EMOTIONS, "compared_trials": compared_trials}
     return environment
 
@@ -98,25 +113,20 @@ def _environment() -> Environment:
 def board(run: Run, document: Mapping[str, Any]) -> dict[str, Any]:
     """The leaderboard: metrics, a column for each knob that every trial has, one cell for the parts' own settings."""
     trials = document["leaderboard"]
-    knobs = varying([trial["config"] for trial in trials])
+    knobs = not_shared([trial["config"] for trial in trials])
     shared = [knob for knob in knobs if knob in FAMILIES or knob.startswith("train.")]
     objectives = run.study.objective
-    shown = [*objectives, *(name for name in metrics.COUNTED if name not in objectives), posthoc.MACRO_F1]
+    bounded = [name for name in metrics.COSTS if name in run.study.bounds and name not in objectives]
+    shown = [*objectives, *bounded, *(name for name in metrics.COUNTED if name not in objectives), posthoc.MACRO_F1]
     return {
         "metrics": [name for name in shown if any(name in trial["metrics"] for trial in trials)],
         "shared": shared,
         "own": [knob for knob in knobs if knob not in shared],
         "pareto": len(objectives) > 1,
+        "means": any(trial["n"] > 1 for trial in trials),
         "rows": trials[:ROWS_SHOWN],
         "hidden": max(0, len(trials) - ROWS_SHOWN),
     }
-
-
-def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The knobs that do not have the same value in every configuration, parts first, in the order of the space."""
-    names = dict.fromkeys(name for config in configs for name in config)
-    differ = [name for name in names if len({repr(config.get(name)) for config in configs}) > 1]
-    return sorted(differ, key=lambda name: (name not in FAMILIES, list(names).index(name)))
 
 
 def described(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -130,7 +140,7 @@ def described(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    return f"t{row['trial']:04d}"
+    return trial_label(row["trial"])
 
 
 def in_table(finding: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
@@ -140,13 +150,15 @@ def in_table(finding: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
 
 def validation_faces(run: Run, document: Mapping[str, Any]) -> str:
     """What the search was judged on, with its n as the run recorded it, or as the prepared set counts it."""
-    validation, manifest = run.study.validation, document["data"].get(run.study.data, {"counts": {}})
+    study = run.study
+    validation, manifest = study.validation, document["data"].get(study.validated_on[0], {"counts": {}})
     n = (run.header.get("faces") or {}).get("validation", 0)
     if validation == "public_test":
-        which = "public test"
+        which = "public test" + f" of {study.sets[0]}" * (len(study.sets) > 1)
         n = n or sum(manifest["counts"].get("public_test", {}).values())
     else:
         which = f"a holdout of {100 * validation.holdout:g} % of train"
+        which += f" of {data_text(study.validated_on)}" * (len(study.sets) > 1)
     return f"{n:,} validation faces ({which})" if n else f"validation faces ({which})"
 
 
@@ -171,9 +183,9 @@ def gallery(run: Run, protocol: str) -> dict[str, list[dict[str, Any]]]:
     path = run.evaluation_folder / f"{protocol}.faces.npz"
     if not path.is_file():
         return {}
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as kept:
-        kind_N = kept["kind_N"] if "kind_N" in kept.files else np.full(len(kept["labels_N"]), "random")
-        columns = [*(kept[name] for name in ("images_NHW", "labels_N", "probabilities_NC")), kind_N]
+    kept = read_arrays(path.read_bytes(), MAX_GALLERY_BYTES)
+    kind_N = kept.get("kind_N", np.full(len(kept["labels_N"]), "random"))
+    columns = [*(kept[name] for name in ("images_NHW", "labels_N", "probabilities_NC")), kind_N]
     shown: dict[str, list[dict[str, Any]]] = {}
     for image_HW, true, probabilities_C, kind in zip(*columns, strict=True):
         shown.setdefault(str(kind), []).append(_face(image_HW, int(true), probabilities_C))
@@ -191,12 +203,12 @@ def _face(image_HW: NDArray[np.uint8], true: int, probabilities_C: NDArray[np.fl
 
 
 def commands(run: Run, document: Mapping[str, Any]) -> list[str]:
-    """How to get these numbers again."""
+    """How to get these numbers again, report included."""
     made = [name for name in document["data"] if name.startswith("synthetic")]
     read = [name for name in document["data"] if name not in made]
     prepare = [f"facex-tune data prepare {name} SOURCE" for name in read]
     again = f"facex-tune run study.yaml --run {run.name}-again --seed {run.header['seed']}"
-    return [*prepare, again, f"facex-tune report {run.name}-again"]
+    return [*prepare, again]
 
 
 def study_yaml(run: Run) -> str:
@@ -229,12 +241,9 @@ def _without_none(data: Any) -> Any:
     return data
 
 
-def clock(seconds: float) -> str:
-    """A duration in two units."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, hours = round(seconds / 60), round(seconds / 60) // 60
-    return f"{seconds / 60:.1f} min" if minutes < 60 else f"{hours} h {minutes % 60:02d} min"
+def _knob(value: Any) -> str:
+    """A knob's value, nothing where the configuration has no such knob."""
+    return "" if value is None else value_text(value)
 
 
 def day(utc: str | None) -> str:

@@ -24,6 +24,7 @@ from facex_tune.report.report import manifests
 from facex_tune.runs.store import Run
 from facex_tune.storage import files
 from facex_tune.storage.files import Place
+from facex_tune.study import data_text
 
 FOLDER = "comparisons"
 
@@ -64,7 +65,7 @@ def _row(run: Run, document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "run": document["run"],
         "study": document["study"]["name"],
-        "data": document["study"]["data"],
+        "data": data_text(document["study"]["data"]),
         "validation": document["study"]["validation"],
         "trials": sum(document["search"]["trials"].values()),
         "seconds": document["search"]["seconds"],
@@ -82,6 +83,7 @@ def _training(run: Run) -> dict[str, Any]:
     return {
         "validation": study.to_data()["validation"],
         "labels": study.labels,
+        "classes": study.classes,
         "duplicates": study.duplicates,
         "training faces": (run.header.get("faces") or {}).get("train"),
         "epochs of final models": study.final_epochs,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facex_tune.metrics import PER_EMOTION, SIX
+from facex_tune.runs.frames import as_text
 from facex_tune.storage import files
 from facex_tune.storage.files import Place
 
@@ -42,7 +43,7 @@ def _without(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def _leaderboard(document: Mapping[str, Any]) -> Rows:
-    kept = ("rank", "trial", "state", "epochs", "value")
+    kept = ("rank", "trial", "repeats", "n", "mean", "state", "epochs", "value")
     return [
         {**{key: row[key] for key in kept}, **{name: row["metrics"].get(name) for name in SIX}, **row["config"]}
         for row in document["leaderboard"]
@@ -114,9 +115,10 @@ def _ends(name: str, ends: Sequence[float] | None) -> dict[str, Any]:
 def as_csv(rows: Rows) -> str:
     """A column for each key of any row."""
     sink = io.StringIO()
-    writer = csv.DictWriter(sink, _columns(rows), lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
+    columns = _columns(rows)
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(map(as_text, columns))
+    writer.writerows([as_text(row.get(column, "")) for column in columns] for row in rows)
     return sink.getvalue()
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from facex_tune.study.words import measured_text
+
 Finding = dict[str, Any]
 DASH = "\u2013"
 
 
 def number(value: float | None) -> str:
-    """Three decimals: at n = 3,589 the third is within the noise already."""
-    return DASH if value is None else f"{value:.3f}"
+    """Three decimals, costs short."""
+    return DASH if value is None else measured_text(value)
 
 
 def interval(ends: Any) -> str:
@@ -24,18 +26,6 @@ def with_interval(metric: Mapping[str, Any]) -> str:
     return f"{number(metric['mean'])} {interval(metric['interval'])}".strip()
 
 
-def knob_text(value: Any) -> str:
-    """A knob's value for reading: three significant digits."""
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def plural(n: int, word: str) -> str:
-    """1 seed, 2 seeds, 1,200 faces."""
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
-
-
 def listed(said: Sequence[str]) -> str:
     """a, b and c."""
     return " and ".join([*([", ".join(said[:-1])] if said[1:] else []), *said[-1:]])
@@ -46,6 +36,8 @@ WORDS = {
     "macro_f1_adjusted": "adjusted macro-F1",
     "ece": "calibration error (ECE)",
     "log_loss": "log loss",
+    "macs": "multiply-accumulates",
+    "images_per_second": "images a second of one face",
 }
 
 

@@ -124,6 +124,42 @@ class LeaseTaken(Record):
     fence: int
 
 
+@dataclass(frozen=True)
+class BudgetRaised(Record):
+    """A run goes on with a larger budget. Its search is no longer finished, and its candidates are chosen anew.
+
+    Attributes:
+        was, budget: the study's budget before and from now on, every key of it.
+        opened: the sealed sets that had been opened by then -> how often. The choice comes after they were seen.
+        trials: those that the earlier budget had stopped and that go on, since their checkpoints are still there.
+    """
+
+    TYPE: ClassVar[str] = "budget_raised"
+    was: Mapping[str, Any]
+    budget: Mapping[str, Any]
+    opened: Mapping[str, int]
+    trials: Sequence[int]
+
+
+@dataclass(frozen=True)
+class ThreadsChosen(Record):
+    """How many threads a stage's trainings have, chosen by what this machine does (`resources: {cpus: auto}`). What is
+    left of them in a later session keeps them.
+
+    Attributes:
+        stage: "search", "retrain" or "factors".
+        threads: of each model of the search, else of each training by its name -> threads.
+        images_per_second: model -> threads, as text -> of one of as many trainings as then run side by side.
+        cpus: that Ray had.
+    """
+
+    TYPE: ClassVar[str] = "threads_chosen"
+    stage: str
+    threads: Mapping[str, int]
+    images_per_second: Mapping[str, Mapping[str, float]]
+    cpus: int
+
+
 # The search
 
 
@@ -151,12 +187,16 @@ class TrialStarted(Record):
         trial: its number, from 0 in the order of suggestion.
         config: knob -> value.
         source: "start_with" or "sampler".
+        repeats: the first trial of the same configuration, where there is one.
+        threads: that it trains with, where the machine's speed decided (`resources: {cpus: auto}`).
     """
 
     TYPE: ClassVar[str] = "trial_started"
     trial: int
     config: Config
     source: str
+    repeats: int | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +205,7 @@ class EpochDone(Record):
 
     Attributes:
         epoch: 1-based.
-        metrics: of the validation faces, and of the training (`images_per_second`, `train_loss` …).
+        metrics: of the validation faces, and of the training (`train_images_per_second`, `train_loss` …).
         seconds: of training and validation, without waiting.
         host: the worker's.
     """
@@ -176,6 +216,28 @@ class EpochDone(Record):
     metrics: Metrics
     seconds: float
     host: str | None = None
+
+
+@dataclass(frozen=True)
+class TrialPaused(Record):
+    """A trial has come to a rung and waits there without a worker, until it is among the best (`asha_promotion`)."""
+
+    TYPE: ClassVar[str] = "trial_paused"
+    trial: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class TrialPromoted(Record):
+    """A paused trial is among the best of its rung, and goes on from its checkpoint.
+
+    Attributes:
+        epoch: the rung's.
+    """
+
+    TYPE: ClassVar[str] = "trial_promoted"
+    trial: int
+    epoch: int
 
 
 @dataclass(frozen=True)
@@ -260,11 +322,13 @@ class ModelStarted(Record):
     Attributes:
         candidate: the trial that it retrains.
         seed: its replicate, from 0.
+        on: "all" of the model that is trained on validation faces, too.
     """
 
     TYPE: ClassVar[str] = "model_started"
     candidate: int
     seed: int
+    on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -274,6 +338,7 @@ class ModelEpoch(Record):
     Attributes:
         epochs: how many it will have.
         epoch, metrics, seconds: see `EpochDone`.
+        on: see `ModelStarted`; this one's metrics are of the training alone.
     """
 
     TYPE: ClassVar[str] = "model_epoch"
@@ -283,6 +348,7 @@ class ModelEpoch(Record):
     epoch: int
     metrics: Metrics
     seconds: float
+    on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -291,34 +357,38 @@ class ModelFinished(Record):
 
     Attributes:
         metrics: of its last epoch, on the validation faces.
+        on: "all" of a model that was trained on these faces, too: its metrics are of the training alone.
     """
 
     TYPE: ClassVar[str] = "model_finished"
     candidate: int
     seed: int
     metrics: Metrics
+    on: str | None = None
 
 
 @dataclass(frozen=True)
 class ModelFailed(Record):
-    """A final model cannot be trained; see `TrialFailed`."""
+    """A final model cannot be trained; see `TrialFailed` and `ModelStarted`."""
 
     TYPE: ClassVar[str] = "model_failed"
     candidate: int
     seed: int
     reason: str
     detail: str | None = None
+    on: str | None = None
 
 
 @dataclass(frozen=True)
 class ModelRecovered(Record):
-    """Something befell a final model in training, and it goes on; see `TrialRecovered`."""
+    """Something befell a final model in training, and it goes on; see `TrialRecovered` and `ModelStarted`."""
 
     TYPE: ClassVar[str] = "model_recovered"
     candidate: int
     seed: int
     reason: str
     detail: str
+    on: str | None = None
 
 
 # The factor study
@@ -442,6 +512,7 @@ LOGGED: tuple[type[Record], ...] = tuple(
 SESSION_EVENTS = (RunStarted.TYPE, RunResumed.TYPE)
 STAGE_EVENTS = (StageStarted.TYPE, StageFinished.TYPE)
 FACTOR_EVENTS = (FactorsPlanned.TYPE, FactorFinished.TYPE, FactorFailed.TYPE, FactorRecovered.TYPE)
+_OLD_SPEED, _TRAIN_SPEED = "images_per_second", "train_images_per_second"
 _KNOWN = frozenset(each.TYPE for each in LOGGED)
 
 
@@ -474,4 +545,13 @@ def known(events: Iterable[Event], where: object) -> list[Event]:
             Remark,
             stacklevel=2,
         )
-    return [event for event in every if event["type"] in _KNOWN]
+    return [_as_named_now(event) for event in every if event["type"] in _KNOWN]
+
+
+def _as_named_now(event: Event) -> Event:
+    """Until 2026-11 `images_per_second` was the speed of training; now it is what one face costs."""
+    found = event.get("metrics")
+    if isinstance(found, dict) and _OLD_SPEED in found and _TRAIN_SPEED not in found:
+        named = {(_TRAIN_SPEED if name == _OLD_SPEED else name): value for name, value in found.items()}
+        return {**event, "metrics": named}
+    return event

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facex_tune import metrics
@@ -19,13 +19,16 @@ from facex_tune.storage import files
 if TYPE_CHECKING:
     import pandas as pd
 
-KINDS = ("trials", "epochs", "models")
+    from facex_tune.storage.files import Place
+
+KINDS = ("trials", "epochs", "models", "evaluation")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # = + - @ in full width too
 Rows = tuple[list[str], list[list[Any]]]  # the columns' names, then a list of values for each row
 
 
 @dataclass
 class Times:
-    """When things happened, ISO 8601, by trial and by (trial, epoch)."""
+    """Collects when things happened, in ISO 8601, by trial and by (trial, epoch)."""
 
     started: dict[int, str] = field(default_factory=dict)
     ended: dict[int, str] = field(default_factory=dict)
@@ -40,7 +43,7 @@ class Times:
         return times
 
     def see(self, event: Event) -> None:
-        """Takes in one event; of what is told twice the first time counts."""
+        """Takes in one event. Where something is told twice, the first time counts."""
         when: str = event["time_utc"]
         if event["type"] == TrialStarted.TYPE:
             self.started.setdefault(event["trial"], when)
@@ -52,13 +55,14 @@ class Times:
             self.seconds.setdefault(key, event["seconds"])
 
 
-def load_run(path: str | Path, kind: str = "trials") -> pd.DataFrame:
-    """A run as a pandas frame; needs neither Ray nor torch, changes nothing, and works while the run goes on.
+def load_run(path: str | Place, kind: str = "trials") -> pd.DataFrame:
+    """Loads a run as a pandas frame; needs neither Ray nor torch, changes nothing, and works while the run goes on.
 
     Args:
-        path: the run's folder, for example ``runs/demo``.
+        path: the run's folder, for example ``runs/demo``, or its URL.
         kind: "trials" (a row each, in the order suggested: state, reason, epochs, seconds, the metrics of its last
-            epoch, every knob), "epochs" (a row for each epoch of each trial) or "models" (a row for each final model).
+            epoch, every knob), "epochs" (a row for each epoch of each trial), "models" (a row for each final model) or
+            "evaluation" (a row for each metric of each protocol: n, mean over the final models, 95 % interval).
 
     Raises:
         InputError: there is no run, or no such kind.
@@ -70,7 +74,9 @@ def load_run(path: str | Path, kind: str = "trials") -> pd.DataFrame:
     folder = files.place(path)
     run = Run.open(folder.parent, folder.name)
     history = run.history()
-    if kind == "models":
+    if kind == "evaluation":
+        columns, rows = evaluation_rows(run)
+    elif kind == "models":
         columns, rows = model_rows(history)
     elif kind == "epochs":
         columns, rows = epoch_rows(history, Times.of(run.events()))
@@ -80,7 +86,7 @@ def load_run(path: str | Path, kind: str = "trials") -> pd.DataFrame:
 
 
 def trial_rows(run: Run, history: History, times: Times) -> Rows:
-    """A row for each trial in the order of their numbers; None where a trial has no such metric or knob."""
+    """Gives a row for each trial, in the order of their numbers; None where a trial has no such metric or knob."""
     study = run.study
     trials = [history.trials[number] for number in sorted(history.trials)]
     measured = _measured(trial.metrics for trial in trials)
@@ -101,7 +107,7 @@ def trial_rows(run: Run, history: History, times: Times) -> Rows:
 
 
 def epoch_rows(history: History, times: Times) -> Rows:
-    """A row for each epoch, trial by trial."""
+    """Gives a row for each epoch, trial by trial."""
     keys = [(number, epoch) for number in sorted(history.trials) for epoch in sorted(history.trials[number].epochs)]
     measured = _measured(history.trials[number].epochs[epoch] for number, epoch in keys)
 
@@ -114,7 +120,7 @@ def epoch_rows(history: History, times: Times) -> Rows:
 
 
 def model_rows(history: History) -> Rows:
-    """A row for each final model: its validation metrics."""
+    """Gives a row for each final model, with its validation metrics."""
     measured = _measured(history.models.values())
     ranks = {candidate.trial: candidate.rank for candidate in history.candidates}
     rows = [
@@ -124,19 +130,46 @@ def model_rows(history: History) -> Rows:
     return ["number", "rank", "seed", *measured], rows
 
 
+def evaluation_rows(run: Run) -> Rows:
+    """Gives a row for each metric of each protocol under which the run was scored; `clean` means are over the faces
+    that have no copy in training.
+    """
+    columns = ["protocol", "metric", "n", "models", "mean", "low", "high", "clean_n", "clean_mean", "opened"]
+    found = {path.stem: json.loads(path.read_bytes()) for path in files.matching(run.folder / "evaluation", "*.json")}
+    rows: list[list[Any]] = []
+    for protocol, scored in found.items():
+        clean = scored.get("clean") or {"n": None, "metrics": {}}
+        for metric, told in scored["metrics"].items():
+            low, high = told["interval"] or (None, None)
+            about = [protocol, metric, scored["n"], len(told["per_model"]), told["mean"], low, high]
+            rows.append([*about, clean["n"], clean["metrics"].get(metric, {}).get("mean"), scored["opened"]])
+    return columns, rows
+
+
 def trials_csv(run: Run) -> str:
-    """`trial_rows` of a run as comma-separated values."""
+    """Writes `trial_rows` of a run as comma-separated values."""
     return csv_of(run, run.history(), Times.of(run.events()))
 
 
 def csv_of(run: Run, history: History, times: Times) -> str:
-    """`trial_rows` as comma-separated values with a header; nothing stands where there is no value."""
+    """Writes `trial_rows` as comma-separated values with a header. A missing value is an empty field."""
     columns, rows = trial_rows(run, history, times)
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerow(map(as_text, columns))
+    writer.writerows(map(as_text, row) for row in rows)
     return sink.getvalue()
+
+
+def as_text(value: Any) -> Any:
+    """A cell of an exported table. A spreadsheet takes text that begins like a formula for one, and runs it: such text
+    gets an apostrophe before it, which spreadsheets read as "this is text". Numbers stay as they are. Lines within text
+    end with a newline, because Python 3.11 does not quote a carriage return, which then ends the row.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _measured(found: Iterable[Mapping[str, float]]) -> list[str]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from facex_tune.metrics import MAXIMIZE
+from facex_tune.metrics import MAXIMIZE, excess
 from facex_tune.runs.events import (
     SESSION_EVENTS,
     STAGE_EVENTS,
+    BudgetRaised,
     CandidateChosen,
     EpochDone,
     LearnedFrom,
@@ -21,13 +22,18 @@ from facex_tune.runs.events import (
     SealedSetOpened,
     StageFinished,
     StageStarted,
+    ThreadsChosen,
     TrialFailed,
     TrialFinished,
+    TrialPaused,
+    TrialPromoted,
     TrialRecovered,
     TrialStarted,
     TrialStopped,
 )
+from facex_tune.runs.names import ALL, trial_label
 from facex_tune.space import Config
+from facex_tune.study.words import clock
 
 if TYPE_CHECKING:
     from facex_tune.study import Study
@@ -35,12 +41,13 @@ if TYPE_CHECKING:
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
 BY_BUDGET = "budget"  # begins the reason of a trial that the end of a budget stopped, and no rung
 ENDS = {TrialFinished.TYPE: FINISHED, TrialStopped.TYPE: STOPPED, TrialFailed.TYPE: FAILED}  # event -> state
+AFTER_A_RAISE = ("search", "retrain", "evaluate", "report")  # stages that a raised budget opens again
 _ORDER = {FINISHED: 0, STOPPED: 1, RUNNING: 2, FAILED: 3}
 
 
 @dataclass
 class Trial:
-    """One configuration's story.
+    """One configuration, and what came of it.
 
     Attributes:
         number: ours, from 0 in the order suggested.
@@ -49,6 +56,8 @@ class Trial:
         seconds: what it has held its worker for so far, without waiting: its epochs', and the lost ones.
         lost_seconds: those of `seconds` that came to no epoch: of a failure, or of a worker that was lost.
         reason: why it failed, else "".
+        threads: that it trains with, where they were chosen for it.
+        paused: waits at a rung, without a worker; its state is still "running".
     """
 
     number: int
@@ -60,10 +69,12 @@ class Trial:
     lost_seconds: float = 0.0
     reason: str = ""
     detail: str = ""
+    threads: int | None = None
+    paused: bool = False
 
     @property
     def label(self) -> str:
-        return f"t{self.number:04d}"
+        return trial_label(self.number)
 
     @property
     def last_epoch(self) -> int:
@@ -71,8 +82,31 @@ class Trial:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The last epoch's, empty before the first."""
+        """The validation metrics of the last epoch; empty before the first."""
         return self.epochs.get(self.last_epoch, {})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a trial stands among all. Trials of one configuration, which differ by their seeds, are ranked once.
+
+    Attributes:
+        rank: its configuration's, from 1.
+        of: the trial that stands for the configuration; the trial itself where it is no repeat.
+        n: how many trials of the configuration came as far as the one that stands for it.
+        mean: their metrics' means, by which the configuration is ranked.
+    """
+
+    rank: int
+    trial: Trial
+    of: Trial
+    n: int
+    mean: dict[str, float]
+
+    @property
+    def repeats(self) -> str | None:
+        """The label of the trial that it repeats."""
+        return None if self.of is self.trial else self.of.label
 
 
 @dataclass(frozen=True)
@@ -98,21 +132,53 @@ class Learned:
     left_out: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Raise:
+    """One time that the budget was raised.
+
+    Attributes:
+        was, budget: before and from then on.
+        opened: sealed set -> how often it had been opened by then.
+    """
+
+    was: dict[str, Any]
+    budget: dict[str, Any]
+    opened: dict[str, int]
+
+    def __str__(self) -> str:
+        now = {name: value for name, value in self.budget.items() if value != self.was.get(name)}
+        return ", ".join(f"{name} {_budget(name, self.was.get(name))} → {_budget(name, now[name])}" for name in now)
+
+
+def _budget(name: str, value: float | None) -> str:
+    if value is None:
+        return "without end"
+    return clock(value) if name == "time" else f"{value:g}"
+
+
 @dataclass
 class History:
-    """Everything that the log says so far."""
+    """Everything that the log has told so far."""
 
     trials: dict[int, Trial] = field(default_factory=dict)
     candidates: list[Candidate] = field(default_factory=list)
     models: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
     failed_models: dict[tuple[int, int], str] = field(default_factory=dict)  # (candidate, seed) -> why there is none
+    # of `retrain: {on: all}`, apart from the others, since validation says nothing honest of them
+    models_on_all: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
+    failed_on_all: dict[tuple[int, int], str] = field(default_factory=dict)
     opened: dict[str, int] = field(default_factory=dict)
+    threads: dict[str, dict[str, int]] = field(default_factory=dict)  # stage -> what it chose, see `ThreadsChosen`
     stages: dict[str, str] = field(default_factory=dict)
     stage_seconds: dict[str, float] = field(default_factory=dict)  # by the wall clock
     killed_stages: list[str] = field(default_factory=list)  # a session of each counts to its last event alone
     learned: list[Learned] = field(default_factory=list)
+    raises: list[Raise] = field(default_factory=list)
+    choice_stands: bool = False  # of the candidates: a model of one has ended since they were chosen
     last: Mapping[str, Any] | None = field(default=None, compare=False)  # event, of those that were taken in
     _spans: _Spans = field(default_factory=lambda: _Spans(), compare=False, repr=False)
+    _models_before: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)  # the budget was raised
+    _on_all_before: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
 
     def see(self, event: Mapping[str, Any]) -> None:
         """Takes in the next event."""
@@ -124,50 +190,75 @@ class History:
             handler(self, event)
 
     @property
+    def finished_models(self) -> list[tuple[int, int]]:
+        """(candidate, seed) of every retrained model, the best candidate first, which is the winner; none of those
+        `on_all`.
+        """
+        rank = {candidate.trial: candidate.rank for candidate in self.candidates}
+        return sorted(self.models, key=lambda key: (rank.get(key[0], len(rank)), key))
+
+    @property
     def search_seconds(self) -> float:
-        """The search's share of `stage_seconds`."""
+        """The wall-clock seconds that the search has taken, over any number of resumes."""
         return self.stage_seconds.get("search", 0.0)
 
     def leaderboard(self, study: Study) -> list[Trial]:
+        """The trials of `standings`."""
+        return [standing.trial for standing in self.standings(study)]
+
+    def standings(self, study: Study) -> list[Standing]:
         """Trials, best first: those that keep the study's constraints, then those that break them, failed ones last.
 
         Among either, finished ones come first, then stopped (see `compared_at`) and running (longer before shorter); of
         several objectives' trials, the Pareto front comes first, and within it and behind it the first objective
-        decides.
+        decides. Trials of one configuration stand together and are judged by their mean.
         """
-        front, level = self.pareto(study), self.compared_at(study)
+        front = self.pareto(study)
 
-        def rank(trial: Trial) -> tuple[Any, ...]:
-            judged_at = _judged_at(trial, level)
-            fidelity = 0 if trial.state == FINISHED else -judged_at
-            broken = not keeps(study.bounds, trial.epochs.get(judged_at, {}))
-            behind = trial.number not in front
+        def place(group: _Repeats) -> tuple[Any, ...]:
+            state, fidelity = group.standing
+            broken = not keeps(study.bounds, group.mean)
+            behind = group.lead.number not in front
             return (
-                trial.state == FAILED,
+                group.lead.state == FAILED,
                 broken,
-                _ORDER[trial.state],
+                state,
                 behind,
                 fidelity,
-                badness(study.objective, trial.epochs.get(judged_at, {}))[0],
-                trial.number,
+                badness(study.objective, group.mean)[0],
+                group.lead.number,
             )
 
-        return sorted(self.trials.values(), key=rank)
+        return [
+            Standing(rank, trial, group.lead, len(group.peers), group.mean)
+            for rank, group in enumerate(sorted(self._by_configuration(study), key=place), start=1)
+            for trial in group.trials
+        ]
+
+    def _by_configuration(self, study: Study) -> list[_Repeats]:
+        """Trials that differ by their seeds alone, together."""
+        found: dict[str, list[Trial]] = {}
+        for number in sorted(self.trials):
+            trial = self.trials[number]
+            found.setdefault(repr(sorted(trial.config.items())), []).append(trial)
+        level = self.compared_at(study)
+        return [_Repeats.of(trials, level) for trials in found.values()]
 
     def keepers(self, study: Study) -> set[int]:
         """The numbers of the trials that keep every constraint at the epoch at which the leaderboard compares them;
-        none that failed.
+        none that failed. Of a configuration that was repeated the mean decides, for all of its trials.
         """
-        level = self.compared_at(study)
         return {
             trial.number
-            for trial in self.trials.values()
-            if trial.state != FAILED and keeps(study.bounds, trial.epochs.get(_judged_at(trial, level), {}))
+            for group in self._by_configuration(study)
+            if keeps(study.bounds, group.mean)
+            for trial in group.trials
+            if trial.state != FAILED
         }
 
     def compared_at(self, study: Study) -> int:
-        """The epoch at which stopped trials are compared, 0 where there are none: the highest that enough of them have
-        passed, so that one which the end of a budget found an epoch ahead wins nothing by that.
+        """Finds the epoch at which stopped trials are compared: the highest that enough of them have passed; 0 where no
+        trial was stopped. A trial that was an epoch ahead when the budget ended gains nothing by that.
 
         Enough are `retrain.top` × `fidelity.reduction`, as many as a rung compares to keep `top`. Those that are a
         whole rung behind the furthest `top` do not count: they would take the comparison back to where it says little.
@@ -184,10 +275,53 @@ class History:
 
     def pareto(self, study: Study) -> set[int]:
         """The numbers of the finished trials that keep every constraint and that no other such trial beats: none is at
-        least as good in every objective and better in one.
+        least as good in every objective and better in one. Of a configuration that was repeated the mean is compared,
+        and one trial stands for it.
         """
-        eligible = [t for t in self.trials.values() if t.state == FINISHED and keeps(study.bounds, t.metrics)]
-        return pareto_front({trial.number: badness(study.objective, trial.metrics) for trial in eligible})
+        finished = (each for each in self._by_configuration(study) if each.lead.state == FINISHED)
+        eligible = [each for each in finished if keeps(study.bounds, each.mean)]
+        return pareto_front({each.lead.number: badness(study.objective, each.mean) for each in eligible})
+
+
+@dataclass(frozen=True)
+class _Repeats:
+    """The trials of one configuration.
+
+    Attributes:
+        trials: those that came furthest before the others, by number.
+        peers: those that came furthest: their state is the best, and they are judged at the same epoch.
+        standing: of those, smaller is better: the state and the fidelity.
+        mean: the metrics that all of them have, at the epoch at which they are judged.
+    """
+
+    trials: list[Trial]
+    peers: list[Trial]
+    standing: tuple[int, int]
+    mean: dict[str, float]
+
+    @property
+    def lead(self) -> Trial:
+        return self.peers[0]
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], level: int) -> _Repeats:
+        """
+        Args:
+            level: the epoch up to which stopped trials are judged (see `History.compared_at`).
+        """
+
+        def standing(trial: Trial) -> tuple[int, int]:
+            return _ORDER[trial.state], 0 if trial.state == FINISHED else -_judged_at(trial, level)
+
+        ordered = sorted(trials, key=lambda trial: (standing(trial), trial.number))
+        best = standing(ordered[0])
+        peers = [trial for trial in ordered if standing(trial) == best]
+        return cls(ordered, peers, best, _mean([trial.epochs.get(_judged_at(trial, level), {}) for trial in peers]))
+
+
+def _mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each metric that all have; of one, its own values."""
+    return {name: sum(each[name] for each in found) / len(found) for name in found[0] if all(name in e for e in found)}
 
 
 def _judged_at(trial: Trial, level: int) -> int:
@@ -196,7 +330,9 @@ def _judged_at(trial: Trial, level: int) -> int:
 
 
 def pareto_front(badness: Mapping[int, tuple[float, ...]]) -> set[int]:
-    """The numbers that no other beats, of those whose every value is finite; smaller is better."""
+    """Finds the points that no other point beats; smaller is better. Points with a value that is not finite are left
+    out.
+    """
     # in this order, one is beaten by another that comes before it, or by none
     front: list[tuple[tuple[float, ...], int]] = []
     for mine, number in sorted((each, number) for number, each in badness.items()):
@@ -204,6 +340,11 @@ def pareto_front(badness: Mapping[int, tuple[float, ...]]) -> set[int]:
         if math.isfinite(max(mine)) and not beaten:
             front.append((mine, number))
     return {number for _, number in front}
+
+
+def is_cut_by_budget(trial: Trial) -> bool:
+    """Whether the end of a budget stopped a trial, and no rung did."""
+    return trial.state == STOPPED and trial.reason.startswith(BY_BUDGET)
 
 
 def before_rungs(trials: Iterable[Trial]) -> tuple[int | None, list[Trial]]:
@@ -223,7 +364,7 @@ def before_rungs(trials: Iterable[Trial]) -> tuple[int | None, list[Trial]]:
 
 
 def badness(objectives: Sequence[str], metrics: Mapping[str, float]) -> tuple[float, ...]:
-    """By objective, smaller is better; infinite where it was not measured."""
+    """Gives a value for each objective, where smaller is better; infinity stands for one that was not measured."""
     values = ((name, metrics.get(name)) for name in objectives)
     return tuple(math.inf if value is None else -value if MAXIMIZE[name] else value for name, value in values)
 
@@ -233,7 +374,8 @@ def _no_worse(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def baseline_of(history: History) -> Trial | None:
-    """The study's baseline: its first configuration to start with, else the first that was tried, chosen by nobody.
+    """Finds the study's baseline: the first configuration of `start_with`, else the first that was tried, which no
+    result has influenced.
 
     None where there is no trial, or it failed.
     """
@@ -250,20 +392,22 @@ def keeps(constraints: Mapping[str, Mapping[str, float]], metrics: Mapping[str, 
 
 
 def violation(constraints: Mapping[str, Mapping[str, float]], metrics: Mapping[str, float]) -> float:
-    """By how much metrics break constraints, all of them together, in the metrics' own units: 0 where they keep every
-    one, infinite where one was not measured.
+    """By how much metrics break constraints, all of them together, in the scores' own units and costs as shares of
+    their bounds: 0 where they keep every one, infinite where one was not measured.
     """
     total = 0.0
     for metric, bounds in constraints.items():
         value = metrics.get(metric, math.nan)
         if math.isnan(value):
             return math.inf
-        total += max(0.0, bounds.get("min", -math.inf) - value) + max(0.0, value - bounds.get("max", math.inf))
+        for end, beyond in (("min", -1.0), ("max", 1.0)):
+            if end in bounds:
+                total += max(0.0, excess(metric, bounds[end], beyond * (value - bounds[end])))
     return total
 
 
 def fold(events: Iterable[Mapping[str, Any]]) -> History:
-    """The history that a run's events tell, in their order."""
+    """Folds a run's events, in their order, into its history."""
     history = History()
     for event in events:
         history.see(event)
@@ -271,7 +415,8 @@ def fold(events: Iterable[Mapping[str, Any]]) -> History:
 
 
 def _trial_started(history: History, event: Mapping[str, Any]) -> None:
-    history.trials.setdefault(event["trial"], Trial(event["trial"], dict(event["config"]), event["source"]))
+    trial = Trial(event["trial"], dict(event["config"]), event["source"], threads=event.get("threads"))
+    history.trials.setdefault(event["trial"], trial)
 
 
 def _epoch(history: History, event: Mapping[str, Any]) -> None:
@@ -281,12 +426,20 @@ def _epoch(history: History, event: Mapping[str, Any]) -> None:
         trial.seconds += event["seconds"]
 
 
+def _paused(is_paused: bool) -> Any:
+    def handle(history: History, event: Mapping[str, Any]) -> None:
+        history.trials[event["trial"]].paused = is_paused
+
+    return handle
+
+
 def _ended(state: str) -> Any:
     def handle(history: History, event: Mapping[str, Any]) -> None:
         trial = history.trials[event["trial"]]
         if trial.state == RUNNING:  # told again, its end counts once
             _lose_seconds(trial, event)
         trial.state, trial.reason, trial.detail = state, event.get("reason", ""), event.get("detail", "")
+        trial.paused = False
 
     return handle
 
@@ -306,19 +459,55 @@ def _learned(history: History, event: Mapping[str, Any]) -> None:
         history.learned.append(Learned(event["run"], len(event["trials"]), dict(event["left_out"])))
 
 
+def _budget_raised(history: History, event: Mapping[str, Any]) -> None:
+    """What follows from the search is to be done again; a model of a trial that is chosen again stays."""
+    history.raises.append(Raise(dict(event["was"]), dict(event["budget"]), dict(event["opened"])))
+    for stage in AFTER_A_RAISE:
+        history.stages.pop(stage, None)
+    for number in event["trials"]:
+        trial = history.trials[number]
+        trial.state, trial.reason, trial.detail = RUNNING, "", ""
+    history._models_before |= history.models
+    history._on_all_before |= history.models_on_all
+    history.models, history.failed_models, history.candidates = {}, {}, []
+    history.models_on_all, history.failed_on_all = {}, {}
+    history.choice_stands = False
+
+
+def _threads_chosen(history: History, event: Mapping[str, Any]) -> None:
+    history.threads.setdefault(event["stage"], {}).update(event["threads"])
+
+
 def _candidate_chosen(history: History, event: Mapping[str, Any]) -> None:
     if event["trial"] not in [candidate.trial for candidate in history.candidates]:
         history.candidates.append(Candidate(event["trial"], event["value"], event["rank"]))
+        history.models |= _of_trial(history._models_before, event["trial"])
+        history.models_on_all |= _of_trial(history._on_all_before, event["trial"])
+
+
+def _of_trial(models: dict[tuple[int, int], dict[str, float]], trial: int) -> dict[tuple[int, int], dict[str, float]]:
+    return {key: found for key, found in models.items() if key[0] == trial}
 
 
 def _model_finished(history: History, event: Mapping[str, Any]) -> None:
-    history.models[event["candidate"], event["seed"]] = dict(event["metrics"])
-    history.failed_models.pop((event["candidate"], event["seed"]), None)
+    models, failed = _models_of(history, event)
+    models[event["candidate"], event["seed"]] = dict(event["metrics"])
+    failed.pop((event["candidate"], event["seed"]), None)
+    history.choice_stands = True
 
 
 def _model_failed(history: History, event: Mapping[str, Any]) -> None:
-    if (event["candidate"], event["seed"]) not in history.models:
-        history.failed_models[event["candidate"], event["seed"]] = event["reason"]
+    models, failed = _models_of(history, event)
+    if (event["candidate"], event["seed"]) not in models:
+        failed[event["candidate"], event["seed"]] = event["reason"]
+    history.choice_stands = True
+
+
+def _models_of(history: History, event: Mapping[str, Any]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Where a model belongs: those that validation faces judge, or those that were trained on them."""
+    if event.get("on") == ALL:
+        return history.models_on_all, history.failed_on_all
+    return history.models, history.failed_models
 
 
 def _test_opened(history: History, event: Mapping[str, Any]) -> None:
@@ -327,6 +516,7 @@ def _test_opened(history: History, event: Mapping[str, Any]) -> None:
 
 def _stage_started(history: History, event: Mapping[str, Any]) -> None:
     if event["stage"] == "retrain" and history.stages.get("retrain") == "finished":
+        history.failed_on_all.clear()
         history.failed_models.clear()  # asked for anew, perhaps on a larger machine: they are tried again
     history.stages[event["stage"]] = "started"
 
@@ -341,8 +531,12 @@ _HANDLERS: dict[str, Any] = {
     TrialFinished.TYPE: _ended(FINISHED),
     TrialStopped.TYPE: _ended(STOPPED),
     TrialFailed.TYPE: _ended(FAILED),
+    TrialPaused.TYPE: _paused(True),
+    TrialPromoted.TYPE: _paused(False),
     TrialRecovered.TYPE: _recovered,
     LearnedFrom.TYPE: _learned,
+    BudgetRaised.TYPE: _budget_raised,
+    ThreadsChosen.TYPE: _threads_chosen,
     CandidateChosen.TYPE: _candidate_chosen,
     ModelFinished.TYPE: _model_finished,
     ModelFailed.TYPE: _model_failed,
@@ -376,7 +570,7 @@ class _Spans:
 
 
 def best_of_each(values: Sequence[float], maximize: bool) -> list[float]:
-    """The best value so far, after each of `values`: a search's progress."""
+    """Gives the best value so far after each of `values`, which is a search's progress."""
     best: list[float] = []
     for value in values:
         better = value if not best else (max(best[-1], value) if maximize else min(best[-1], value))

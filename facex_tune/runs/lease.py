@@ -14,21 +14,21 @@ import os
 import platform
 import secrets
 import socket
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.storage import remote_path
-from facex_tune.storage.files import DamagedRun, Place, modified, read_json, write_bytes, write_json
+from facex_tune.storage.files import DamagedRun, Place, modified, one_at_a_time, read_json, write_bytes, write_json
 from facex_tune.storage.remote_path import RemotePath
 
 HEARTBEAT_S = 5.0
 LEASE_STALE_S = 60.0
+ELSE_ANOTHER_NAME = "wait for it, stop it, or give this run another name with --run"
 BEAT_WAITS_S = 2.0  # for a store that does not answer; the next beat may do
 RELEASE_WAITS_S = 3.0
 
@@ -53,13 +53,14 @@ class Lease:
 
     def __init__(self, folder: Place, run: str, newest_fence: int) -> None:
         self.path, self.lost = folder / "lease.json", False
-        with _one_at_a_time(folder / "lease.lock"):
+        # where files cannot be locked, the exclusive creation of a segment still stops the second
+        with one_at_a_time(folder / "lease.lock"):
             self.fence = self._take(run, newest_fence)
         self._ended = threading.Event()
         self._beat = threading.Thread(target=self._beats, name="facex-lease", daemon=True)
 
     def keep(self) -> None:
-        """Lets the heart beat, from now to `release`; the right to write is ours."""
+        """Keeps the right to write: the heart beats from now until `release`."""
         if isinstance(self.path, RemotePath):
             self._write()  # of two that came together the other may have written last
         self._beat.start()
@@ -97,7 +98,7 @@ class Lease:
         return held.get("token") != self.token
 
     def check(self) -> None:
-        """Makes sure that it is still ours.
+        """Makes sure that this process still has the right to write.
 
         Raises:
             LeaseLost: it is not.
@@ -107,7 +108,7 @@ class Lease:
             raise LeaseLost(f"{self.path}: this run is now written by process {held.get('pid')} on {held.get('host')}")
 
     def release(self) -> None:
-        """Gives it back. Where the store does not answer, it is left to grow stale."""
+        """Gives the right to write back. Where the store does not answer, the lease is left to grow stale."""
         self._ended.set()
         _given_back.add(self.token)
         if self._beat.ident is not None:
@@ -117,15 +118,17 @@ class Lease:
                 self.path.unlink()
 
 
-def refuse_if_held(path: Place, held: Mapping[str, Any], run: str) -> None:
-    """Nothing, or an error that names who writes this run.
+def refuse_if_held(path: Place, held: Mapping[str, Any], run: str, way_out: str = ELSE_ANOTHER_NAME) -> None:
+    """Raises an error that names the process which writes this run; does nothing where there is none.
+
+    Args:
+        way_out: what whoever reads of it can do.
 
     Raises:
         InputError: somebody does.
     """
     if not held:
         return
-    way_out = "wait for it, stop it, or give this run another name with --run"
     who = f"run {run!r} is being written by process {held.get('pid')} on {held.get('host')}"
     if _is_of_this_machine(held):
         if _lives_here(held):
@@ -140,7 +143,7 @@ def refuse_if_held(path: Place, held: Mapping[str, Any], run: str) -> None:
 
 
 def holder(folder: Place) -> dict[str, Any] | None:
-    """Who writes the run of this folder now, ``{host, pid, fence, ...}``; None where nobody does.
+    """Says who writes the run of this folder now, ``{host, pid, fence, ...}``; None where nobody does.
 
     Only looks: elsewhere's heartbeat is compared with this machine's clock.
     """
@@ -155,7 +158,9 @@ def holder(folder: Place) -> dict[str, Any] | None:
 
 
 def newest_fence(folder: Place) -> int:
-    """The fence of whoever has, or last had and did not give back, the right to write; 0: nobody."""
+    """Reads the fence of the process that has the right to write, or that had it last and did not give it back; 0 where
+    there is none.
+    """
     return int(_read(folder / "lease.json").get("fence", 0))
 
 
@@ -185,23 +190,6 @@ def _age_s(path: Place) -> float:
         return LEASE_STALE_S
     finally:
         probe.unlink(missing_ok=True)
-
-
-@contextmanager
-def _one_at_a_time(path: Place) -> Iterator[None]:
-    """Lets one process of this file system through, so that of two that start together one is refused. Where files
-    cannot be locked, the segment's exclusive creation still stops the second.
-    """
-    if isinstance(path, RemotePath):
-        yield
-        return
-    with path.open("a") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _this_process() -> dict[str, Any]:

@@ -6,16 +6,18 @@ Reads and changes nothing.
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from facex_tune import metrics
 from facex_tune.errors import InputError, nearest
 from facex_tune.runs.events import RunInterrupted
-from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial
+from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History, Standing
+from facex_tune.runs.names import ALL, model_label, trial_label
 from facex_tune.storage import files
+from facex_tune.storage.files import finite
 
 if TYPE_CHECKING:
     from facex_tune.runs.store import Run
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from facex_tune.study import Study
 
 VERSION = 1
+MARGIN = 0.02  # within which a score without an interval equals another
 TRIAL_STATES = (FINISHED, STOPPED, RUNNING, FAILED)
 # What a run is: somebody writes it; its last stage broke off; its last stage was that one; all is done; or nothing is.
 RUN_STATES = ("running", "interrupted", "searched", "retrained", "evaluated", "finished", "not begun", "damaged")
@@ -30,7 +33,7 @@ _AFTER = {"search": "searched", "retrain": "retrained", "evaluate": "evaluated",
 
 
 def of_run(run: Run, *, states: Sequence[str] = (), top: int | None = None) -> dict[str, Any]:
-    """Everything that `show` tells of a run.
+    """Gathers everything that `show` tells of a run.
 
     Args:
         states: the leaderboard keeps trials of these alone; empty: all.
@@ -41,32 +44,40 @@ def of_run(run: Run, *, states: Sequence[str] = (), top: int | None = None) -> d
     """
     _known("--state", states, TRIAL_STATES)
     history = run.history()
-    ranked = list(enumerate(history.leaderboard(run.study), 1))
     front = history.pareto(run.study)
-    shown = [(rank, trial) for rank, trial in ranked if not states or trial.state in states]
+    shown = [each for each in history.standings(run.study) if not states or each.trial.state in states]
     return {
         "version": VERSION,
         **_heading(run, history),
         "objective": run.study.objective[0],
         "objectives": list(run.study.objective),
+        "constraints": run.study.bounds,
         "matching": len(shown),
         "leaderboard": [
-            {**_trial(rank, trial, run.study), "pareto": trial.number in front} for rank, trial in shown[:top]
+            {**_trial(standing, run.study), "pareto": standing.trial.number in front} for standing in shown[:top]
         ],
         "models": [
             {"candidate": candidate, "seed": seed, "validation": _finite(metrics)}
             for (candidate, seed), metrics in sorted(history.models.items())
         ],
+        "models_on_all": [
+            {"name": model_label(trial, seed, ALL), "candidate": trial, "seed": seed}
+            for trial, seed in sorted(history.models_on_all)
+        ],
         "failed_models": [
             {"candidate": candidate, "seed": seed, "reason": reason}
             for (candidate, seed), reason in sorted(history.failed_models.items())
+        ]
+        + [
+            {"candidate": candidate, "seed": seed, "reason": reason, "on": ALL}
+            for (candidate, seed), reason in sorted(history.failed_on_all.items())
         ],
         "evaluation": _evaluation(run.folder / "evaluation"),
     }
 
 
 def of_trial(run: Run, label: str) -> dict[str, Any]:
-    """One trial with its every epoch.
+    """Gathers what `show` tells of one trial, with each of its epochs.
 
     Args:
         label: "t0007" or "7".
@@ -78,23 +89,24 @@ def of_trial(run: Run, label: str) -> dict[str, Any]:
     known = {trial.number: trial for trial in history.trials.values()}
     digits = label.removeprefix("t")
     if not digits.isdecimal() or int(digits) not in known:
-        last = f"t0000 to t{max(known):04d}" if known else "none yet"
+        last = f"{trial_label(0)} to {trial_label(max(known))}" if known else "none yet"
         raise InputError(f"--trial: run {run.name!r} has no trial {label!r}; it has {last}")
     trial = known[int(digits)]
-    rank = 1 + [each.number for each in history.leaderboard(run.study)].index(trial.number)
+    standing = next(each for each in history.standings(run.study) if each.trial is trial)
     return {
         "version": VERSION,
         "run": run.name,
         "objective": run.study.objective[0],
         "objectives": list(run.study.objective),
+        "constraints": run.study.bounds,
         "max_epochs": run.study.fidelity.max_epochs,
-        **_trial(rank, trial, run.study),
+        **_trial(standing, run.study),
         "curve": [{"epoch": epoch, **_finite(trial.epochs[epoch])} for epoch in sorted(trial.epochs)],
     }
 
 
 def of_runs(storage: Place, states: Sequence[str] = ()) -> dict[str, Any]:
-    """Every run of a storage folder, newest first; a folder that cannot be read is told as such, with its reason.
+    """Lists every run of a storage folder, the newest first. A folder that cannot be read is listed with the reason.
 
     Args:
         states: keeps runs of these alone; empty: all.
@@ -105,7 +117,7 @@ def of_runs(storage: Place, states: Sequence[str] = ()) -> dict[str, Any]:
     from facex_tune.runs.store import Run
 
     _known("--state", states, RUN_STATES)
-    runs = [_one_of_runs(storage, name) for name in Run.names(storage)]
+    runs = [one_of_runs(storage, name) for name in Run.names(storage)]
     kept = [run for run in runs if not states or run["state"] in states]
     return {"version": VERSION, "runs": sorted(kept, key=lambda run: str(run.get("created_utc", "")), reverse=True)}
 
@@ -123,13 +135,14 @@ def _heading(run: Run, history: History) -> dict[str, Any]:
     updated = history.last["time_utc"] if history.last else created
     return {
         "run": run.name,
+        "words": run.words,
         "folder": str(run.folder),
         "study": study.name,
-        "data": study.data,
+        "data": study.data_text,
         "created_utc": created,
         "updated_utc": updated,
-        "age_s": _seconds_since(created),
-        "idle_s": _seconds_since(updated),
+        "age_s": seconds_since(created),
+        "idle_s": seconds_since(updated),
         **_standing(run, history),
         "stages": dict(history.stages),
         "trials": {state: counts[state] for state in TRIAL_STATES if counts[state]},
@@ -142,6 +155,7 @@ def _heading(run: Run, history: History) -> dict[str, Any]:
         "gpu_hours": sum(trial.seconds for trial in history.trials.values()) * study.resources.gpus / 3600,
         "validation_faces": header.get("faces", {}).get("validation"),
         "best": _best(history, study),
+        **({"faces_by_set": by_set} if (by_set := header.get("faces", {}).get("by_set")) else {}),
     }
 
 
@@ -169,20 +183,30 @@ def _standing(run: Run, history: History) -> dict[str, Any]:
     }
 
 
-def _seconds_since(iso: str) -> float:
+def seconds_since(iso: str) -> float:
+    """Says how long ago a time was, not less than 0."""
     return max(0.0, round((datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds(), 1))
 
 
 def _best(history: History, study: Study) -> dict[str, Any] | None:
-    board = history.leaderboard(study)
-    return _trial(1, board[0], study) if board and board[0].metrics else None
+    board = history.standings(study)
+    return _trial(board[0], study) if board and board[0].trial.metrics else None
 
 
-def _trial(rank: int, trial: Trial, study: Study) -> dict[str, Any]:
+def _trial(standing: Standing, study: Study) -> dict[str, Any]:
+    """
+    Returns:
+        What is the trial's own, and of its configuration: `rank`, `repeats` (the trial that stands for it, None for
+        that one itself), `n` trials that came as far, and `mean` of their values, which it is ranked by.
+    """
+    trial = standing.trial
     metrics = _finite(trial.metrics)
     return {
-        "rank": rank,
+        "rank": standing.rank,
         "trial": trial.label,
+        "repeats": standing.repeats,
+        "n": standing.n,
+        "mean": _finite(standing.mean).get(study.objective[0]),
         "state": trial.state,
         "reason": trial.reason,
         "detail": trial.detail,
@@ -196,8 +220,34 @@ def _trial(rank: int, trial: Trial, study: Study) -> dict[str, Any]:
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON knows no NaN."""
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    return {name: finite(value) for name, value in metrics.items()}
+
+
+def no_better_than_constant(scored: Mapping[str, Any]) -> str:
+    """Says that a winner is hardly better, or no better, than one answer for every face, in accuracy or macro-F1: its
+    interval over faces, or where there is none a margin, reaches down to what the commonest emotion comes to. "" where
+    it is better.
+
+    Args:
+        scored: `metrics` and `per_emotion` of a protocol, as `evaluation/<protocol>.json` has them.
+    """
+    support = {emotion: row["support"] for emotion, row in scored["per_emotion"].items()}
+    if not support:
+        return ""
+    answer, constant = metrics.constant_answer(support)
+    lows = {name: _low(scored["metrics"][name]) for name in constant}
+    told = [
+        f"{words} {scored['metrics'][name]['mean']:.3f} to {constant[name]:.3f}"
+        for name, words in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
+        if lows[name] <= constant[name]
+    ]
+    how = "hardly" if any(scored["metrics"][name]["mean"] > constant[name] for name in constant) else "no"
+    return f"{how} better than answering {answer!r} for every face: {', '.join(told)}" if told else ""
+
+
+def _low(score: Mapping[str, Any]) -> float:
+    interval = score["interval"]
+    return float(interval[0] if interval else score["mean"] - MARGIN)
 
 
 def _evaluation(folder: Place) -> dict[str, Any]:
@@ -205,10 +255,17 @@ def _evaluation(folder: Place) -> dict[str, Any]:
     wanted = ["n", "n_clusters", "winner", "models", "seeds", "metrics", "clean", "adjusted", "opened", "about"]
     wanted.append("clusters")
     documents = {path.stem: json.loads(path.read_bytes()) for path in files.matching(folder, "*.json")}
-    return {name: {key: document[key] for key in wanted if key in document} for name, document in documents.items()}
+    return {
+        name: {
+            **{key: document[key] for key in wanted if key in document},
+            "constant": no_better_than_constant(document) if "per_emotion" in document else "",
+        }
+        for name, document in documents.items()
+    }
 
 
-def _one_of_runs(storage: Place, name: str) -> dict[str, Any]:
+def one_of_runs(storage: Place, name: str) -> dict[str, Any]:
+    """Tells of one run what `of_runs` tells of each; of one that cannot be read, its `problem`."""
     from facex_tune.runs.store import Run
     from facex_tune.storage.files import DamagedRun
 

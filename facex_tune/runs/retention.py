@@ -1,7 +1,8 @@
 """Which checkpoints a run still needs, and how to be rid of what it needs no more.
 
-Kept are the last checkpoint of every trial that still runs and of the best finished ones, twice as many as will be
-retrained; once the run has gone through all its stages, none. Never touched: final models, the log, evaluation, report.
+Kept are the last checkpoint of every trial that still runs, or that a budget stopped, which may be raised, and of the
+best finished ones, twice as many as will be retrained; once the run has gone through all its stages, none. Never
+touched: final models, the log, evaluation, report.
 """
 
 from __future__ import annotations
@@ -15,17 +16,16 @@ from typing import Any
 
 from facex_tune.errors import InputError
 from facex_tune.runs import lease
-from facex_tune.runs.history import FINISHED, RUNNING, History, Trial, keeps
+from facex_tune.runs.history import FINISHED, RUNNING, History, Trial, is_cut_by_budget, keeps
 from facex_tune.runs.lease import Lease
+from facex_tune.runs.names import ALL_LABEL, MODEL_LABEL, STAGES, TRIAL_LABEL
 from facex_tune.runs.store import Run
 from facex_tune.storage import files
 from facex_tune.storage.files import DamagedRun, Place
 from facex_tune.study import Study
 
-STAGES = ("search", "retrain", "evaluate", "report")
+_UNFINISHED = "of a model that was never finished, of a trial that was not chosen"
 _TEMPORARY = re.compile(r"\..*\.part|\.probe-[0-9a-f]+")
-_TRIAL = re.compile(r"t(\d{4,})")
-_MODEL = re.compile(r"t(\d{4,})-s(\d+)")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Waste:
 
 @dataclass(frozen=True)
 class Found:
-    """What one run could do without; `problem` says why it was not looked at."""
+    """The files that one run does not need. Where the run could not be examined, `problem` says why."""
 
     run: str
     waste: tuple[Waste, ...] = ()
@@ -51,7 +51,7 @@ class Found:
 
 
 def kept_checkpoints(trials: Iterable[Trial], study: Study) -> set[int]:
-    """The trials whose last checkpoint is kept while the run goes on."""
+    """Chooses the trials whose last checkpoint is kept while the run goes on."""
     every = list(trials)
     objective = study.objective[0]
     sign = -1.0 if study.maximize else 1.0
@@ -60,12 +60,12 @@ def kept_checkpoints(trials: Iterable[Trial], study: Study) -> set[int]:
         finished,
         key=lambda trial: (not keeps(study.bounds, trial.metrics), sign * trial.metrics[objective], trial.number),
     )
-    running = {trial.number for trial in every if trial.state == RUNNING}
-    return running | {trial.number for trial in best[: 2 * study.retrain.top]}
+    going = {trial.number for trial in every if trial.state == RUNNING or is_cut_by_budget(trial)}
+    return going | {trial.number for trial in best[: 2 * study.retrain.top]}
 
 
 def look(run: Run) -> Found:
-    """What of a run is not needed.
+    """Finds the files that a run does not need.
 
     Raises:
         InputError: it is being written at this moment.
@@ -107,7 +107,7 @@ class _Judge:
         return ""
 
     def _of_trial(self, name: str) -> str:
-        named = _TRIAL.fullmatch(name)
+        named = TRIAL_LABEL.fullmatch(name)
         if named is None:
             return ""  # none of ours
         trial = self.history.trials.get(int(named[1]))
@@ -118,7 +118,9 @@ class _Judge:
         return f"checkpoint of a {trial.state} trial" + (" of a run that is over" if self.is_over else "")
 
     def _of_model(self, name: str, file: str) -> str:
-        named = _MODEL.fullmatch(name)
+        if (on_all := ALL_LABEL.fullmatch(name)) is not None:
+            return self._of_model_on_all(int(on_all[1]), name, file)
+        named = MODEL_LABEL.fullmatch(name)
         if named is None:
             return ""
         candidate, seed = int(named[1]), int(named[2])
@@ -127,11 +129,18 @@ class _Judge:
         chosen = {each.trial for each in self.history.candidates}
         if name in self.whole or candidate in chosen:  # whole, or in the making
             return ""
-        return "of a model that was never finished, of a trial that was not chosen"
+        return _UNFINISHED
+
+    def _of_model_on_all(self, candidate: int, name: str, file: str) -> str:
+        if any(trial == candidate for trial, _ in self.history.models_on_all):
+            return "checkpoint of a finished model" if file == "last.safetensors" else ""
+        chosen = {each.trial for each in self.history.candidates}
+        return "" if name in self.whole or candidate in chosen else _UNFINISHED
 
 
 def look_at_all(storage: Place) -> list[Found]:
-    """What of every run of a storage folder is not needed; runs that are being written or are damaged are told as such.
+    """Finds the files that the runs of a storage folder do not need. Runs that are damaged or being written are listed
+    with the reason.
 
     A folder that holds nothing but temporary files and never became a run counts as one.
     """
@@ -185,7 +194,7 @@ def _remove_empty(folder: Place) -> None:
 
 
 def document(found: Sequence[Found], removed: bool) -> dict[str, Any]:
-    """One JSON document of what was found, and whether it has been deleted."""
+    """Gives one JSON document of the files that were found, and says whether they were deleted."""
     return {
         "version": 1,
         "removed": removed,
@@ -203,7 +212,7 @@ def document(found: Sequence[Found], removed: bool) -> dict[str, Any]:
 
 
 def in_words(found: Sequence[Found], removed: bool) -> list[str]:
-    """The same, a line for each kind of file of each run."""
+    """Gives the same as text: a line for each kind of file of each run."""
     lines = []
     for each in found:
         if each.problem:
@@ -221,5 +230,5 @@ def in_words(found: Sequence[Found], removed: bool) -> list[str]:
 
 
 def megabytes(n_bytes: int) -> str:
-    """A size for reading."""
+    """Writes a size in MB, for reading."""
     return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e5 else f"{n_bytes:,} bytes"

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facex_tune import __version__
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.runs.events import VERSION, Event, LeaseTaken, written
 from facex_tune.runs.lease import LeaseLost
@@ -56,11 +57,11 @@ class FileSegment:
 
     @property
     def count(self) -> int:
-        """Records written."""
+        """The number of records written."""
         return self._written[1]
 
     def settle(self) -> None:
-        """Nothing is ever left undecided."""
+        """Does nothing: on a disk, no record is ever left undecided."""
 
     def append(self, line: bytes) -> None:
         """Writes a record durably, or not at all.
@@ -87,7 +88,7 @@ class FileSegment:
 
 
 class FileReader:
-    """The records of a log on a disk. A file that has not changed since is not read again."""
+    """Reads the records of a log on a disk. A file that has not changed since is not read again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -117,7 +118,7 @@ class FileReader:
 
 
 def newest(folder: Place, reader: ObjectReader | None) -> int:
-    """The largest number that the log has given out."""
+    """Finds the largest number that the log has given to an event."""
     if reader is not None:
         reader.refresh()
         return max(reader.lines, default=0)
@@ -144,25 +145,38 @@ def _read_file(path: Path) -> list[Event]:
 
 
 def parsed(line: bytes, where: str) -> Event:
-    """An event from its record; of a type that this version may not know.
+    """Reads an event from its record; its type may be one that this version does not know.
 
     Raises:
-        InputError: a later version of the log has written it.
+        InputError: a newer version wrote it.
         DamagedRun: it is malformed.
     """
     try:
         event: Event = json.loads(line)
         version = event["v"]
-        if type(version) is int and version > VERSION:
-            raise InputError(
-                f"{where}: this log has version {version}, and this facex_tune reads version {VERSION}: "
-                "use the facex_tune that wrote it, or a later one"
-            )
+        refuse_newer(version, VERSION, where)
         if version != VERSION or not isinstance(event["seq"], int) or not isinstance(event["type"], str):
             raise ValueError("not an event of this version")
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedRun(f"{where}: malformed record ({error}); restore the file, or remove what follows") from error
     return event
+
+
+def refuse_newer(version: object, ours: int, where: str, by: str = "") -> None:
+    """
+    Args:
+        version: of the file's form, as the file says it.
+        ours: the highest that is read here.
+        by: the version of facex_tune that wrote it, where that is known.
+
+    Raises:
+        InputError: `version` is a number above ours.
+    """
+    if type(version) is int and version > ours:
+        raise InputError(
+            f"{where}: written by a newer facex_tune{f' ({by})' if by else ''}: schema {version}, and this one, "
+            f"{__version__}, reads {ours}; nothing is damaged: update facex_tune here (docs/upgrading.md)"
+        )
 
 
 def _without_gaps(events: Sequence[Event], folder: Path | RemotePath) -> None:
@@ -175,7 +189,7 @@ def _without_gaps(events: Sequence[Event], folder: Path | RemotePath) -> None:
 
 
 def encoded(event: Mapping[str, Any]) -> bytes:
-    """An event's record.
+    """Writes an event as a record.
 
     Raises:
         ValueError: it holds what JSON cannot say.
@@ -196,7 +210,7 @@ class ObjectReader:
         self.packed: set[int] = set()
 
     def refresh(self) -> None:
-        """Fetches what has come since.
+        """Fetches the records that have come since the last time.
 
         Raises:
             DamagedRun: records are missing.
@@ -240,7 +254,7 @@ class ObjectReader:
         self.lines.update(enumerate(lines, start=first))
 
     def events(self) -> list[Event]:
-        """Every event in order.
+        """Reads every event, in order.
 
         Raises:
             DamagedRun: a record is malformed, or some are missing.
@@ -288,11 +302,11 @@ class ObjectSegments:
 
     @property
     def count(self) -> int:
-        """Records written, the first one aside."""
+        """The number of records written, without the first one."""
         return self._progress.count
 
     def settle(self) -> None:
-        """Makes sure of a record whose writing was broken off: it may have arrived.
+        """Finds out whether a record whose writing was broken off has arrived.
 
         Raises:
             LeaseLost: another process writes this run now.
@@ -338,7 +352,7 @@ class ObjectSegments:
         return self.folder / f"{slot:09d}.jsonl"
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: no file is open."""
 
 
 def _is_claim(line: bytes) -> bool:

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import secrets
+import shlex
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facex_tune.errors import InputError, StorageOutage, nearest
+from facex_tune.errors import InputError, StorageOutage, nearest, one_line
 from facex_tune.runs import events, lease, segments
+from facex_tune.runs.events import BudgetRaised, Record
 from facex_tune.runs.events import Event as Event
-from facex_tune.runs.events import Record
 from facex_tune.runs.history import History
 from facex_tune.runs.lease import Lease
-from facex_tune.runs.segments import FileReader, FileSegment, ObjectReader, ObjectSegments
+from facex_tune.runs.names import model_label, trial_label
+from facex_tune.runs.segments import FileReader, FileSegment, ObjectReader, ObjectSegments, refuse_newer
 from facex_tune.storage import files
 from facex_tune.storage.files import (
     DamagedRun,
@@ -35,7 +37,7 @@ from facex_tune.storage.files import (
     write_json,
 )
 from facex_tune.storage.remote_path import RemotePath
-from facex_tune.study import Study
+from facex_tune.study import Budget, Study
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +51,7 @@ class RunTaken(InputError):
 
 
 class Run:
-    """One run folder.
+    """A run folder: its paths, its header and its event log.
 
     Args:
         storage: the folder of all runs, or its URL.
@@ -60,6 +62,7 @@ class Run:
         self.storage, self.name = files.place(storage), name
         self.folder = self.storage / name
         self._header: dict[str, Any] | None = None  # a URL's is fetched once
+        self._is_ours = False  # its header was read, and is of our schema
         events = self.folder / "events"
         self._objects = ObjectReader(events) if isinstance(events, RemotePath) else None
         self._files = FileReader(events) if isinstance(events, Path) else None
@@ -67,11 +70,17 @@ class Run:
         self._history: History | None = None  # once somebody has asked for it
         self._folded: list[Event] = []  # what it has taken in
 
+    @property
+    def words(self) -> str:
+        """What names it on a command line given from here: its name, and `--storage` where that is not `runs`."""
+        elsewhere = [] if self.storage == files.absolute("runs") else ["--storage", str(self.storage)]
+        return shlex.join([self.name, *elsewhere])
+
     @classmethod
     def create(
         cls, storage: Place, name: str, study: Study, *, data: Mapping[str, Any], environment: Mapping[str, Any]
     ) -> Run:
-        """A new run folder with its header. Of several that ask for one name at one moment, one gets it.
+        """Creates a run folder with its header. Where several ask for one name at the same moment, one gets it.
 
         Args:
             data: manifests of the prepared sets, by name.
@@ -104,13 +113,13 @@ class Run:
         if not is_ours:
             raise RunTaken(
                 f"run {name!r} was begun by another process at this moment: "
-                f"continue that one with `facex-tune resume {name}`, or choose another name with --run"
+                f"continue that one with `facex-tune resume {run.words}`, or choose another name with --run"
             )
         return run
 
     @classmethod
     def open(cls, storage: Place, name: str) -> Run:
-        """An existing run.
+        """Opens a run that exists.
 
         Raises:
             InputError: there is none of that name, with the nearest ones.
@@ -129,7 +138,7 @@ class Run:
 
     @staticmethod
     def names(storage: Place) -> list[str]:
-        """The runs of a storage folder, oldest first."""
+        """Lists the runs of a storage folder, the oldest first."""
         age: dict[str, float] = {}
         for folder in storage.iterdir() if storage.is_dir() else ():
             try:
@@ -141,7 +150,7 @@ class Run:
         return sorted(age, key=lambda name: (age[name], name))
 
     def exists(self) -> bool:
-        """Whether its header has been written."""
+        """Tells whether the run's header has been written."""
         return (self.folder / "run.json").is_file()
 
     @property
@@ -151,9 +160,11 @@ class Run:
         if not isinstance(header, dict):
             raise DamagedRun(f"{self.folder}/run.json: no run's header; restore the file")
         if header.get("schema") != SCHEMA:
-            raise InputError(
-                f"{self.folder}/run.json: schema {header.get('schema')!r}; "
-                f"this version of facex_tune reads schema {SCHEMA}"
+            packages = header.get("packages")
+            by = packages.get("facex-tune", "") if isinstance(packages, dict) else ""
+            refuse_newer(header.get("schema"), SCHEMA, f"{self.folder}/run.json", by)
+            raise DamagedRun(
+                f"{self.folder}/run.json: schema {header.get('schema')!r}, which no facex_tune wrote; restore the file"
             )
         if self._objects is not None:
             self._header = header
@@ -161,24 +172,31 @@ class Run:
 
     @property
     def study(self) -> Study:
+        """The study of the run, with the budget that it has been raised to."""
+        begun = self.study_begun
+        raised = [event["budget"] for event in self.events() if event["type"] == BudgetRaised.TYPE]  # no fold for it
+        return begun.model_copy(update={"budget": Budget(**raised[-1])}) if raised else begun
+
+    @property
+    def study_begun(self) -> Study:
         """The study as it was resolved when the run began."""
         try:
             return Study.from_data(self.header["study"])
         except (KeyError, TypeError, ValueError) as error:
-            said = " ".join(str(error).split())[:200]
+            said = one_line(error, 200)
             raise DamagedRun(f"{self.folder}/run.json: its study is malformed ({said}); restore the file") from error
 
     def holder(self) -> str | None:
-        """Who writes this run now, as a person would say it; None: nobody."""
+        """Says who writes this run now, in words for a person; None where nobody does."""
         held = lease.holder(self.folder)
         return None if held is None else f"process {held['pid']} on {held['host']}"
 
     def events(self) -> list[Event]:
-        """Every event, in order. A torn last record of a segment is left out, and, with one `Remark`, what a later
-        version has written of types that this one does not know.
+        """Reads every event, in order. A torn last record of a segment is left out. So are events of types that this
+        version does not know, with one `Remark`.
 
         Raises:
-            InputError: a later version of the log has been written.
+            InputError: a newer version wrote the run, which its header says before any record is looked at.
             DamagedRun: any other record is malformed, or some are missing.
         """
         return events.known(self._all_events(), self.folder / "events")
@@ -186,6 +204,8 @@ class Run:
     def _all_events(self) -> list[Event]:
         if self._written is not None:
             return self._written
+        if not self._is_ours and self.exists():
+            self._is_ours = bool(self.header)
         if self._objects is not None:
             self._objects.refresh()
             return self._objects.events()
@@ -193,8 +213,8 @@ class Run:
         return self._files.events()
 
     def history(self) -> History:
-        """What the events add up to by now. Each is folded in once: the same history goes on with what has come since,
-        and while `log` is open with each event that is appended.
+        """Gives what the events add up to by now. Each is folded in once: the same history goes on with what has come
+        since, and while `log` is open with each event that is appended.
 
         Raises:
             InputError, DamagedRun: see `events`.
@@ -223,7 +243,7 @@ class Run:
 
     @contextmanager
     def log(self) -> Iterator[Log]:
-        """The right to write, for as long as the block lasts.
+        """Holds the right to write for as long as the block lasts.
 
         Raises:
             InputError: another process holds it.
@@ -234,9 +254,9 @@ class Run:
         finally:
             log.close()
 
-    def final_folder(self, candidate: int, seed: int) -> Place:
-        """`final/t0007-s0`: one retrained model."""
-        return self.folder / "final" / f"t{candidate:04d}-s{seed}"
+    def final_folder(self, candidate: int, seed: int, on: str | None = None) -> Place:
+        """The folder of one retrained model, such as `final/t0007-s0`, or `final/t0007-all`."""
+        return self.folder / "final" / model_label(candidate, seed, on)
 
     @property
     def evaluation_folder(self) -> Place:
@@ -244,7 +264,7 @@ class Run:
 
     @property
     def validation_folder(self) -> Place:
-        """The final models on the validation faces, and what was chosen by them."""
+        """The folder of the final models' scores on the validation faces, and of what was chosen by them."""
         return _made(self.folder / "validation")
 
     @property
@@ -258,30 +278,34 @@ class Run:
         return segments.newest(self.folder / "events", None)
 
     def trial_checkpoint(self, trial: int) -> Place:
-        """The last checkpoint of one trial."""
-        return self.folder / "trials" / f"t{trial:04d}" / "last.safetensors"
+        """Where the last checkpoint of a trial lies."""
+        return self.folder / "trials" / trial_label(trial) / "last.safetensors"
 
-    def final_checkpoint(self, candidate: int, seed: int) -> Place:
-        """The last checkpoint of a model in the making."""
-        return self.final_folder(candidate, seed) / "last.safetensors"
+    def final_checkpoint(self, candidate: int, seed: int, on: str | None = None) -> Place:
+        """Where the last checkpoint of a model in the making lies."""
+        return self.final_folder(candidate, seed, on) / "last.safetensors"
 
     def factor_checkpoint(self, name: str, replicate: int) -> Place:
-        """The last checkpoint of a configuration of the factor study in the making."""
+        """Where the last checkpoint of a configuration of the factor study in the making lies."""
         return self.folder / "factors" / f"{name}-s{replicate}" / "last.safetensors"
 
     def remove_checkpoints(self, trials: Iterable[int]) -> None:
-        """Drops these trials' checkpoints, where there are any."""
+        """Deletes the checkpoints of these trials, where there are any."""
         files.remove([self.trial_checkpoint(trial) for trial in trials])
 
-    def save_model(self, candidate: int, seed: int, tensors: dict[str, Tensor], info: Mapping[str, Any]) -> None:
-        """A finished model; its configuration is written last, so that a model that has one is whole."""
-        folder = self.final_folder(candidate, seed)
+    def save_model(
+        self, candidate: int, seed: int, tensors: dict[str, Tensor], info: Mapping[str, Any], on: str | None = None
+    ) -> None:
+        """Saves a finished model. Its configuration is written last, so that a model that has one is whole."""
+        folder = self.final_folder(candidate, seed, on)
         save_tensors(folder / "model.safetensors", tensors, {})
         write_json(folder / "config.json", info)
 
-    def load_model_files(self, candidate: int, seed: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and `config.json` of a finished model."""
-        folder = self.final_folder(candidate, seed)
+    def load_model_files(
+        self, candidate: int, seed: int, on: str | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Loads the tensors and `config.json` of a finished model."""
+        folder = self.final_folder(candidate, seed, on)
         tensors, _ = load_tensors(folder / "model.safetensors")
         info: dict[str, Any] = read_json(folder / "config.json")
         return tensors, info
@@ -359,7 +383,7 @@ class Log:
             self.run._has_written(event)
 
     def tell(self, record: Record) -> None:
-        """Tells the listeners alone: what a person watches and nobody replays."""
+        """Tells the listeners alone something that a person watches and that no replay needs."""
         self._tell(events.told(record, now_utc()))
 
     def close(self) -> None:
@@ -377,7 +401,7 @@ class Log:
 
 
 def now_utc() -> str:
-    """This moment, ISO 8601 with milliseconds."""
+    """Gives this moment in ISO 8601, with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 

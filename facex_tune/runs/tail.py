@@ -13,7 +13,7 @@ PAUSE_SHARE = 10  # a pause is that many times what the last reading took: at mo
 
 
 def batches(run: Run, pause: Callable[[float], None] = time.sleep) -> Iterator[list[Event]]:
-    """The events so far, then the new ones, until nobody writes the run any more."""
+    """Yields the events so far, then the new ones, until no process writes the run any more."""
     seen = 0
     is_written = True
     while is_written:

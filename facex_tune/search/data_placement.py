@@ -4,15 +4,16 @@ object store. And whether a node sees the run's folder at all.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
+import shutil
+import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -20,12 +21,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from facex_tune.data import faces
 from facex_tune.errors import InputError
 from facex_tune.runs.store import Run
+from facex_tune.search import ray_folder
 from facex_tune.search.worker import Context
-from facex_tune.storage.files import Place
+from facex_tune.storage.files import Place, one_at_a_time
 from facex_tune.storage.folders import write_folder
 
 CACHE = "FACEX_CACHE"  # where a node keeps what it fetched; default: ~/.cache/facex_tune
 PROBE_WAITS_S = 60.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Shared:
 
 
 def share(context: Context) -> Shared:
-    """Puts the run's prepared sets into the object store, each file once; nothing on a cluster of one node."""
+    """Puts the run's prepared sets into the object store, each file once; does so only on a cluster of several nodes.
+    """
     if len(_nodes()) < 2 and not _may_grow():
         return Shared({})
     sets, data_dir = {}, Path(context.data_dir)
@@ -52,7 +56,7 @@ def share(context: Context) -> Shared:
 
 
 def placed(context: Context, shared: Shared) -> Context:
-    """The context as this node must read it: its data folder the driver's, or this node's own copy."""
+    """Gives the context as this node must read it, with the driver's data folder or this node's own copy."""
     missing = {name: said for name, said in shared.sets.items() if not _holds(Path(context.data_dir), name, said[0])}
     if not missing:
         return context
@@ -73,7 +77,7 @@ def _holds(data_dir: Path, name: str, fingerprint: str) -> bool:
 
 def _fetch(data_dir: Path, name: str, contents: Mapping[str, Any]) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(data_dir / f".{name}.lock"):
+    with one_at_a_time(data_dir / f".{name}.lock"):
         if (data_dir / name / "manifest.json").is_file():
             return  # another worker of this node was first
         found = {file: ray.get(reference) for file, reference in contents.items()}
@@ -85,15 +89,6 @@ def _write(content: bytes, file: BinaryIO) -> None:
     file.write(content)
 
 
-@contextlib.contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    import fcntl
-
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _cache() -> Path:
     said = os.environ.get(CACHE)
     if said:
@@ -102,8 +97,35 @@ def _cache() -> Path:
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return Path(tempfile.gettempdir()) / f"facex_tune-{os.getuid()}"
+        shared = Path(tempfile.gettempdir()) / f"facex_tune-{os.getuid()}"
+        if not ray_folder.is_ours(shared):  # whoever owns it could change what is trained on
+            raise InputError(f"{shared}: somebody else's; set {CACHE} to a folder of yours for data sets") from None
+        return shared
     return home
+
+
+def forget(name: str) -> list[str]:
+    """Deletes this host's copies of a prepared set; says which."""
+    gone = []
+    for copy in sorted(_cache().glob(f"*/{name}")):
+        if (copy / "manifest.json").is_file() and not copy.is_symlink():
+            shutil.rmtree(copy)
+            copy.with_name(f".{name}.lock").unlink(missing_ok=True)
+            gone.append(f"{copy} on {socket.gethostname()}")
+    return gone
+
+
+def forget_everywhere(name: str) -> list[str]:
+    """The same on every host of the cluster that is connected.
+
+    Raises:
+        InputError: a host does not answer.
+    """
+    try:
+        return [copy for gone in _asked(_nodes(), forget, name).values() for copy in gone]
+    except ray.exceptions.RayError as error:
+        said = type(error).__name__
+        raise InputError(f"a host of the cluster has not answered ({said}); its copies may be there still") from error
 
 
 def check_storage(run_folder: Place) -> None:
@@ -118,7 +140,7 @@ def check_storage(run_folder: Place) -> None:
     probe = run_folder / f".seen-{secrets.token_hex(8)}"
     probe.write_text("facex_tune\n")
     try:
-        blind = [name for name, seen in _asked(nodes, probe).items() if not seen]
+        blind = [name for name, seen in _asked(nodes, _sees, str(probe)).items() if not seen]
     finally:
         probe.unlink()
     if blind:
@@ -129,13 +151,14 @@ def check_storage(run_folder: Place) -> None:
         )
 
 
-def _asked(nodes: list[dict[str, Any]], probe: Path) -> dict[str, bool]:
-    seen = ray.remote(_sees)
+def _asked(nodes: list[dict[str, Any]], act: Callable[[str], T], said: str) -> dict[str, T]:
+    """What each host answers, by its name."""
+    remote = ray.remote(act)
     asked = {}
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        asked[str(node["NodeManagerHostname"])] = seen.options(num_cpus=0, scheduling_strategy=there).remote(str(probe))
-    return {name: bool(ray.get(answer, timeout=PROBE_WAITS_S)) for name, answer in asked.items()}
+        asked[str(node["NodeManagerHostname"])] = remote.options(num_cpus=0, scheduling_strategy=there).remote(said)
+    return {name: ray.get(answer, timeout=PROBE_WAITS_S) for name, answer in asked.items()}
 
 
 def _sees(path: str) -> bool:

@@ -46,7 +46,7 @@ class Cell:
 
 
 def design(study: Study, history: History, winner: Config) -> list[Cell]:
-    """Every cell: reference, part swaps, the factorial's other corners, knobs.
+    """Lists every cell: the reference, the part swaps, the factorial's other corners, the knobs.
 
     Args:
         winner: the configuration in the middle of everything.
@@ -76,7 +76,7 @@ class _OwnKnobs:
             self._best.setdefault(key, (trial.label, knobs_of(family, trial.config)))
 
     def swapped(self, space: Space, config: Config, family: str, part: str) -> tuple[Config, str]:
-        """`config` with another part of the family; where its knobs come from."""
+        """Gives `config` with another part of the family, and says where that part's knobs come from."""
         source, knobs = self._best.get((family, part), ("defaults", {}))
         kept = {name: value for name, value in config.items() if not name.startswith(f"{family}.") and name != family}
         said = {**kept, family: part, **{f"{family}.{part}.{name}": value for name, value in knobs.items()}}
@@ -127,7 +127,7 @@ def _knob_swaps(space: Space, winner: Config) -> Iterator[Cell]:
 
 
 def alternatives(knob: Knob, value: Value) -> list[Value]:
-    """Values to try instead."""
+    """Chooses the values to try in place of the winner's."""
     if isinstance(knob, Choice):
         options = {repr(option): option for option in knob.options if repr(option) != repr(value)}
         return list(options.values())  # one that a study names twice is tried once

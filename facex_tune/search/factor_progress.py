@@ -29,7 +29,7 @@ STAGE = "factors"
 
 @dataclass(frozen=True)
 class Asked:
-    """None takes the default, or what the run planned before.
+    """What a session of the factor study was asked for. None takes the default, or what the run planned before.
 
     Attributes:
         seeds: replicates of each configuration.
@@ -71,7 +71,7 @@ class Asked:
 
     @staticmethod
     def seconds(said: str | None) -> float | None:
-        """``2h``, ``45m`` or plain seconds.
+        """Reads a duration: ``2h``, ``45m`` or plain seconds.
 
         Raises:
             InputError: no duration, or none that lasts.
@@ -87,14 +87,18 @@ class Asked:
         return None if budget_s is None else float(budget_s)
 
 
-def winner_of(history: History, name: str) -> int:
-    """The trial that the study varies: the first candidate, of those that have a model where any has.
+def winner_of(history: History, words: str) -> int:
+    """Finds the trial that the study varies: the best-ranked candidate that has a model; where none has, the
+    best-ranked.
+
+    Args:
+        words: the run's, see `Run.words`.
 
     Raises:
         InputError: none was chosen yet.
     """
     if not history.candidates:
-        raise InputError(f"run {name!r} has no winner to vary: run `facex-tune retrain {name}` first")
+        raise InputError(f"this run has no winner to vary: run `facex-tune retrain {words}` first")
     with_model = {trial for trial, _ in history.models}
     trained = [candidate for candidate in history.candidates if candidate.trial in with_model]
     return min(trained or history.candidates, key=lambda candidate: candidate.rank).trial
@@ -142,17 +146,17 @@ class Progress:
 
     @property
     def seeds(self) -> int:
-        """Runs of each cell."""
+        """The number of runs of each cell."""
         return int(self.plan["seeds"]) if self.plan else 0
 
     @property
     def epochs(self) -> int:
-        """Of each run."""
+        """The number of epochs of each run."""
         return int(self.plan["epochs"]) if self.plan else 0
 
     @property
     def total(self) -> int:
-        """Runs that are planned."""
+        """The number of runs that are planned."""
         return len(self.plan["cells"]) * self.seeds if self.plan else 0
 
     @property
@@ -161,7 +165,7 @@ class Progress:
 
     @property
     def share_done(self) -> float | None:
-        """Of all epochs, 0 to 1; None before there is a plan."""
+        """The share of all epochs that is trained, from 0 to 1; None before there is a plan."""
         if not self.total:
             return None
         begun = sum(int(event.get("epoch", 0)) for event in self.running.values())
@@ -169,7 +173,7 @@ class Progress:
 
     @property
     def left(self) -> list[tuple[int, Cell, int]]:
-        """(number, cell, seed) still to be trained, cell after cell."""
+        """The runs still to be trained, as (number, cell, seed), cell after cell."""
         return [
             (number, cell, seed)
             for number, cell in enumerate(self.cells)
@@ -183,7 +187,7 @@ class Progress:
         return {seed: metrics[metric] for seed, metrics in runs.items() if metric in metrics}
 
     def gain(self, cell: str, metric: str) -> float:
-        """The mean difference to the reference over the seeds that both have finished, NaN where there is none."""
+        """The mean difference to the reference, over the seeds that both have finished; NaN where there is none."""
         own, reference = self.values(cell, metric), self.values("reference", metric)
         gaps = [own[seed] - reference[seed] for seed in own.keys() & reference.keys()]
         return sum(gaps) / len(gaps) if gaps else math.nan

@@ -24,11 +24,11 @@ from facex_tune.runs.events import (
 )
 from facex_tune.runs.history import History
 from facex_tune.runs.store import Log, Run
-from facex_tune.search import fleet
+from facex_tune.search import thread_choice
 from facex_tune.search.factor_design import Cell, design
 from facex_tune.search.factor_progress import STAGE, Asked, Progress, winner_of
-from facex_tune.search.fleet import Order
-from facex_tune.search.worker import Context, Job, Report
+from facex_tune.search.fleet import Failed, Finished, Fleet, Order, Recovered, Started, Trained
+from facex_tune.search.worker import Context, Job
 from facex_tune.space import FAMILIES
 
 SEEDS = 3
@@ -51,15 +51,19 @@ def factors(run: Run, log: Log, context: Context, asked: Asked) -> None:
     left = by_cost(progress.left, run.history())
     orders = [_order(run, progress.plan, number, cell, seed) for number, cell, seed in left]
     cell_of = {(number, seed): cell.name for number, cell, seed in left}
-    if orders:
-        _train(run, log, context, orders, cell_of, started_s, asked.budget_s)
+    ends_s = None if asked.budget_s is None else started_s + asked.budget_s
+    groups = [group for group in thread_choice.of_orders(run, log, context, STAGE, orders) if group]
+    for place, group in enumerate(groups):
+        if place == 0 or ends_s is None or time.monotonic() < ends_s:  # a session, however short, begins something
+            _train(run, log, context, group, cell_of, ends_s)
     undone = len(progress.left)
     log.append(StageFinished(STAGE, f"time, {undone} runs left" if undone else None))
 
 
 def by_cost(left: list[tuple[int, Cell, int]], history: History) -> list[tuple[int, Cell, int]]:
-    """(number, cell, seed) in the order of training: the reference, parts, knobs; of each the quick ones first, since
-    a budget that ends then leaves the most whole comparisons. A model that the search never trained comes last.
+    """Sorts (number, cell, seed) into the order of training: first the reference, then parts, then knobs, and among
+    each the quick models first, because a budget that ends then leaves the most whole comparisons. A model that the
+    search never trained comes last.
     """
     pace = images_per_second(history)
 
@@ -77,12 +81,12 @@ def _place(cell: Cell) -> int:
 
 
 def images_per_second(history: History) -> dict[str, float]:
-    """How fast each model trained in the search: the median over its trials' first epochs, which all of them have and
-    in which progressive faces are equally small.
+    """Measures how fast each model trained in the search: the median over its trials' first epochs. Every trial has a
+    first epoch, and progressive faces are equally small in it.
     """
     told: dict[str, list[float]] = {}
     for trial in history.trials.values():
-        speed = trial.epochs[min(trial.epochs)].get("images_per_second") if trial.epochs else None
+        speed = trial.epochs[min(trial.epochs)].get("train_images_per_second") if trial.epochs else None
         if speed is not None:
             told.setdefault(str(trial.config["model"]), []).append(speed)
     return {model: statistics.median(each) for model, each in told.items()}
@@ -90,7 +94,7 @@ def images_per_second(history: History) -> dict[str, float]:
 
 def _planned(run: Run, asked: Asked) -> FactorsPlanned:
     history, study = run.history(), run.study
-    winner = winner_of(history, run.name)
+    winner = winner_of(history, run.words)
     cells = design(study, history, history.trials[winner].config)
     return FactorsPlanned(
         reference=winner,
@@ -121,44 +125,29 @@ def _train(
     context: Context,
     orders: list[Order],
     cell_of: Mapping[tuple[int, int], str],
-    started_s: float,
-    budget_s: float | None,
+    ends_s: float | None,
 ) -> None:
-    def who(order: Order) -> dict[str, Any]:
-        return {"cell": cell_of[order.candidate, order.replicate], "seed": order.replicate}
-
-    def drop_checkpoint(order: Order) -> None:
-        run.factor_checkpoint(f"{order.candidate:03d}", order.replicate).unlink(missing_ok=True)
-
-    def on_start(order: Order) -> None:
-        log.tell(FactorStarted(**who(order)))
-
-    def on_epoch(order: Order, report: Report) -> None:
-        told = report["epoch"], report["metrics"], report["seconds"]
-        log.tell(FactorEpoch(cell_of[order.candidate, order.replicate], order.replicate, *told))
-
-    def on_model(order: Order, metrics: dict[str, float]) -> None:
-        log.append(FactorFinished(**who(order), metrics=metrics))
-        drop_checkpoint(order)
-
-    def on_failed(order: Order, reason: str, detail: str) -> None:
-        log.append(FactorFailed(**who(order), reason=reason, detail=detail))
-        drop_checkpoint(order)
-
-    def on_note(order: Order, reason: str, detail: str) -> None:
-        log.append(FactorRecovered(**who(order), reason=reason, detail=detail))
-
-    def go_on() -> bool:
-        return budget_s is None or time.monotonic() - started_s < budget_s
-
-    fleet.train(
-        orders,
-        context,
-        run.study.resources,
-        on_epoch,
-        on_model,
-        on_note,
-        on_failed,
-        on_start=on_start,
-        go_on=go_on,
-    )
+    """
+    Args:
+        ends_s: when the budget ends, on the monotonic clock.
+    """
+    with Fleet(orders, context, run.study.resources) as fleet:
+        for happened in fleet:
+            order = happened.order
+            who: tuple[str, int] = cell_of[order.key], order.replicate
+            checkpoint = run.factor_checkpoint(f"{order.candidate:03d}", order.replicate)
+            match happened:
+                case Started():
+                    log.tell(FactorStarted(*who))
+                case Trained(_, done):
+                    log.tell(FactorEpoch(*who, done.epoch, done.metrics, done.seconds))
+                case Finished(_, metrics):
+                    log.append(FactorFinished(*who, metrics))
+                    checkpoint.unlink(missing_ok=True)
+                case Failed(_, reason, detail):
+                    log.append(FactorFailed(*who, reason, detail))
+                    checkpoint.unlink(missing_ok=True)
+                case Recovered(_, reason, detail):
+                    log.append(FactorRecovered(*who, reason, detail))
+            if ends_s is not None and time.monotonic() >= ends_s:
+                fleet.stop()

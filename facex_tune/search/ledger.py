@@ -98,7 +98,9 @@ class Ledger:
     def add(
         self, params: dict[str, Any], distributions: dict[str, BaseDistribution], *, learned: bool = False
     ) -> Entry:
-        """A trial that starts now, or one `learned` from an earlier run, which may well be tried again in this one."""
+        """Adds a trial that starts now, or one `learned` from an earlier run. A learned one may be tried again in this
+        run.
+        """
         entry = Entry(len(self.entries), params, distributions)
         if not learned:
             self.tried.add(frozenset(params.items()))
@@ -110,21 +112,23 @@ class Ledger:
         return entry
 
     def report(self, number: int, epoch: int, scores: Mapping[str, float]) -> None:
-        """What a trial had after an epoch, told once. A metric that is missing or no number counts as the worst."""
+        """Takes in a trial's metrics after an epoch, once. A metric that is missing or not finite counts as the worst
+        value.
+        """
         found_C = np.array([scores.get(name, np.nan) for name in self._channels], dtype=np.float64)
         self._table_NEC[number, epoch] = np.where(np.isfinite(found_C), found_C, self._worst_C)
         self._epochs[number] = max(self._epochs[number], epoch)
 
     def end(self, number: int, state: str) -> None:
-        """A trial ended, one way or another."""
+        """Takes in that a trial has ended, and in which state."""
         self._states[number] = state
 
     def running(self) -> int:
-        """How many trials have not ended."""
+        """Counts the trials that have not ended."""
         return self._states.count(RUNNING)
 
     def probable_NC(self) -> Floats:
-        """What each trial would come to at the deepest fidelity that any trial has reached, by metric.
+        """Estimates what each trial would reach at the deepest fidelity that any trial has reached, by metric.
 
         A failed trial has each metric's finite worst value; one that has not come as far as the first rung has NaN.
         """
@@ -171,7 +175,7 @@ class Ledger:
         return (seen_NC * self._signs_C).max(axis=0) * self._signs_C if len(seen_NC) else self._worst_C
 
     def shown(self) -> list[FrozenTrial]:
-        """The trials as a sampler sees them, in the order of their numbers."""
+        """Gives the trials as a sampler sees them, in the order of their numbers."""
         probable_NC, failed_N = self.probable_NC(), self._failed_N()
         beyond = self._beyond(probable_NC[~failed_N])
         return [
@@ -210,14 +214,14 @@ class Ledger:
         return [f"{name}.{end}" for name, bound in self.bounds.items() for end in ("min", "max") if end in bound]
 
     def violations(self, probable_C: Floats) -> dict[str, float]:
-        """By how much a trial breaks each bound; zero or less where it keeps it."""
+        """Measures by how much a trial breaks each bound; zero or less where it keeps the bound."""
         found: dict[str, float] = {}
         for name, bound in self.bounds.items():
             value = float(probable_C[self._channels.index(name)])
             if "min" in bound:
-                found[f"{name}.min"] = bound["min"] - value
+                found[f"{name}.min"] = metrics.excess(name, bound["min"], bound["min"] - value)
             if "max" in bound:
-                found[f"{name}.max"] = value - bound["max"]
+                found[f"{name}.max"] = metrics.excess(name, bound["max"], value - bound["max"])
         return found
 
     def _frozen(self, entry: Entry, probable_C: Floats, beyond: Mapping[str, float] | None) -> FrozenTrial:

@@ -7,9 +7,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
+import socket
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,9 @@ SOCKET_BYTES = 107  # all that a socket's path may have on Linux
 BELOW = "/session_2026-11-28_13-20-56_123456_4194304/sockets/plasma_store"  # what Ray puts under its folder
 MOST_BYTES = SOCKET_BYTES - len(BELOW)
 SHORT = Path("/tmp")
+OURS = ".facex_tune"  # in a session's folder
+KEPT_S = 7 * 86400.0
+TRIES = 3
 TOKEN, TOKEN_PATH, TOKEN_MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"
 
 
@@ -48,7 +54,7 @@ def _in(base: Path, said: str) -> str:
             "most); set RAY_TMPDIR to a short folder of yours"
         )
     for folder in (base / "ray", own):
-        if _is_ours(folder) and len(os.fsencode(folder)) <= MOST_BYTES:
+        if is_ours(folder) and len(os.fsencode(folder)) <= MOST_BYTES:
             return str(folder)
     raise InputError(
         f"{said}: Ray can keep nothing there (it cannot be written, or {base / 'ray'} and {own.name} are somebody "
@@ -56,7 +62,7 @@ def _in(base: Path, said: str) -> str:
     )
 
 
-def _is_ours(folder: Path) -> bool:
+def is_ours(folder: Path) -> bool:
     """Whether the folder, made where it is missing, belongs to this user and can be written. In another's, whoever owns
     it could put a process of theirs in the place of ours.
     """
@@ -66,6 +72,46 @@ def _is_ours(folder: Path) -> bool:
         found = folder.lstat()
         return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and os.access(folder, os.W_OK | os.X_OK)
     return False
+
+
+def claim(session: Path) -> None:
+    """Marks a session's folder as that of a Ray of ours, which we take away, too; a cluster's is its operator's."""
+    with contextlib.suppress(OSError):
+        (session / OURS).touch()
+
+
+def clear(session: Path) -> None:
+    """Takes away what a Ray of ours, which has ended, left: logs, sockets, some megabytes for each run."""
+    if not (session / OURS).is_file():
+        return
+    for _ in range(TRIES):  # what still writes its last line makes the first fail
+        shutil.rmtree(session, ignore_errors=True)
+    newest = session.parent / "session_latest"
+    with contextlib.suppress(OSError):
+        if newest.is_symlink() and not newest.exists():
+            newest.unlink()
+
+
+def clear_old(folder: Path) -> None:
+    """The same for sessions of ours that were killed, or kept because they had failed, a week after."""
+    for session in folder.glob("session_*"):
+        with contextlib.suppress(OSError):
+            is_old = time.time() - (session / OURS).stat().st_mtime > KEPT_S
+            if is_old and not session.is_symlink() and not _answers(session):
+                clear(session)
+
+
+def _answers(session: Path) -> bool:
+    """Whether a Ray lives in a session's folder."""
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.settimeout(1)
+        try:
+            asked.connect(str(session / "sockets" / "raylet"))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True  # rather too careful
+    return True
 
 
 @contextlib.contextmanager

@@ -7,13 +7,15 @@ import logging
 import os
 import re
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from facex_tune.errors import InputError
+from facex_tune.errors import InputError, Interrupted
 from facex_tune.search import ray_folder, ray_processes
 from facex_tune.storage.loopback import spare_proxy
 from facex_tune.study import Resources
@@ -42,7 +44,8 @@ _ADDRESS = re.compile(r"auto|(ray://)?[^\s/]+:\d{1,5}")  # Ray says of another w
 def connected(
     address: str | None, cpus: int | None = None, on_lost: Callable[[str], object] | None = None
 ) -> Iterator[None]:
-    """A Ray of our own, or the cluster at `address` (or in RAY_ADDRESS, as inside a job), while the block lasts.
+    """Connects to the cluster at `address` (or in RAY_ADDRESS, as inside a job), or starts a Ray of our own, while the
+    block lasts.
 
     Args:
         cpus: that a Ray of our own has; None: as many as it counts.
@@ -66,12 +69,26 @@ def connected(
             told = _started(stack, cpus) if address is None else _joined(address, said)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, sigterm_before)  # ray.init has put its own there
-        stack.callback(_shut_down)
         _session.update(getattr(told, "address_info", {}))  # of a cluster joined by ray:// nothing is told
+        if address is None:
+            _cleared_after(stack, Path(_session["session_dir"]))
+        stack.callback(_shut_down)
         stack.callback(_session.clear)
         if on_lost is not None and _session:
             stack.enter_context(ray_processes.watched(_session, address is None, on_lost))
         yield
+
+
+def _cleared_after(stack: ExitStack, session: Path) -> None:
+    """A Ray of our own leaves nothing behind, unless a fault ends it: then its logs stay, for a week."""
+    ray_folder.claim(session)
+    ray_folder.clear_old(session.parent)
+
+    def over(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, (InputError, Interrupted, KeyboardInterrupt)):
+            ray_folder.clear(session)
+
+    stack.push(over)
 
 
 def _started(stack: ExitStack, cpus: int | None) -> Any:
@@ -99,7 +116,21 @@ def _joined(address: str, said: str) -> Any:
     try:
         return ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        raise InputError(f"{said}: no Ray cluster answers there; start one, or leave it out") from error
+        raise InputError(f"{said}: {_why_not_joined(address)}") from error
+
+
+def _why_not_joined(address: str) -> str:
+    """Ray says the same of a cluster that is not there and of one whose token this process does not have."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    with suppress(OSError, ValueError):
+        if parts.hostname and parts.port:
+            socket.create_connection((parts.hostname, parts.port), timeout=5).close()
+            return (
+                "something listens there and does not let this process join. Where it is a Ray cluster with a token "
+                "(Ray's default from 2.60 on), set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH as "
+                "its head has them"
+            )
+    return "no Ray cluster answers there; start one, or leave it out"
 
 
 def _shut_down() -> None:
@@ -136,13 +167,23 @@ def _sigterm_kept() -> Iterator[None]:
 
 
 def session_folder() -> Path | None:
-    """Ray's own folder of this session on this host, for what no run keeps; None where this process cannot write it."""
+    """Finds Ray's own folder of this session on this host, for files that no run keeps; None where this process cannot
+    write there.
+    """
     folder = _session.get("session_dir")
     return Path(folder) if folder is not None and os.access(folder, os.W_OK | os.X_OK) else None
 
 
+def cpus() -> int:
+    """Counts the cluster's CPUs, at this moment."""
+    import ray
+
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return max(1, int(total.get("CPU", 1)))
+
+
 def capacity(resources: Resources, may_grow_to: int | None = None) -> int:
-    """How many trials the cluster holds at once, at this moment.
+    """Counts the trials that the cluster can hold at once, at this moment.
 
     Args:
         may_grow_to: trials that nodes to come may hold, where an autoscaler brings what is asked for.
@@ -153,7 +194,7 @@ def capacity(resources: Resources, may_grow_to: int | None = None) -> int:
     import ray
 
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    slots = int(total.get("CPU", 0) // resources.cpus)
+    slots = int(total.get("CPU", 0) // resources.least_cpus)
     if resources.gpus:
         slots = min(slots, int(total.get("GPU", 0) / resources.gpus))
     if slots < 1 and not may_grow_to:

@@ -7,7 +7,7 @@ What each knows of knobs that only some configurations have (a part's own):
 - `qmc` spreads its points over all knobs and drops the coordinates of those that do not apply, which leaves the others
   as evenly spread as they were;
 - `nsga2` lets a configuration carry the defaults of knobs that do not apply, as genes that are not expressed;
-- `gp` would take such a default for a setting that was measured: `study.py` refuses it there.
+- `gp` would take such a default for a setting that was measured: `study.consistency` refuses it there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from optuna.trial import FrozenTrial, TrialState
 from facex_tune.metrics import MAXIMIZE
 from facex_tune.search.ledger import Entry, Ledger, Varied, View
 from facex_tune.seeds import SEARCH
-from facex_tune.space import Choice, Config, Int, Knob, Value, is_active, is_fixed
+from facex_tune.space import Choice, Config, Float, Int, Knob, Value, is_active, is_fixed
 from facex_tune.study import Study
 
 Plan = Callable[[], Config]
@@ -48,7 +48,7 @@ class Sampler(Protocol):
     view: View
 
     def plan(self, ledger: Ledger, number: int) -> Plan:
-        """What will give the configuration of trial `number`, from what the ledger shows now.
+        """Makes what will give the configuration of trial `number`, from what the ledger shows now.
 
         A plan no longer looks at the ledger, so it can be worked out in a thread while the ledger goes on.
         """
@@ -67,11 +67,11 @@ class _Shown(InMemoryStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """The ledger's."""
+        """Gives the trials of the ledger."""
         return [trial for trial in self.trials if states is None or trial.state in states]
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """A note on the trial that is being suggested, which is the last."""
+        """Keeps a note on the trial that is being suggested, which is the last."""
         self.trials[-1].system_attrs[key] = value
 
 
@@ -125,7 +125,7 @@ class _Optuna:
         return self.space.draw(draw)
 
     def joined(self, ledger: Ledger, entry: Entry) -> None:
-        """Nothing: these samplers remember nothing."""
+        """Does nothing: these samplers remember nothing."""
 
     def _told(self, ledger: Ledger) -> list[FrozenTrial]:
         return ledger.shown()
@@ -143,7 +143,7 @@ class _Optuna:
 
 
 class Random(_Optuna):
-    """Every knob evenly."""
+    """Draws every knob evenly."""
 
     def _told(self, ledger: Ledger) -> list[FrozenTrial]:
         return []
@@ -203,7 +203,9 @@ class Nsga2(_Optuna):
         return sampler.sample_relative(study, trial, self.flat)
 
     def joined(self, ledger: Ledger, entry: Entry) -> None:
-        """Its generation, which depends on who had ended when it was suggested; and its unexpressed genes."""
+        """Notes the trial's generation, which depends on the trials that had ended when it was suggested, and its
+        unexpressed genes.
+        """
         for name, knob in self.space.knobs():
             if name in self.flat and name not in entry.params:
                 entry.params[name], entry.distributions[name] = knob.default, self.flat[name]
@@ -245,7 +247,7 @@ class Qmc:
         return self.space.draw(lambda name, knob: at_share(knob, float(point[name])))
 
     def joined(self, ledger: Ledger, entry: Entry) -> None:
-        """Nothing: a point's number says it all."""
+        """Does nothing: a point follows from its number."""
 
 
 _NO_SAMPLER = RandomSampler(seed=0)  # Optuna's study wants one; ours are asked without it
@@ -253,18 +255,18 @@ _KINDS: dict[str, Any] = {"tpe": Tpe, "random": Random, "qmc": Qmc, "gp": Gp, "n
 
 
 def build(study: Study) -> Sampler:
-    """The study's sampler."""
+    """Makes the study's sampler."""
     sampler: Sampler = _KINDS[study.search.sampler](study)
     return sampler
 
 
 def seed_of(study_seed: int, number: int) -> int:
-    """The seed of one trial's suggestion."""
+    """Gives the seed of one trial's suggestion."""
     return int(SeedSequence([study_seed, SEARCH, number]).generate_state(1)[0])
 
 
 def starting(number: int) -> FrozenTrial:
-    """A trial that is about to get its configuration, as Optuna writes it."""
+    """Writes a trial that is about to get its configuration in Optuna's form."""
     return FrozenTrial(
         number=number,
         trial_id=number,
@@ -281,7 +283,7 @@ def starting(number: int) -> FrozenTrial:
 
 
 def distribution(knob: Knob) -> BaseDistribution:
-    """A knob in Optuna's words."""
+    """Writes a knob as a distribution of Optuna's."""
     if isinstance(knob, Choice):
         return CategoricalDistribution(knob.options)
     if isinstance(knob, Int):
@@ -299,3 +301,9 @@ def at_share(knob: Knob, share: float) -> Value:
     value = math.exp(math.log(low) + share * math.log(high / low)) if knob.log else low + share * (high - low)
     value = min(max(value, knob.low), knob.high)
     return round(value) if isinstance(knob, Int) else value
+
+
+def share_of(knob: Float | Int, value: float) -> float:
+    """Where in a knob's range a value lies, from 0 to 1: what `at_share` turns round."""
+    low, high = (knob.low - 0.5, knob.high + 0.5) if isinstance(knob, Int) else (knob.low, knob.high)
+    return math.log(value / low) / math.log(high / low) if knob.log else (value - low) / (high - low)

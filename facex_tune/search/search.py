@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,15 +16,18 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
+from facex_tune import parts
 from facex_tune.errors import InputError
-from facex_tune.runs.events import StageFinished, StageStarted
+from facex_tune.runs.events import Note, StageFinished, StageStarted
+from facex_tune.runs.names import trial_label
 from facex_tune.runs.store import Log, Run
-from facex_tune.search import data_placement, ray_session, warm_start
+from facex_tune.search import data_placement, ray_session, thread_choice, warm_start, worker_report
 from facex_tune.search.data_placement import Shared
-from facex_tune.search.referee import WORKER_LOSSES, Referee
+from facex_tune.search.referee import Referee
 from facex_tune.search.searcher import AHEAD_FROM_SLOTS
 from facex_tune.search.trainable import FaceTrial
 from facex_tune.search.worker import Context
+from facex_tune.search.worker_losses import WORKER_LOSSES
 
 
 def search(run: Run, log: Log, context: Context) -> None:
@@ -37,13 +39,19 @@ def search(run: Run, log: Log, context: Context) -> None:
     if run.history().stages.get("search") == "finished":
         return
     log.append(StageStarted("search"))
+    for text in (run.study.short_retraining, run.study.repetition, *parts.notes(run.study.space)):
+        if text:
+            log.tell(Note(text))
     warm_start.learn(run, log)
     resources = run.study.resources
     limit = run.study.search.concurrency
     slots = ray_session.capacity(resources, limit if context.joined else None)
-    referee = Referee(run, log, ahead=(limit or slots) >= AHEAD_FROM_SLOTS)
+    threads = thread_choice.of_search(run, log, context, _trials_left(run))
+    referee = Referee(run, log, ahead=(limit or slots) >= AHEAD_FROM_SLOTS, threads=threads)
 
     def free() -> bool:
+        if threads and referee.threads_held() >= slots:
+            return False
         return len(referee.live) < (limit or max(slots, ray_session.capacity(resources, slots)))
 
     data_placement.check_storage(run.folder)
@@ -57,10 +65,21 @@ def search(run: Run, log: Log, context: Context) -> None:
     log.append(StageFinished("search", referee.over()))
 
 
+def _trials_left(run: Run) -> int | None:
+    trials = run.study.budget.trials
+    return None if trials is None else max(1, trials - len(run.history().trials))
+
+
 def _fit(referee: Referee, context: Context, shared: Shared, free: Callable[[], bool], scratch: str) -> None:
     resources = referee.study.resources
+
+    def held(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        threads = config["job"]["threads"] or resources.least_cpus
+        return tune.PlacementGroupFactory([{"CPU": min(threads, ray_session.cpus())}])  # chosen on a larger machine?
+
     trainable = tune.with_resources(
-        tune.with_parameters(FaceTrial, context=context, shared=shared), {"cpu": resources.cpus, "gpu": resources.gpus}
+        tune.with_parameters(FaceTrial, context=context, shared=shared),
+        held if resources.cpus == "auto" else {"cpu": resources.cpus, "gpu": resources.gpus},
     )
     tuner = tune.Tuner(
         trainable,
@@ -86,14 +105,14 @@ def _fit(referee: Referee, context: Context, shared: Shared, free: Callable[[], 
 
 def _trial_name(trial: Any) -> str:
     """The name that a person finds in Ray's own views."""
-    return f"t{trial.config['trial']:04d}-{trial.config['job']['config']['model']}"
+    return f"{trial_label(trial.config['trial'])}-{trial.config['job']['config']['model']}"
 
 
 class _Silence(TrialProgressCallback):
     """Tune prints a line for a trial that ends before it has begun, however quiet it is told to be."""
 
     def on_trial_result(self, *_: Any, **__: Any) -> None:
-        """Our live view tells it."""
+        """Does nothing: our live view shows the result."""
 
     def on_trial_error(self, *_: Any, **__: Any) -> None:
         """See `on_trial_result`."""
@@ -116,7 +135,7 @@ class _Beginnings(_Forgotten, Callback):
         self._referee = referee
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A worker is there."""
+        """Tells the referee that a worker has begun the trial."""
         self._referee.worker_began(trial.config["trial"])
 
 
@@ -134,13 +153,15 @@ class _Suggestions(_Forgotten, TuneSearcher):
             trial = self._referee.next_trial()
             if trial is not None:
                 return {"trial": trial.number, "job": asdict(self._referee.job(trial))}
+            if self._referee.waits:
+                return None
         return str(TuneSearcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The scheduler has told the referee already."""
+        """Does nothing: the scheduler has told the referee already."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: a run is resumed from its log."""
+        """Does nothing: a run is resumed from its log."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing: see `save`."""
@@ -160,7 +181,7 @@ class _Decisions(_Forgotten, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         with _held(self._referee):
-            goes_on = self._referee.take(trial.config["trial"], json.loads(result["report"]))
+            goes_on = self._referee.take(trial.config["trial"], worker_report.from_json(result["report"]))
             for other in [each for each in tune_controller.get_live_trials() if each.status == Trial.PENDING]:
                 if self._referee.fatal is not None or self._referee.call_off(other.config["trial"]):
                     tune_controller.stop_trial(other)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from facex_tune.runs.events import EpochDone, LearnedFrom, TrialStarted
-from facex_tune.runs.history import ENDS, Trial
-from facex_tune.search import samplers
+from facex_tune.runs.events import BudgetRaised, EpochDone, LearnedFrom, TrialPaused, TrialPromoted, TrialStarted
+from facex_tune.runs.history import ENDS, RUNNING, STOPPED, Trial
+from facex_tune.search import priors, samplers
 from facex_tune.search.ledger import Ledger
 from facex_tune.search.samplers import distribution
 from facex_tune.space import Config, is_fixed
@@ -33,6 +33,8 @@ class Searcher:
     def __init__(self, study: Study, *, ahead: bool = False) -> None:
         self._study, self._ahead = study, ahead
         self._sampler = samplers.build(study)
+        if priors.believed(study):
+            self._sampler = priors.Believing(self._sampler, study)
         self.ledger = Ledger(study.objective, study.bounds, study.fidelity.max_epochs, self._sampler.view)
         self._numbers: dict[int, int] = {}  # our trial -> its place in the ledger, where learned ones come first
         self._news: list[Callable[[], None]] = []
@@ -40,7 +42,7 @@ class Searcher:
         self._thread: ThreadPoolExecutor | None = None
 
     def ask(self) -> tuple[int, Config, str]:
-        """The next trial's number, configuration and source ("start_with" or "sampler")."""
+        """Suggests the next trial: its number, configuration and source ("start_with" or "sampler")."""
         number = len(self._numbers)
         if not self._ahead:
             self._take_news()
@@ -49,7 +51,7 @@ class Searcher:
             config, source = self._study.space.complete(starts[number]), "start_with"
         else:
             config, source = self._suggested(number), "sampler"
-        self._start(number, config)
+        self.start(number, config)
         if self._ahead and number + 1 >= len(starts):
             self._work_ahead(number + 1)
         return number, config, source
@@ -64,8 +66,8 @@ class Searcher:
         self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="suggestions")
         self._next = self._thread.submit(self._sampler.plan(self.ledger, number))
 
-    def _start(self, number: int, config: Config) -> None:
-        """A trial joins the ledger; what was told since the last one did is taken in, before or after."""
+    def start(self, number: int, config: Config) -> None:
+        """Takes a trial into the ledger; what was told since the last one was taken in is, too, before or after."""
         if not self._ahead:
             self._take_news()
         varied = {name: knob for name, knob in self._study.space.knobs() if name in config and not is_fixed(knob)}
@@ -87,20 +89,35 @@ class Searcher:
         if kind == LearnedFrom.TYPE:
             self._learn(event)
         elif kind == TrialStarted.TYPE and number not in self._numbers:
-            self._start(number, event["config"])
+            self.start(number, event["config"])
         elif kind == EpochDone.TYPE:
             self.report(number, event["epoch"], event["metrics"])
         elif kind in ENDS:
             self._end(number, ENDS[kind])
+        elif kind == TrialPaused.TYPE:
+            self.pause(number)
+        elif kind == TrialPromoted.TYPE:
+            self.promote(number)
+        elif kind == BudgetRaised.TYPE:
+            for number in event["trials"]:
+                self._end(number, RUNNING)
 
     def report(self, number: int, epoch: int, scores: Mapping[str, float]) -> None:
-        """What a trial had after an epoch."""
+        """Takes in a trial's metrics after an epoch."""
         place = self._numbers[number]
         self._news.append(lambda: self.ledger.report(place, epoch, scores))
 
     def tell(self, trial: Trial) -> None:
-        """A trial's end. What it is worth to the sampler, `ledger.py` says."""
+        """Takes in that a trial has ended. `ledger.py` says what it is worth to the sampler."""
         self._end(trial.number, trial.state)
+
+    def pause(self, number: int) -> None:
+        """Takes in that a trial waits at a rung: what it is worth there is known, as of one that was stopped."""
+        self._end(number, STOPPED)
+
+    def promote(self, number: int) -> None:
+        """Takes in that a paused trial goes on."""
+        self._end(number, RUNNING)
 
     def _end(self, number: int, state: str) -> None:
         place = self._numbers[number]

@@ -17,6 +17,7 @@ from facex_tune.runs.events import (
     ModelFailed,
     ModelFinished,
     TrialFailed,
+    TrialPaused,
     TrialRecovered,
     TrialStarted,
 )
@@ -65,6 +66,8 @@ class Telemetry:
         elif kind == ModelEpoch.TYPE:
             self._epochs.inc(1, self._tags | {"stage": "retrain"})
             self._ran((event["candidate"], event["seed"]), event["metrics"], "retrain")
+        elif kind == TrialPaused.TYPE:
+            self._ended(event["trial"], "search")
         elif kind in ENDS:
             self._state[event["trial"]] = ENDS[kind]
             self._ended(event["trial"], "search")
@@ -80,7 +83,7 @@ class Telemetry:
         self._show()
 
     def _ran(self, who: Any, metrics: Mapping[str, float], stage: str) -> None:
-        self._images_per_second[who] = metrics.get("images_per_second", 0.0)
+        self._images_per_second[who] = metrics.get("train_images_per_second", 0.0)
         self._speed.set(sum(self._images_per_second.values()), self._tags | {"stage": stage})
 
     def _ended(self, who: Any, stage: str) -> None:

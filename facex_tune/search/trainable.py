@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ray import tune
 
-from facex_tune.search import data_placement, telemetry
+from facex_tune.search import data_placement, telemetry, worker_report
 from facex_tune.search.worker import Context, Job, Worker
 
 
 class FaceTrial(tune.Trainable):
     """Its config is ``{"trial": our number, "job": a Job as plain data}``; each step is an epoch, its report one JSON
-    text.
+    text (see `worker_report`).
 
     Tune's own checkpointing is off: epochs are saved through `store`, under our trial number, which outlives Tune's
     ids.
@@ -25,10 +24,10 @@ class FaceTrial(tune.Trainable):
         self._begin(config)
 
     def step(self) -> dict[str, Any]:
-        """One epoch."""
+        """Trains one epoch."""
         report = self._worker.step()
         telemetry.tell_gpu_memory(self._worker.context.run)
-        return {"report": json.dumps(report)}
+        return {"report": worker_report.to_json(report)}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the next trial in the same process."""

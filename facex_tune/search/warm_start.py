@@ -16,12 +16,13 @@ from facex_tune.runs.store import Log, Run
 from facex_tune.space import Config, Space, is_active, is_fixed
 from facex_tune.storage.files import Place, place
 from facex_tune.study import Holdout, Study, protocols
+from facex_tune.study.words import plural
 
-SAME = ("data", "validation", "labels", "duplicates")  # else values do not compare
+SAME = ("data", "validation", "labels", "classes", "duplicates", "set_balance")  # else values do not compare
 
 
 def find(storage: Place, name: str) -> Run:
-    """The run that `learn_from` names: beside the others in `storage`, or by its folder's path or URL.
+    """Opens a run that `learn_from` names: one of `storage` by its name, any other by its folder's path or URL.
 
     Raises:
         InputError: there is none.
@@ -36,7 +37,7 @@ def find(storage: Place, name: str) -> Run:
 
 
 def learn(run: Run, log: Log) -> None:
-    """Writes what the study's `learn_from` runs teach into the log, once."""
+    """Writes into the log, once, what the sampler learns from the study's `learn_from` runs."""
     if not run.study.search.learn_from:
         return
     known = {learned.run for learned in run.history().learned}
@@ -48,14 +49,16 @@ def learn(run: Run, log: Log) -> None:
 
 
 def summary(name: str, taken: int, left_out: dict[str, int]) -> str:
-    """What was learned and what did not fit, in a line."""
-    said = f"learned from {taken} trial{'' if taken == 1 else 's'} of run {name}"
+    """Says in a line what was learned and what did not fit."""
+    said = f"learned from {plural(taken, 'trial')} of run {name}"
     reasons = "; ".join(f"{count} ({reason})" for reason, count in left_out.items())
     return f"{said}; left out: {reasons}" if reasons else said
 
 
 def fitting(earlier: Run, run: Run) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """The earlier run's finished trials that mean the same here, and why the others do not: reason -> how many."""
+    """Finds the finished trials of an earlier run whose values compare with this run's, and counts the others by
+    reason.
+    """
     history, study = earlier.history(), run.study
     taken: list[dict[str, Any]] = []
     reasons: list[str] = []
@@ -77,15 +80,17 @@ def _differences(earlier: Run, run: Run) -> list[str]:
     """
     before, study = earlier.study, run.study
     was, now = before.to_data(), study.to_data()
+    was["data"], now["data"] = before.data_text, study.data_text
     differs = [f"{key} {was[key]} there, {now[key]} here" for key in SAME if was[key] != now[key]]
     if isinstance(study.validation, Holdout) and before.search.seed != study.search.seed:
         differs.append(f"search.seed {before.search.seed} there, {study.search.seed} here, which cuts the holdout")
     there, here = _dropped_for(earlier), _dropped_for(run)
     if study.duplicates == "drop" == before.duplicates and there != here:
         differs.append(f"duplicates: drop kept copies of {_named(there)} out of training there, of {_named(here)} here")
-    faces_there, faces_here = _fingerprint(earlier), _fingerprint(run)
-    if before.data == study.data and faces_there and faces_here and faces_there != faces_here:
-        differs.append(f"data {study.data} was prepared with other faces there")
+    faces_there, faces_here = _fingerprints(earlier), _fingerprints(run)
+    both = [name for name in study.sets if before.data == study.data and name in faces_there and name in faces_here]
+    other = [name for name in both if faces_there[name] != faces_here[name]]
+    differs += [f"data {name} was prepared with other faces there" for name in other]
     if before.retrain.weights != study.retrain.weights:
         differs.append(f"retrain.weights {before.retrain.weights} there, {study.retrain.weights} here")
     if before.fidelity.max_epochs != study.fidelity.max_epochs:
@@ -103,10 +108,11 @@ def _named(splits: set[str]) -> str:
     return ", ".join(sorted(splits)) or "no sealed set"
 
 
-def _fingerprint(run: Run) -> str | None:
-    """The SHA-256 of the faces that a run began with, where it was recorded."""
-    manifest: dict[str, Any] = run.header["data"].get(run.study.data, {})
-    return manifest.get("sha256")
+def _fingerprints(run: Run) -> dict[str, str]:
+    """The SHA-256 of the faces that a run began with, by set, where it was recorded."""
+    manifests: dict[str, Any] = run.header["data"]
+    said = {name: manifests.get(name, {}).get("sha256") for name in run.study.sets}
+    return {name: sha256 for name, sha256 in said.items() if sha256}
 
 
 def _other_trial(trial: Trial, study: Study) -> str:
@@ -118,7 +124,7 @@ def _other_trial(trial: Trial, study: Study) -> str:
 
 
 def misfit(config: Config, space: Space) -> str:
-    """Why a configuration is none of this space; "" if it is.
+    """Says why a configuration is not one of this space; "" if it is.
 
     A knob that the configuration predates counts with its default, as everywhere; one that it has and this space has
     not would have been something else here.

@@ -58,7 +58,9 @@ class Watchdog:
             faulthandler.cancel_dump_traceback_later()
 
     def beat(self) -> None:
-        """A sign of life: one batch is done. A training that others slow down, however much, does not stand still."""
+        """Gives a sign of life: one batch is done. A training that other processes slow down, however much, is not
+        hung.
+        """
         now = time.monotonic()
         self._deadline = now + self._limit_s
         if now - self._armed > BACKSTOP_S / 2:

@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,21 @@ from torch import Tensor
 
 from facex_tune import parts
 from facex_tune.data import training_set
-from facex_tune.errors import InputError, StorageOutage
+from facex_tune.errors import InputError, StorageOutage, one_line
+from facex_tune.metrics import COSTS
 from facex_tune.runs.lease import LeaseLost
+from facex_tune.runs.names import ALL
 from facex_tune.runs.store import Run
 from facex_tune.search.watchdog import Watchdog
+from facex_tune.search.worker_report import Epoch, Failure, Fatal, Note, Outage, Report
 from facex_tune.space import Config
 from facex_tune.storage import files, remote_path
 from facex_tune.storage.files import Place
 from facex_tune.study import Study
-from facex_tune.training import devices, train
+from facex_tune.training import costs, devices, posthoc, train
 from facex_tune.training.batches import Split
 
-Report = dict[str, Any]
+LONGEST_DETAIL = 500  # characters of an error that the log keeps
 LAST_WORD_S = 5.0  # of a process that ends itself, to a store that may not answer
 HANGS_FORGIVEN = 1  # the second is no accident
 SAVES_APART = 10.0  # times a save's own duration: it then costs a tenth of the time, and a crash as much training
@@ -72,6 +75,10 @@ class Job:
         logs_epochs: whether each epoch goes into the log, and so must be saved before it is told. Others are saved
             when to train them again would take far longer than to save them (a large network on a fast GPU trains an
             epoch in less time than its checkpoint takes), and at the end.
+        costs: of its network, where the log knows them: what was measured once is not measured again.
+        on: "all": trained on validation faces too, so that its scores on these are not told; None: not.
+        adjust_tau: of such a model, which cannot choose one itself (`posthoc.py`): the median of the others' own.
+        threads: of torch, on a CPU; None: the context's.
     """
 
     config: Config
@@ -80,6 +87,10 @@ class Job:
     checkpoint: str
     epochs_done: int = 0
     logs_epochs: bool = True
+    costs: Mapping[str, float] = field(default_factory=dict)
+    on: str | None = None
+    adjust_tau: float | None = None
+    threads: int | None = None
 
 
 class Worker:
@@ -90,71 +101,70 @@ class Worker:
         self.study = Study.from_data(context.study)
         self.run = Run(context.storage, context.run)
         self._faces: tuple[Split, Split] | None = None
+        self._faces_on: str | None = None  # which job's they are
         self._watchdog = Watchdog(self.study.search.hung_after, self._remember_hang)
 
-    def _load(self) -> tuple[Split, Split]:
-        """Train and validation, on the device."""
+    def _load(self, on: str | None) -> tuple[Split, Split]:
+        """Train and validation, on the device.
+
+        Args:
+            on: "all" for the splits of `training_set.load_all`.
+        """
         context = self.context
         for folder in context.parts:
             parts.use_folder(folder)
         self.device = devices.pick_device(context.device)
-        if self.device.type == "cpu":
-            torch.set_num_threads(context.threads)
-        loaded = training_set.load(self.study, Path(context.data_dir))
+        load = training_set.load_all if on == ALL else training_set.load
+        loaded = load(self.study, Path(context.data_dir))
         self.n_classes = loaded.n_classes
         seen, validation = loaded.train, loaded.validation
         return (
-            Split.of(seen.images_NHW, seen.labels_N, loaded.targets_NC, self.device),
+            Split.of(seen.images_NHW, seen.labels_N, loaded.targets_NC, self.device, loaded.odds_N),
             Split.of(validation.images_NHW, validation.labels_N, None, self.device),
         )
 
     def begin(self, job: Job) -> None:
-        """Takes a job. What goes wrong in building it is told by the first `step`."""
+        """Takes a job. The first `step` reports what goes wrong in building it."""
         self.job = job
         self.training: train.Training | None = None
         self.history: list[dict[str, float]] = []
+        self._costs: dict[str, float] | None = None
         self._resumed = False
         self._epoch_seconds: list[float] = []
         self._unsaved_s, self._saving_s = 0.0, 0.0  # trained since the last save, which took so long
-        self._notes: list[dict[str, str]] = []
+        self._notes: list[Note] = []
         if self._faces is not None:
             devices.release_memory(self.device)  # of the job before, which others on this GPU may want
 
     def step(self) -> Report:
-        """One epoch, saved before it is reported if the log is to hold it; the first after a resume reports the saved
-        epoch again.
-
-        Returns:
-            epoch, metrics, seconds, host, and `unsaved` where that epoch is not saved; or `failed` (the reason),
-            `detail` and `seconds`; or `fatal`, which no other trial would escape either; or `outage`, which ends the
-            run until the store answers again. Where something befell the job that did not end it, also `notes`: reasons
-            with details.
+        """Trains one epoch, saved before it is reported if the log is to hold it; the first step after a resume reports
+        the saved epoch again.
         """
         usual_s = statistics.median(self._epoch_seconds) if self._epoch_seconds else None
         self._notes = []
         start = time.perf_counter()
         try:
             with self._watchdog.watching(usual_s):
-                report = self._step()
+                report: Report = self._step()
         except train.Diverged as error:
-            report = _failure("diverged", str(error))
+            report = Failure("diverged", str(error))
         except (InputError, LeaseLost) as error:
-            report = {"fatal": str(error)}
+            report = Fatal(str(error))
         except StorageOutage as error:
-            report = {"outage": str(error)}
+            report = Outage(str(error))
         except Exception as error:
             report = self._failed(error)
-        if "epoch" not in report:
+        if not isinstance(report, Epoch):
             self._unsaved_s = 0.0  # what an epoch that failed has left is not to be saved
-        if "failed" in report:
-            report["seconds"] = time.perf_counter() - start
-        return {**report, "notes": self._notes} if self._notes else report
+        if isinstance(report, Failure):
+            report = replace(report, seconds=time.perf_counter() - start)
+        return replace(report, notes=tuple(self._notes))
 
-    def _step(self) -> Report:
+    def _step(self) -> Epoch | Failure:
         if self.training is None:
             hangs = self._hangs()
             if hangs["times"] > HANGS_FORGIVEN:
-                return _failure("hung", f"{hangs['times']} times; the last time {hangs['detail']}")
+                return Failure("hung", f"{hangs['times']} times; the last time {hangs['detail']}")
             if hangs["times"]:
                 self._note("hung", hangs["detail"])
             self.training = self._build()
@@ -162,14 +172,15 @@ class Worker:
                 return self._saved_report()
         return self._epoch(self.training)
 
-    def _failed(self, error: Exception) -> Report:
+    def _failed(self, error: Exception) -> Failure:
         if not devices.is_out_of_memory(error):
-            return _failure("error", f"{type(error).__name__}: {_one_line(error)}")
+            return Failure("error", f"{type(error).__name__}: {one_line(error, LONGEST_DETAIL)}")
         halved = self.training is not None and max(self.training.slices, self.training.evaluation_slices) > 1
-        return _failure("out_of_memory", f"{'with half the batch too: ' if halved else ''}{_one_line(error)}")
+        detail = one_line(error, LONGEST_DETAIL)
+        return Failure("out_of_memory", f"with half the batch too: {detail}" if halved else detail)
 
     def _note(self, reason: str, detail: str) -> None:
-        self._notes.append({"reason": reason, "detail": detail})
+        self._notes.append(Note(reason, detail))
 
     def _hangs(self) -> dict[str, Any]:
         """How often this job's process had to be ended because it stood still, and where it stood last."""
@@ -188,14 +199,14 @@ class Worker:
         return files.place(self.job.checkpoint).with_name("hung.json")
 
     def finish(self, candidate: int, replicate: int) -> dict[str, float]:
-        """Keeps the trained model as a final one; its validation metrics. Its checkpoint stays until the log knows
-        of it.
+        """Keeps the trained model as a final one, and returns its validation metrics. Its checkpoint stays until the
+        log knows of the model.
         """
         assert self.training is not None
         import pandas as pd
 
         self._check_fence()
-        folder = self.run.final_folder(candidate, replicate)
+        folder = self.run.final_folder(candidate, replicate, self.job.on)
         tensors = dict(self.training.kept.state_dict())
         last = self.history[-1]
         info = {
@@ -207,22 +218,29 @@ class Worker:
             "n_classes": self.n_classes,
             "class_counts": self.training.class_counts.tolist(),
             "target_shares": self.training.target_shares.tolist(),
-            "metrics": last,
+            "metrics": self._kept_metrics(last),
             "params": sum(parameter.numel() for parameter in self.training.model.parameters()),
-            "images_per_second": last["images_per_second"],
+            "train_images_per_second": last.get("train_images_per_second"),
             "device": str(self.device),
             "precision": self.training.precision,
         }
+        info |= {name: said for name in ("on", "threads") if (said := getattr(self.job, name)) is not None}
         if (source := self.training.pretrained) is not None:
             info["pretrained"] = {"file": source.file, "sha256": source.sha256}
         csv = pd.DataFrame(self.history).rename_axis("epoch").rename(index=lambda row: row + 1).to_csv()
         files.write_bytes(folder / "history.csv", csv.encode())
-        self.run.save_model(candidate, replicate, tensors, info)
+        self.run.save_model(candidate, replicate, tensors, info, self.job.on)
         return last
 
+    def _kept_metrics(self, last: Mapping[str, float]) -> dict[str, float]:
+        return {**last, **({} if self.job.adjust_tau is None else {posthoc.TAU: self.job.adjust_tau})}
+
     def _build(self) -> train.Training:
-        if self._faces is None:
-            self._faces = self._load()
+        if self._faces is None or self._faces_on != self.job.on:
+            self._faces = None  # before others take its memory
+            self._faces, self._faces_on = self._load(self.job.on), self.job.on
+        if self.device.type == "cpu":
+            torch.set_num_threads(self.job.threads or self.context.threads)
         training = train.Training(
             self.job.config,
             *self._faces,
@@ -253,17 +271,17 @@ class Worker:
                 self._note("checkpoint_lost", f"{path}: gone; training starts again from epoch 1")
             return None
         except files.DamagedRun as error:
-            self._note("checkpoint_lost", f"{_one_line(error)}; training starts again from epoch 1")
+            self._note("checkpoint_lost", f"{one_line(error, LONGEST_DETAIL)}; training starts again from epoch 1")
             return None
         if values["epoch"] < self.job.epochs_done:
             self._note("checkpoint_lost", f"{path}: an old one; training goes on after epoch {values['epoch']}")
         return tensors, values
 
-    def _saved_report(self) -> Report:
+    def _saved_report(self) -> Epoch:
         """The epoch of the checkpoint, which may have been saved without anybody having been told."""
-        return self._told(len(self.history), self.history[-1], self._seconds)
+        return self._report(len(self.history), self.history[-1], self._seconds)
 
-    def _epoch(self, training: train.Training) -> Report:
+    def _epoch(self, training: train.Training) -> Epoch:
         start, slices, replays = time.perf_counter(), training.slices, training.replays
         evaluation_slices = training.evaluation_slices
         done = training.epoch()
@@ -272,21 +290,42 @@ class Worker:
         if training.slices > slices:
             self._note("out_of_memory", f"a batch of {training.batches.size} is halved, its gradients are added up")
         if replays and training.not_captured:
-            why = _one_line(training.not_captured)
+            why = one_line(training.not_captured, LONGEST_DETAIL)
             self._note("not_captured", f"batches are launched kernel by kernel, which may take far longer ({why})")
-        self.history.append(done.metrics)
         seconds = time.perf_counter() - start
+        if self._costs is None:
+            self._costs = self._costs_of(training)
+        found = (_of_training(done.metrics) if self.job.on == ALL else done.metrics) | self._costs
+        self.history.append(found)
         self._epoch_seconds.append(seconds)
         self._unsaved_s += seconds
         self._check_fence()
-        told = self._told(done.epoch, done.metrics, seconds)
+        report = self._report(done.epoch, found, seconds)
         if not self._must_save():
-            return {**told, "unsaved": True}
+            return replace(report, unsaved=True)
         self._save(training, seconds)
-        return told
+        return report
+
+    def _costs_of(self, training: train.Training) -> dict[str, float]:
+        """What the network costs (`metrics.COSTS`): as the log or the checkpoint knows it, else counted and, where the
+        study asks for its speed, measured.
+        """
+        known = {**(self.history[-1] if self.history else {}), **self.job.costs}
+        found = {name: known[name] for name in COSTS if name in known}
+        wanted = {*self.study.objective, *self.study.bounds}.intersection(COSTS)
+        pixels = int(training.train.images_NHW.shape[1])
+        try:
+            if not {"parameters", "macs"} <= found.keys():
+                found = {**costs.counted(training.kept, pixels, self.device), **found}
+            if "images_per_second" in wanted - found.keys():
+                found["images_per_second"] = costs.images_per_second(training.kept, pixels, self.device)
+        except Exception:  # of a network that takes no single face; it matters where the study asks
+            if wanted - found.keys():
+                raise
+        return found
 
     def save(self) -> None:
-        """Saves what was trained since the last save."""
+        """Saves what was trained since the last save, if anything."""
         if self.training is not None and self._unsaved_s > 0:
             self._check_fence()
             self._save(self.training, self._epoch_seconds[-1])
@@ -303,8 +342,8 @@ class Worker:
         files.save_tensors(files.place(self.job.checkpoint), tensors, values)
         self._unsaved_s, self._saving_s = 0.0, time.perf_counter() - start
 
-    def _told(self, epoch: int, metrics: dict[str, float], seconds: float) -> Report:
-        return {"epoch": epoch, "metrics": metrics, "seconds": seconds, "host": socket.gethostname()}
+    def _report(self, epoch: int, metrics: dict[str, float], seconds: float) -> Epoch:
+        return Epoch(epoch, metrics, seconds, socket.gethostname())
 
     def _check_fence(self) -> None:
         """What another driver's workers write must not be overwritten by those of one that lost the run. Between this
@@ -316,9 +355,6 @@ class Worker:
             raise LeaseLost(f"run {self.context.run!r} was taken over by another process; this one writes no more")
 
 
-def _failure(reason: str, detail: str) -> Report:
-    return {"failed": reason, "detail": detail}
-
-
-def _one_line(error: BaseException | str) -> str:
-    return " ".join(str(error).split())[:500]
+def _of_training(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those that no face is scored for."""
+    return {name: value for name, value in metrics.items() if name.startswith("train_")}

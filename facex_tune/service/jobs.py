@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facex_tune import __version__
-from facex_tune.errors import InputError, nearest
+from facex_tune.errors import InputError, nearest, one_line
 from facex_tune.service import packing
 from facex_tune.storage.loopback import spare_proxy
 
@@ -218,7 +218,7 @@ def _explained(address: str | None) -> Iterator[None]:
             "(`ray dashboard CLUSTER.yaml`)? Name another with --address"
         ) from error
     except RuntimeError as error:
-        text = " ".join(str(error).split())
+        text = one_line(error)
         if re.search(r"status code 40[13]", text):
             raise InputError(_not_let_in(url, text)) from error
         raise InputError(f"{url}: {text[:300]}") from error

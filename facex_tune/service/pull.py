@@ -17,14 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from facex_tune.errors import InputError
+from facex_tune.errors import InputError, one_line
 from facex_tune.service import bundle
 from facex_tune.service.bundle import Item
+from facex_tune.storage import regular
 from facex_tune.storage.files import Place
 from facex_tune.storage.loopback import spare_proxy
 
 TRIES = 3  # a report that is written again meanwhile no longer fits its checksum
 TIMEOUT_S = 30
+LARGEST_LIST_BYTES = 2**26  # of a run's files
 Progress = Callable[[int, int], None]  # bytes here, bytes in all
 
 
@@ -50,7 +52,7 @@ class FolderSource:
 
     def read(self, item: Item, offset: int) -> Iterator[bytes]:
         """As far as the item's size, though a log may have grown."""
-        return bundle.chunks(self.folder / item.path, offset, item.bytes)
+        return bundle.chunks(self.folder, item.path, offset, item.bytes)
 
 
 class ServiceSource:
@@ -72,7 +74,7 @@ class ServiceSource:
         """As the service lists them."""
         with self._get("files") as answer:
             try:
-                said = json.load(answer)
+                said = json.loads(_at_most(answer, LARGEST_LIST_BYTES))
             except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
                 raise self._no_service("what answers sends no JSON") from error
         if not isinstance(said, dict) or not isinstance(said.get("files"), list):
@@ -87,7 +89,7 @@ class ServiceSource:
         with self._get(path, {"Range": f"bytes={offset}-{item.bytes - 1}"}) as answer:
             try:
                 if answer.status == http.HTTPStatus.OK:  # no range: its storage is behind a URL
-                    answer.read(offset)
+                    _skip(answer, offset)
                 while chunk := answer.read(bundle.CHUNK_BYTES):
                     yield chunk
             except (OSError, http.client.HTTPException):
@@ -108,15 +110,32 @@ class ServiceSource:
     def _explained(self, error: urllib.error.HTTPError) -> InputError:
         if error.code in (401, 403):
             said = "refuses the token given" if self.token else "wants a token"
-            return InputError(f"{self.url} {said}: name the service's own with FACEX_TOKEN")
+            return InputError(f"{self.url} {said}: name the service's own with FACEX_TOKEN or --token-file")
         try:
-            return InputError(f"{self.url}: {_line(json.load(error)['detail'])}")
+            return InputError(f"{self.url}: {_line(json.loads(error.read(LARGEST_LIST_BYTES))['detail'])}")
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, RecursionError):
             return self._no_service(f"HTTP {error.code}")
 
     def _no_service(self, reason: object) -> InputError:
         said = f"no facex-tune service answers there ({_line(reason)})"
         return InputError(f"{self.url}: {said}; --service takes the URL that `facex-tune serve` prints")
+
+
+def _at_most(answer: http.client.HTTPResponse, limit_bytes: int) -> bytes:
+    """What was answered.
+
+    Raises:
+        ValueError: it is more than that.
+    """
+    content = answer.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise ValueError(f"an answer of more than {limit_bytes:,} bytes")
+    return content
+
+
+def _skip(answer: http.client.HTTPResponse, n_bytes: int) -> None:
+    while n_bytes > 0 and (chunk := answer.read(min(n_bytes, bundle.CHUNK_BYTES))):
+        n_bytes -= len(chunk)
 
 
 class _SameOrigin(urllib.request.HTTPRedirectHandler):
@@ -137,14 +156,17 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _line(said: object) -> str:
-    return " ".join(str(said).split())[:300]
+    return one_line(said, 300)
 
 
-def pull(source: Source, target: Path, progress: Progress = lambda done, total: None) -> list[Item]:
+def pull(
+    source: Source, target: Path, progress: Progress = lambda done, total: None, *, faces: bool = True
+) -> list[Item]:
     """Brings a run's files into `target`, which becomes a run folder; files that are there already are left alone.
 
     Args:
         progress: told of bytes here and bytes in all.
+        faces: whether files that show faces are brought, too.
 
     Returns:
         what `target` holds now.
@@ -154,7 +176,7 @@ def pull(source: Source, target: Path, progress: Progress = lambda done, total: 
     """
     changed: list[str] = []
     for _ in range(TRIES):
-        items = source.items()
+        items = [item for item in source.items() if faces or not item.faces]
         if not items:
             raise InputError("this run has no files to pull yet")
         changed = _fetch_all(source, items, target, progress)
@@ -187,10 +209,12 @@ def _fetch(source: Source, item: Item, target: Path, progress: Callable[[int], N
         return True
     part = path.with_name(f".{path.name}.{item.sha256[:16]}.part")  # its name tells of which version it is a part
     part.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("ab") as sink:
+    with regular.appended(part.parent, part.name) as sink:
         for chunk in source.read(item, sink.tell()):
-            sink.write(chunk)
+            sink.write(chunk[: max(0, item.bytes - sink.tell())])  # whoever sends says the size, and may send more
             progress(sink.tell())
+            if sink.tell() >= item.bytes:
+                break
         sink.flush()
         os.fsync(sink.fileno())
     if part.stat().st_size < item.bytes:
@@ -215,5 +239,6 @@ def summary(items: list[Item], target: Path) -> dict[str, Any]:
         "folder": str(target),
         "files": len(items),
         "bytes": sum(item.bytes for item in items),
+        "faces": [item.path for item in items if item.faces],
         "report": str(page) if page.exists() else None,
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -15,19 +16,56 @@ from facex_tune import parts, train_knobs
 from facex_tune import study as studies
 from facex_tune.errors import InputError
 from facex_tune.space import Choice, Knobs, Open, path_from_here
-from facex_tune.study import Study, protocols
+from facex_tune.storage.files import NAME
+from facex_tune.study import Study, protocols, yaml_file
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 LARGEST_BYTES = 64 * 1024
 DEEPEST = 16  # a study nests six levels
 MOST_VALUES = 10_000  # unknown keys by the ten thousand would each be compared with the known ones
 LONGEST_VALUE = 256  # characters: a number of so many digits is still a float, and a name of so many still a file's
-MOST = {"retrain.seeds": 50, "retrain.top": 100, "retrain.epochs": 100_000, "fidelity.max_epochs": 100_000}
-MOST |= {"budget.trials": 1_000_000, "search.concurrency": 100_000, "search.seed": 2**63 - 1}
+MOST = {"retrain.seeds": 50, "retrain.top": 100, "search.concurrency": 100_000, "search.seed": 2**63 - 1}
 MOST |= {"fidelity.reduction": 100_000, "resources.cpus": 4_096, "resources.gpus": 1_024}
+MOST |= {"search.hung_after": 86_400, "budget.gpu_hours": 100_000}
+MOST_COMBINATIONS = 100  # of networks that are built to check a study, which takes up to half a second for each
+CHECKED_WITHIN_S = 4.0
 
 
-def study(text: str) -> Study:
+@dataclass(frozen=True)
+class Ceiling:
+    """What the operator grants one study.
+
+    Attributes:
+        hours: of its search. A study that names no time then has none. None: 720 hours, if it names them.
+        trials: None: 10,000, in the same way.
+        epochs: of one training. None: 1,000.
+    """
+
+    hours: float | None = None
+    trials: int | None = None
+    epochs: int | None = None
+
+    def problems(self, found: Study) -> list[str]:
+        """What of a study is above it, a line each."""
+        budget, hours, trials, epochs = found.budget, self.hours or 720, self.trials or 10_000, self.epochs or 1_000
+        problems = []
+        if budget.time is None and self.hours is not None:
+            problems.append(f"budget.time: this service wants it said, and grants {hours:g}h at most")
+        if budget.trials is None and self.trials is not None:
+            problems.append(f"budget.trials: this service wants it said, and grants {trials:,} at most")
+        asked: list[tuple[str, float | None, float, str]] = [
+            ("budget.time", (budget.time or 0) / 3600, hours, " hours"),
+            ("budget.trials", budget.trials, trials, ""),
+            ("fidelity.max_epochs", found.fidelity.max_epochs, epochs, ""),
+            ("retrain.epochs", found.retrain.epochs, epochs, ""),
+        ]
+        return problems + [_above(key, value, most, unit) for key, value, most, unit in asked if (value or 0) > most]
+
+
+def _above(key: str, value: Any, most: Any, unit: str = "") -> str:
+    return f"{key}: {value:,}{unit} is more than this service grants ({most:,}{unit} at most)"
+
+
+def study(text: str, ceiling: Ceiling | None = None) -> Study:
     """A study from YAML (and so from JSON) text.
 
     Raises:
@@ -40,7 +78,7 @@ def study(text: str) -> Study:
     if not isinstance(said, Mapping):
         raise InputError("no study: a mapping of keys such as name, data, space is wanted")
     found = studies.parse(said)
-    if problems := _too_much(found) + _elsewhere(found) + _files(found, said):
+    if problems := (ceiling or Ceiling()).problems(found) + _too_much(found) + _elsewhere(found) + _files(found, said):
         raise InputError(problems)
     return found
 
@@ -48,7 +86,7 @@ def study(text: str) -> Study:
 def _loaded(text: str) -> Any:
     try:
         _check_shape(text)
-        return yaml.safe_load(text)
+        return yaml.load(text, yaml_file.Loader)  # safe, and refuses what is said twice
     except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as error:  # dates and numbers out of all range
         raise InputError(f"the study is no YAML: {' '.join(str(error).split())[:300]}") from error
 
@@ -82,8 +120,8 @@ def _too_much(found: Study) -> list[str]:
     for key, most in MOST.items():
         room, name = key.split(".")
         value = said[room].get(name)
-        if value is not None and value > most:
-            problems.append(f"{key}: {value:,} is more than this service grants ({most:,} at most)")
+        if isinstance(value, int | float) and value > most:
+            problems.append(_above(key, value, most))
     return problems
 
 
@@ -91,6 +129,7 @@ def _elsewhere(found: Study) -> list[str]:
     """A person may learn from a run anywhere; who sends a study would make the service look there in their place."""
     named = [("search.learn_from", "runs of its own storage", name) for name in found.search.learn_from]
     sets = [protocols.find(protocol).data for protocol in found.evaluate.protocols]
+    named += [("data", "sets of its own data", name) for name in found.sets]
     named += [("evaluate.protocols", "sets of its own data", name) for name in sets]
     outside = [(key, what, name) for key, what, name in named if not is_name(name)]
     return [f"{key}: a service takes names of {what} only, not {name!r}" for key, what, name in outside]
@@ -140,7 +179,7 @@ def is_name(said: str) -> bool:
     return re.fullmatch(NAME, said) is not None
 
 
-def of_body(body: Any) -> tuple[str | None, Study]:
+def of_body(body: Any, ceiling: Ceiling | None = None) -> tuple[str | None, Study]:
     """Name and study of a submission: `{"run": NAME, "study": {...} or "YAML text"}`.
 
     Raises:
@@ -153,7 +192,7 @@ def of_body(body: Any) -> tuple[str | None, Study]:
         raise InputError(f"run: a name is wanted, not a {type(name).__name__}")
     if name is not None and not is_name(name):
         raise InputError(f"run: a name holds letters, digits, '_', '.' and '-' only, 64 at most; not {name[:80]!r}")
-    return name, study(said if isinstance(said, str) else _text(said))
+    return name, study(said if isinstance(said, str) else _text(said), ceiling)
 
 
 def _text(said: Any) -> str:

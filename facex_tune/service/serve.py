@@ -9,62 +9,87 @@ import contextlib
 import json
 import mimetypes
 import os
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.requests import ClientDisconnect
 
 from facex_tune import __version__
 from facex_tune.errors import InputError, StorageOutage
+from facex_tune.models._patience import bounded_checks
 from facex_tune.pipeline.options import Options
-from facex_tune.runs import overview as told
-from facex_tune.runs.store import Run
-from facex_tune.service import bundle, live, received
-from facex_tune.service.access import COOKIE, Gate
-from facex_tune.service.manager import Manager
-from facex_tune.storage.files import DamagedRun, Place
+from facex_tune.service import bundle, health, live, received
+from facex_tune.service.access import SESSION_LASTS_S, Gate, cookie_name
+from facex_tune.service.counts import Counts
+from facex_tune.service.feed import Feed
+from facex_tune.service.guard import Guard
+from facex_tune.service.listing import Listing
+from facex_tune.service.manager import Full, Manager
+from facex_tune.service.reads import Reads, aside
+from facex_tune.service.received import Ceiling
+from facex_tune.storage import regular
+from facex_tune.storage.files import NAME, DamagedRun
 from facex_tune.study import json_schema
 
 PAGES = Path(__file__).parent / "pages"
 LARGEST_BODY_BYTES = 4 * received.LARGEST_BYTES  # a study within JSON, escaped
 CONSOLE_TAIL_BYTES = 64 * 1024
-WATCHED_EVERY_S = 1.0
-STILL_THERE_EVERY_S = 15.0
-MOST_WATCHERS = 64
+BODY_WITHIN_S = 30.0
+READS_AT_ONCE, READ_WITHIN_S = 16, 10.0  # of the store of runs
+FETCHES_AT_ONCE, FETCH_WITHIN_S = 4, 300.0  # of lists of files, which read them all for their checksums
+ACT_WITHIN_S = 60.0  # to submit, stop or resume
+ARCHIVES_AT_ONCE = 4
 MOST_PROBLEMS = 50  # a study can be wrong in thousands of places
-_SAME_ORIGIN = "default-src 'self'; img-src 'self' data:; frame-ancestors 'self'; base-uri 'none'; form-action 'self'"
 # A report carries its own scripts and pictures; the sandbox gives it an origin of its own, without our cookie.
 _REPORT = (
     "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
-_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
-
-Name = Annotated[str, PathParameter(pattern=received.NAME, description="A run's name.")]
+_PAGE = re.compile(r"/|/api/runs/[^/]+/report/.*")  # where a link elsewhere may lead
+Name = Annotated[str, PathParameter(pattern=NAME, description="A run's name.")]
+WithFaces = Annotated[
+    bool, Query(description="Whether what shows faces is in it: evaluation/*.faces.npz, and the report's page.")
+]
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "What was sent is not what is wanted; `detail` says why."},
     401: {"description": "A token is wanted."},
     403: {"description": "Not with this token, or not from there."},
     404: {"description": "No such run or file."},
     409: {"description": "Not as the run stands; `detail` says why."},
+    408: {"description": "The body took too long to come."},
     413: {"description": "Too large."},
-    503: {"description": "The storage of runs does not answer."},
+    415: {"description": "No JSON."},
+    503: {"description": "The storage of runs does not answer, or too many runs wait."},
 }
 
 
-def application(options: Options, token: str | None, *, at_once: int = 1, hosts: Iterable[str] = ()) -> FastAPI:
+def application(
+    options: Options,
+    token: str | None,
+    *,
+    at_once: int = 1,
+    hosts: Iterable[str] = (),
+    ceiling: Ceiling | None = None,
+) -> FastAPI:
     """The service over a folder of runs.
 
     Args:
         token: what callers must know; None: whoever reaches it.
         at_once: runs beside each other.
         hosts: where it listens, besides the usual names of loopback.
+        ceiling: of what one study may ask for.
+
+    Raises:
+        DamagedRun, StorageOutage: the queue of the service before cannot be read.
     """
     manager = Manager(options, at_once)
+    manager.recover()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -79,13 +104,22 @@ def application(options: Options, token: str | None, *, at_once: int = 1, hosts:
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
     )
-    app.state.manager, app.state.watchers = manager, 0
-    _guard(app, Gate.at(hosts, token))
+    reads = Reads(READS_AT_ONCE, READ_WITHIN_S)
+    app.state.manager, app.state.ceiling, app.state.reads = manager, ceiling, reads
+    app.state.listing, app.state.feed = Listing(manager), Feed(manager, reads)
+    app.state.fetches = Reads(FETCHES_AT_ONCE, FETCH_WITHIN_S)
+    app.state.acts = Reads(1, ACT_WITHIN_S)  # one study after another, so that checking all costs what one may cost
+    app.state.archives = asyncio.Semaphore(ARCHIVES_AT_ONCE)
+    counts = Counts(manager, app.state.feed)
+    is_page = lambda path: bool(_PAGE.fullmatch(path))  # noqa: E731
+    Guard(Gate.at(hosts, token), counts, is_page=is_page, largest_body_bytes=LARGEST_BODY_BYTES).on(app)
+    app.add_exception_handler(Full, _full)
     app.add_exception_handler(InputError, _input_error)
     app.add_exception_handler(DamagedRun, _damaged)
     app.add_exception_handler(StorageOutage, _storage_outage)
     app.include_router(_pages(token is not None))
     app.include_router(_api())
+    app.include_router(health.router(manager, app.state.listing, reads, counts))
     return app
 
 
@@ -101,38 +135,6 @@ class _Service(FastAPI):
         return self.openapi_schema
 
 
-def _guard(app: FastAPI, gate: Gate) -> None:
-    open_paths = ("/", "/page.js", "/page.css", "/api/session")
-
-    @app.middleware("http")
-    async def guard(request: Request, go_on: Callable[[Request], Any]) -> Response:
-        refused = None if _routed_path(request) in open_paths and gate.token else gate.refusal(
-            request.method, request.headers, request.cookies
-        )
-        if refused is not None:
-            status, detail = refused
-            headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-            return JSONResponse({"detail": detail}, status, headers | _HEADERS)
-        length = request.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > LARGEST_BODY_BYTES:
-            return JSONResponse({"detail": f"a body has {LARGEST_BODY_BYTES:,} bytes at most"}, 413, _HEADERS)
-        response: Response = await go_on(request)
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
-        response.headers.setdefault("Content-Security-Policy", _SAME_ORIGIN)
-        return response
-
-    app.state.gate = gate
-
-
-def _routed_path(request: Request) -> str:
-    """The path that routes are chosen by. `request.url` is no such thing: it is parsed anew from the Host header, which
-    the caller writes.
-    """
-    path: str = request.scope["path"]
-    return path.removeprefix(request.scope.get("root_path", ""))
-
-
 async def _input_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, InputError)
     problems = error.problems[:MOST_PROBLEMS]
@@ -143,6 +145,10 @@ async def _input_error(_: Request, error: Exception) -> Response:
     return JSONResponse({"detail": text, "problems": problems}, status)
 
 
+async def _full(_: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "60"})
+
+
 async def _damaged(_: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, 409)
 
@@ -151,7 +157,7 @@ async def _storage_outage(_: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, 503)
 
 
-def _manager(request: Request) -> Manager:
+async def _manager(request: Request) -> Manager:
     manager: Manager = request.app.state.manager
     return manager
 
@@ -162,31 +168,54 @@ Runs = Annotated[Manager, Depends(_manager)]
 def _pages(asks_for_token: bool) -> APIRouter:
     """What a browser shows."""
     router = APIRouter(include_in_schema=False)
+    html = (PAGES / "index.html").read_text(encoding="utf-8").replace("{{asks}}", str(asks_for_token).lower())
+    texts = {name: (PAGES / name).read_text(encoding="utf-8") for name in ("page.js", "page.css")}
+
+    # async, and read before: they are there however busy the threads are, and the disk
 
     @router.get("/")
-    def page() -> HTMLResponse:
-        html = (PAGES / "index.html").read_text(encoding="utf-8")
-        return HTMLResponse(html.replace("{{asks}}", "true" if asks_for_token else "false"))
+    async def page() -> HTMLResponse:
+        return HTMLResponse(html)
 
     @router.get("/page.js")
-    def script() -> FileResponse:
-        return FileResponse(PAGES / "page.js", media_type="text/javascript")
+    async def script() -> Response:
+        return Response(texts["page.js"], media_type="text/javascript")
 
     @router.get("/page.css")
-    def style() -> FileResponse:
-        return FileResponse(PAGES / "page.css", media_type="text/css")
+    async def style() -> Response:
+        return Response(texts["page.css"], media_type="text/css")
 
     @router.post("/api/session")
     async def session(request: Request) -> Response:
-        """Turns a token into a cookie that scripts cannot read, for pages and reports that a browser opens itself."""
-        gate: Gate = request.app.state.gate
-        refused = gate.refusal(request.method, request.headers, {})
-        if refused is not None:
-            return JSONResponse({"detail": refused[1]}, refused[0])
+        """Begins a session for a token: a cookie that scripts cannot read, for pages and reports that a browser opens
+        itself.
+        """
+        guard: Guard = request.app.state.guard
+        gate = guard.gate
+        if refused := guard.refusal(request, {}):
+            return guard.refused(request, refused)
         answer = Response(status_code=204)
         if gate.token is not None:
-            secure = request.url.scheme == "https"
-            answer.set_cookie(COOKIE, gate.token, httponly=True, samesite="strict", secure=secure)
+            answer.set_cookie(
+                cookie_name(request.headers),
+                gate.sessions.begin(),
+                max_age=int(SESSION_LASTS_S),
+                httponly=True,
+                samesite="strict",
+                secure=request.scope["scheme"] == "https",
+            )
+        return answer
+
+    @router.delete("/api/session")
+    async def leave(request: Request) -> Response:
+        """Ends the session."""
+        guard: Guard = request.app.state.guard
+        if refused := guard.refusal(request, request.cookies):
+            return guard.refused(request, refused)
+        name = cookie_name(request.headers)
+        guard.gate.sessions.end(request.cookies.get(name, ""))
+        answer = Response(status_code=204)
+        answer.delete_cookie(name, httponly=True, samesite="strict")
         return answer
 
     return router
@@ -202,160 +231,218 @@ def _api() -> APIRouter:
 
 def _reading(router: APIRouter) -> None:
     @router.get("/runs")
-    def list_runs(runs: Runs) -> dict[str, Any]:
-        """Every run of the storage, the newest first."""
-        found = told.of_runs(runs.options.storage)
-        for each in found["runs"]:
-            if "problem" not in each:
-                each["place"] = runs.place(each["run"])
-        return found
+    async def list_runs(request: Request, since: Annotated[str, Query(max_length=64)] = "") -> dict[str, Any]:
+        """Every run of the storage, the newest first; with the `stamp` of an answer before, those that have changed."""
+        listing: Listing = request.app.state.listing
+        return await _reads(request).do(listing.document, since)
 
     @router.get("/study-schema")
-    def study_schema() -> dict[str, Any]:
+    async def study_schema() -> dict[str, Any]:
         """The JSON schema of a study."""
         return json_schema()
 
     @router.get("/runs/{run}")
-    def show(run: Name, runs: Runs) -> dict[str, Any]:
+    async def show(run: Name, runs: Runs, request: Request) -> dict[str, Any]:
         """One run: state, leaderboard, curves, final models, test scores."""
-        return live.document(runs, run)
+        return await _reads(request).do(live.document, runs, run)
 
     @router.get("/runs/{run}/events", response_class=StreamingResponse)
-    async def watch(run: Name, runs: Runs, request: Request) -> StreamingResponse:
+    async def watch(run: Name, request: Request) -> StreamingResponse:
         """As `show`, sent again whenever it changes (server-sent events)."""
-        await run_in_threadpool(live.document, runs, run)  # a run missing or damaged is told of before a stream begins
-        if request.app.state.watchers >= MOST_WATCHERS:
-            raise HTTPException(409, f"{MOST_WATCHERS} are watching already; ask `GET /api/runs/{run}` instead")
-        return StreamingResponse(_changes(request, runs, run), media_type="text/event-stream")
+        feed: Feed = request.app.state.feed
+        stream, leave = await feed.of(run, request.is_disconnected)
+        return _Streamed(stream, leave, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     @router.get("/runs/{run}/console", response_class=PlainTextResponse)
-    def console(run: Name, runs: Runs) -> PlainTextResponse:
+    async def console(run: Name, runs: Runs, request: Request) -> PlainTextResponse:
         """The end of what the run's process printed here."""
-        runs.open(run)  # its error is a 404
-        return PlainTextResponse(_end_of(runs.console(run)) + runs.not_started(run))
+        return PlainTextResponse(await _reads(request).do(_console, runs, run))
+
+
+def _reads(request: Request) -> Reads:
+    reads: Reads = request.app.state.reads
+    return reads
+
+
+def _console(runs: Manager, run: str) -> str:
+    runs.open(run)  # its error is a 404
+    return _end_of(runs.console(run)) + runs.not_started(run)
 
 
 def _end_of(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - CONSOLE_TAIL_BYTES))
-        return file.read().decode(errors="replace")
-
-
-async def _changes(request: Request, runs: Manager, name: str) -> AsyncIterator[str]:
-    request.app.state.watchers += 1
-    before, quiet_s = "", 0.0
     try:
-        run = await run_in_threadpool(runs.open, name)
-        while not await request.is_disconnected():
-            now = await run_in_threadpool(live.stamp, runs, run)
-            if now != before:
-                document = await run_in_threadpool(live.document, runs, name)
-                yield f"data: {json.dumps(document, allow_nan=False)}\n\n"
-                before, quiet_s = now, 0.0
-            elif quiet_s >= STILL_THERE_EVERY_S:
-                yield ": still there\n\n"
-                quiet_s = 0.0
-            await asyncio.sleep(WATCHED_EVERY_S)
-            quiet_s += WATCHED_EVERY_S
-    finally:
-        request.app.state.watchers -= 1
+        with regular.opened(path.parent, path.name) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - CONSOLE_TAIL_BYTES))
+            return file.read(CONSOLE_TAIL_BYTES).decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    except DamagedRun as error:
+        return f"error: {error}\n"
+
+
+class _Streamed(StreamingResponse):
+    """Calls `gone` when it is sent, or is wanted no more, also where nothing of it was ever read."""
+
+    def __init__(self, content: AsyncIterator[str | bytes], gone: Callable[[], object], **said: Any) -> None:
+        super().__init__(content, **said)
+        self._gone = gone
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._gone()
+
+
+async def _pieces(reads: Reads, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while chunk := await reads.do(next, chunks, b""):
+        yield chunk
 
 
 def _acting(router: APIRouter) -> None:
     @router.post("/runs", status_code=201, openapi_extra=_SUBMISSION)
     async def submit(request: Request, runs: Runs) -> dict[str, Any]:
         """Checks a study and starts its run when there is room. A name that exists, with the same study, is resumed."""
-        run = await run_in_threadpool(_submitted, runs, await _body(request))  # a large study takes seconds to check
-        return {"version": 1, "run": run.name, "place": runs.place(run.name)}
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "a study comes as JSON: Content-Type: application/json")  # no form can say this
+        body, state = await _body(request), request.app.state
+        told = await _acted(request, _submitted, runs, state.ceiling, body)  # a large study takes seconds
+        request.state.run = told["run"]
+        return told
 
     @router.post("/runs/{run}/stop", status_code=202)
-    def stop(run: Name, runs: Runs) -> dict[str, Any]:
+    async def stop(run: Name, runs: Runs, request: Request) -> dict[str, Any]:
         """Ends a run so that it can be resumed."""
-        _or_conflict(runs, run, runs.stop)
-        return {"version": 1, "run": run, "place": runs.place(run)}
+        return await _acted(request, _done, runs, run, runs.stop)
 
     @router.post("/runs/{run}/resume", status_code=202)
-    def resume(run: Name, runs: Runs) -> dict[str, Any]:
+    async def resume(run: Name, runs: Runs, request: Request) -> dict[str, Any]:
         """Lets an interrupted run go on."""
-        _or_conflict(runs, run, runs.resume)
-        return {"version": 1, "run": run, "place": runs.place(run)}
+        return await _acted(request, _done, runs, run, runs.resume)
+
+
+async def _acted(request: Request, act: Callable[..., dict[str, Any]], *words: Any) -> dict[str, Any]:
+    acts: Reads = request.app.state.acts
+    return await acts.do(act, *words)
 
 
 def _fetching(router: APIRouter) -> None:
     @router.get("/runs/{run}/files")
-    def list_files(run: Name, runs: Runs) -> dict[str, Any]:
+    async def list_files(run: Name, runs: Runs, request: Request, faces: WithFaces = True) -> dict[str, Any]:
         """Report, scores, models and log, with sizes and SHA-256: what `facex-tune pull` takes."""
-        return bundle.document(run, runs.open(run).folder)
+        found = await _reads(request).do(runs.open, run)
+        fetches: Reads = request.app.state.fetches
+        return await fetches.do(partial(bundle.document, faces=faces), run, found.folder)
 
-    @router.get("/runs/{run}/files/{path:path}", response_class=FileResponse)
-    def fetch(run: Name, path: str, runs: Runs) -> Response:
-        """One of these files; ranges are understood where the storage is a folder."""
-        return _sent(_file(runs, run, path), "application/octet-stream")
+    @router.get("/runs/{run}/files/{path:path}", response_class=StreamingResponse)
+    async def fetch(run: Name, path: str, runs: Runs, request: Request) -> Response:
+        """One of these files; a range is understood."""
+        file = await _reads(request).do(_opened, runs, run, path)
+        return _File(file, "application/octet-stream", request.headers.get("range", ""), _reads(request))
 
-    @router.get("/runs/{run}/archive", response_class=FileResponse)
-    def archive(run: Name, runs: Runs) -> FileResponse:
-        """All of them as one tar."""
-        folder = runs.open(run).folder
-        descriptor, made = tempfile.mkstemp(prefix="facex-tune-", suffix=".tar")
-        with os.fdopen(descriptor, "wb") as sink:
-            bundle.write_tar(run, folder, sink)
-        gone = BackgroundTasks()
-        gone.add_task(Path(made).unlink, missing_ok=True)
-        return FileResponse(made, media_type="application/x-tar", filename=f"{run}.tar", background=gone)
+    @router.get("/runs/{run}/archive", response_class=StreamingResponse)
+    async def archive(run: Name, runs: Runs, request: Request, faces: WithFaces = True) -> Response:
+        """All of them as one tar, so many of which are made at once."""
+        going: asyncio.Semaphore = request.app.state.archives
+        found = await _reads(request).do(runs.open, run)
+        if going.locked():
+            raise Full(f"{ARCHIVES_AT_ONCE} archives are being fetched; ask again")
+        await going.acquire()
+        pieces = _pieces(_reads(request), bundle.tar(run, found.folder, faces=faces))
+        named = {"Content-Disposition": f'attachment; filename="{run}.tar"'}
+        return _Streamed(pieces, going.release, media_type="application/x-tar", headers=named)
 
-    @router.get("/runs/{run}/report/{path:path}", response_class=FileResponse)
-    def report(run: Name, path: str, runs: Runs) -> Response:
+    @router.get("/runs/{run}/report/{path:path}", response_class=StreamingResponse)
+    async def report(run: Name, path: str, runs: Runs, request: Request) -> Response:
         """The report's pages: `index.html`, `report.json`, `trials.csv`, figures."""
-        found = _file(runs, run, f"report/{path or 'index.html'}")
-        answer = _sent(found, mimetypes.guess_type(found.name)[0] or "application/octet-stream")
+        path = f"report/{path or 'index.html'}"
+        media_type = mimetypes.guess_type(path)[0] or "application/octet-stream"
+        file = await _reads(request).do(_opened, runs, run, path)
+        answer = _File(file, media_type, "", _reads(request))
         answer.headers["Content-Security-Policy"] = _REPORT
         return answer
 
 
-def _sent(path: Place, media_type: str) -> Response:
-    if isinstance(path, Path):
-        return FileResponse(path, media_type=media_type)
-    return Response(path.read_bytes(), media_type=media_type)
-
-
-def _file(runs: Manager, run: str, path: str) -> Place:
+def _opened(runs: Manager, run: str, path: str) -> BinaryIO:
     """A file of a run by the path in its own list, so that no other can be named."""
     folder = runs.open(run).folder
     if path not in bundle.paths(folder):
         raise HTTPException(404, f"run {run!r} has no file {path[:200]!r}")
-    return folder / path
+    return bundle.opened(folder, path)
 
 
-def _submitted(runs: Manager, body: bytes) -> Run:
-    name, study = received.of_body(_json(body))
-    return runs.submit(study, name)
+class _File(_Streamed):
+    """An open file, or one range of it.
+
+    Raises:
+        HTTPException: the range begins behind the end.
+    """
+
+    def __init__(self, file: BinaryIO, media_type: str, wanted: str, reads: Reads) -> None:
+        size = file.seek(0, os.SEEK_END)
+        said = re.fullmatch(r"bytes=(\d{1,18})-(\d{1,18})?", wanted)  # others that there are, we need not understand
+        first, last = (int(said[1]), min(int(said[2] or size), size - 1)) if said else (0, size - 1)
+        is_part = said is not None and int(said[2] or size) >= first
+        if is_part and first >= size:
+            file.close()
+            raise HTTPException(416, f"the file has {size:,} bytes", {"Content-Range": f"bytes */{size}"})
+        first, last = (first, last) if is_part else (0, size - 1)
+        headers = {"Accept-Ranges": "bytes", "Content-Length": str(last + 1 - first)}
+        headers |= {"Content-Range": f"bytes {first}-{last}/{size}"} if is_part else {}
+        pieces = _pieces(reads, bundle.rest(file, first, last + 1))
+        status = 206 if is_part else 200
+        super().__init__(pieces, partial(aside, file.close), status_code=status, headers=headers, media_type=media_type)
 
 
-def _or_conflict(runs: Manager, run: str, act: Callable[[str], None]) -> None:
+def _submitted(runs: Manager, ceiling: Ceiling | None, body: bytes) -> dict[str, Any]:
+    name, study = received.of_body(_json(body), ceiling)
+    with bounded_checks(received.MOST_COMBINATIONS, received.CHECKED_WITHIN_S):
+        run = runs.submit(study, name)
+    return {"version": 1, "run": run.name, "place": runs.place(run.name)}
+
+
+def _done(runs: Manager, run: str, act: Callable[[str], None]) -> dict[str, Any]:
     runs.open(run)  # its error is a 404
     try:
         act(run)
+    except Full:
+        raise
     except InputError as error:
         raise HTTPException(409, "; ".join(error.problems)) from error
+    return {"version": 1, "run": run, "place": runs.place(run)}
 
 
 async def _body(request: Request) -> bytes:
     """What was sent, within bounds even where nobody said its length."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_BODY_BYTES:
-            raise HTTPException(413, f"a body has {LARGEST_BODY_BYTES:,} bytes at most")
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > LARGEST_BODY_BYTES:
+                    raise HTTPException(413, f"a body has {LARGEST_BODY_BYTES:,} bytes at most")
+    except ClientDisconnect as error:
+        raise HTTPException(400, "the body has not come: the connection was closed") from error  # nobody hears it
+    except TimeoutError as error:
+        raise HTTPException(408, f"the body has not come within {BODY_WITHIN_S:g} s") from error
     return bytes(body)
 
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return json.loads(body, object_pairs_hook=_said_once)
     except (ValueError, RecursionError) as error:
         raise InputError(f"the body is no JSON: {str(error)[:200]}") from error
+
+
+def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON lets the last of two equal keys win, silently."""
+    said = dict(pairs)
+    if len(said) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in said if keys.count(key) > 1)
+        raise InputError(f"{twice[:80]!r} is said twice in the body; say it once")
+    return said
 
 
 _SUBMISSION: dict[str, Any] = {
@@ -368,7 +455,7 @@ _SUBMISSION: dict[str, Any] = {
                     "required": ["study"],
                     "additionalProperties": False,
                     "properties": {
-                        "run": {"type": "string", "pattern": received.NAME},
+                        "run": {"type": "string", "pattern": NAME},
                         "study": {"oneOf": [{"$ref": "#/components/schemas/Study"}, {"type": "string"}]},
                     },
                 }

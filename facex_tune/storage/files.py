@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
-import threading
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import secrets
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 
 Place = Path | RemotePath
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"  # of a run, a study or its data set: a folder's name anywhere
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _TENSOR_HEADER_BYTES = 8  # a safetensors file begins with its header's length
 
@@ -132,9 +136,9 @@ def write_bytes(path: Place, content: bytes) -> None:
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: is no ordinary file; name another place")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")  # which nobody can put a link at before
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -150,12 +154,40 @@ def write_bytes(path: Place, content: bytes) -> None:
         raise
 
 
-def no_space(folder: Path, needed_bytes: int) -> InputError:
-    """What a full disk is told as."""
-    needed = f"{needed_bytes / 1e6:.0f} MB" if needed_bytes >= 1e6 else f"{needed_bytes:,} bytes"
-    return InputError(
-        f"no space left in {folder}: {needed} more are needed; what is saved stays, free space and resume"
-    )
+def no_space(
+    folder: Path, needed_bytes: int, advice: str = "what is saved stays, free space and resume"
+) -> InputError:
+    """What a full disk, or a user's full share of it, is told as; `advice` says what to do."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    free_bytes = shutil.disk_usage(there).free
+    free = f", {_size(free_bytes)} free" if free_bytes < needed_bytes else ""  # else a quota is full, and not the disk
+    return InputError(f"no space left in {folder}: {_size(needed_bytes)} needed{free}; {advice}")
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes:,} bytes"
+
+
+def finite(value: Any) -> Any:
+    """A value as JSON can say it, which knows neither NaN nor infinity: None in their place."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def one_at_a_time(path: Place) -> Iterator[None]:
+    """Lets one process of this file system through at a time, by a lock on the file `path`; where files cannot be
+    locked, and behind a URL, everyone, so that a caller needs a second guard.
+    """
+    if isinstance(path, RemotePath):
+        yield
+        return
+    with path.open("a") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def modified(path: Place) -> float:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
 from facex_tune.errors import InputError
-from facex_tune.storage.files import sync_folder
+from facex_tune.storage.files import NO_SPACE, no_space, sync_folder
+
+FREE_SOME = "free some or choose another folder with --data"
 
 
 def write_folder(final: Path, writers: Mapping[str, Callable[[BinaryIO], object]], needed_bytes: int) -> None:
@@ -27,12 +28,12 @@ def write_folder(final: Path, writers: Mapping[str, Callable[[BinaryIO], object]
     with _told_as_input_error(final.parent, needed_bytes):
         final.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(final.parent).free < needed_bytes:
-            _no_space(final.parent, needed_bytes)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+            raise no_space(final.parent, needed_bytes, FREE_SOME)
+        temporary = final.parent / f".{final.name}.{secrets.token_hex(8)}"  # a name that nobody can foresee
+        temporary.mkdir()  # by the user's umask; tempfile's 0700 would hide it from the others of a shared disk
         try:
             for file_name, write_to in writers.items():
                 _write_durably(temporary / file_name, write_to)
-            temporary.chmod(0o755)  # mkdtemp's 0700 would hide the folder from the other users of a shared disk
             _swap_in(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -66,15 +67,7 @@ def _told_as_input_error(folder: Path, needed_bytes: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _no_space(folder, needed_bytes)
+        if error.errno in NO_SPACE:
+            raise no_space(folder, needed_bytes, FREE_SOME) from error
         reason = error.strerror or str(error)
         raise InputError(f"cannot write {folder}: {reason}; choose another folder with --data") from error
-
-
-def _no_space(folder: Path, needed_bytes: int) -> NoReturn:
-    free_bytes = shutil.disk_usage(folder).free
-    raise InputError(
-        f"no space left in {folder}: {needed_bytes / 1e6:,.1f} MB needed, {free_bytes / 1e6:,.1f} MB free; "
-        "free some or choose another folder with --data"
-    )

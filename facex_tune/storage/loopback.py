@@ -5,10 +5,8 @@ Libraries read `no_proxy` whenever they connect, so that is where an address is 
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import urllib.parse
-import urllib.request
 
 _NAMES = ("no_proxy", "NO_PROXY")  # Python heeds the first where both are there, others the second
 
@@ -18,7 +16,11 @@ def spare_proxy(url: str | None) -> None:
     machine's own; changes nothing where the environment names no proxy.
     """
     host = host_of(url or "")
-    if not is_loopback(host) or not set(urllib.request.getproxies_environment()) - {"no"}:
+    if not is_loopback(host) or not any(name.lower().endswith("_proxy") for name in os.environ):
+        return
+    import urllib.request  # takes 30 ms, which every command would wait for
+
+    if not set(urllib.request.getproxies_environment()) - {"no"}:
         return
     said = next((os.environ[name] for name in _NAMES if os.environ.get(name)), "")
     listed = [each.strip() for each in said.split(",") if each.strip()]
@@ -43,6 +45,8 @@ def is_loopback(host: str) -> bool:
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
+    import ipaddress  # as late as urllib.request
+
     try:
         address = ipaddress.ip_address(name)
     except ValueError:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -60,6 +58,8 @@ def patiently(url: str, operation: Callable[[], Result]) -> Result:
                 reason = remote_errors.in_words(error)
                 waited_s = time.monotonic() - began
                 raise StorageOutage(f"{url}: no answer for {waited_s:.0f} s ({reason})") from error
+        import random  # every command would wait for its 3 ms
+
         # at random, so that workers which failed together do not come back together
         time.sleep(min(left_s, pause_s * random.uniform(0.5, 1.0)))
         pause_s = min(2 * pause_s, PAUSES_S[1])
@@ -134,7 +134,7 @@ def listed(fs: Any, path: str) -> list[dict[str, Any]]:
 def write_aside(fs: Any, path: str, content: bytes) -> None:
     """For file systems on which a write grows before everybody's eyes."""
     folder, _, name = path.rpartition("/")
-    temporary = f"{folder}/.{name}.{secrets.token_hex(8)}.part"
+    temporary = f"{folder}/.{name}.{os.urandom(8).hex()}.part"
     fs.makedirs(folder, exist_ok=True)
     try:
         fs.pipe_file(temporary, content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from facex_tune.errors import InputError
+from facex_tune.errors import InputError, causes, one_line
 
 _NO_CREDENTIALS = (
     "NoCredentialsError",
@@ -35,7 +35,7 @@ class Unsupported(InputError):
 
 def refusal(error: Exception, url: str) -> Exception | None:
     """What to raise at once for an error; None: another try may succeed."""
-    code, names = _code(error), {type(each).__name__ for each in _chain(error)}
+    code, names = _code(error), {type(each).__name__ for each in causes(error)}
     if code == "NoSuchBucket":
         return InputError(f"{url}: there is no bucket of that name; make it, or correct --storage")
     if code in ("PreconditionFailed", "412"):
@@ -67,22 +67,14 @@ def refusal(error: Exception, url: str) -> Exception | None:
 
 def in_words(error: BaseException) -> str:
     """One line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error, 200)
 
 
 def _code(error: BaseException) -> str:
     """The store's own name for an error, where its client kept the answer."""
-    for each in _chain(error):
+    for each in causes(error):
         answer: Any = getattr(each, "response", None)
         if isinstance(answer, dict):
             return str(answer.get("Error", {}).get("Code", ""))
     return ""
 
-
-def _chain(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in found:
-        found.append(link)
-        link = link.__cause__ or link.__context__
-    return found

@@ -6,8 +6,8 @@ Each write is whole or not there. `remote_access.py` opens the file systems, and
 from __future__ import annotations
 
 import errno
+import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -271,7 +271,7 @@ def remove_many(paths: Sequence[RemotePath]) -> None:
 
 def problem(place: RemotePath) -> str:
     """Why nothing can be kept there, in one line; "" where a small file could be written, read and deleted."""
-    probe = place / f".probe-{secrets.token_hex(8)}"
+    probe = place / f".probe-{os.urandom(8).hex()}"
     try:
         with hurry(ANSWERS_WITHIN_S):
             probe.write_bytes(b"facex_tune looks whether it can write here\n")

@@ -7,7 +7,33 @@ and how.
 
 from __future__ import annotations
 
-from facex_tune.study.schema import Holdout, Resources, seconds
-from facex_tune.study.study import Study, json_schema, load, parse
+from facex_tune.study.editor_schema import json_schema
+from facex_tune.study.schema import (
+    ARRIVAL,
+    FIXED,
+    Budget,
+    Holdout,
+    Resources,
+    data_text,
+    seconds,
+    sets_of,
+    validated_sets,
+)
+from facex_tune.study.study import Study, load, parse, with_budget
 
-__all__ = ["Holdout", "Resources", "Study", "json_schema", "load", "parse", "seconds"]
+__all__ = [
+    "ARRIVAL",
+    "FIXED",
+    "Budget",
+    "Holdout",
+    "Resources",
+    "Study",
+    "data_text",
+    "json_schema",
+    "load",
+    "parse",
+    "seconds",
+    "sets_of",
+    "validated_sets",
+    "with_budget",
+]

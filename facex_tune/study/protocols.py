@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from facex_tune.emotions import EMOTIONS, N_FER2013
@@ -14,13 +15,14 @@ CKPLUS_SIX = tuple(EMOTIONS.index(name) for name in ("angry", "disgust", "fear",
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way of scoring a model that knows the first seven emotions.
+    """One way of scoring a model that knows the first seven emotions, or all eight.
 
     Attributes:
         id: its name in studies, logs and reports.
         data: the prepared set it reads.
         splits: the splits of that set.
         classes: faces of other classes are left out; indices into EMOTIONS.
+        shared: so are faces of classes that the model does not know; else they count, as missed.
         votes: labels are the annotators' official majority instead of the set's own.
         only: of the splits' faces those whose name or row (`source_N`) this regular expression finds something in.
         masked: emotions that no scored face has are taken out of the softmax; else they may be answered, and are wrong.
@@ -32,6 +34,7 @@ class Protocol:
     data: str
     splits: tuple[str, ...]
     classes: tuple[int, ...]
+    shared: bool = False
     votes: bool = False
     only: str = ""
     masked: bool = False
@@ -62,7 +65,7 @@ _TABLE = (
         ("private_test",),
         EIGHT,
         votes=True,
-        doc="PrivateTest judged by ten annotators, contempt counts as missed",
+        doc="PrivateTest judged by ten annotators, contempt counts, and a model of seven misses it",
     ),
     Protocol(
         "ckplus.6",
@@ -171,16 +174,25 @@ PROTOCOLS = {protocol.id: protocol for protocol in _TABLE}
 DEFAULTS = {
     "fer2013": ("fer2013.private",),
     "rafdb": ("rafdb.test",),
+    "ferplus": ("ferplus.majority7",),
     "affectnet": ("affectnet.val",),
     "sfew": ("sfew.val",),
     "caers": ("caers.test",),
     "synthetic": ("synthetic.private", "synthetic.majority7", "synthetic.lab.6"),
 }
+WITH_CONTEMPT = {"ferplus.majority7": "ferplus.majority8", "affectnet.val": "affectnet.val8"}
+"""What stands for a default in a study of eight classes."""
+
+
+def defaults(sets: Sequence[str], classes: int) -> tuple[str, ...]:
+    """The protocols of a study that names none: those of each of its sets."""
+    chosen = dict.fromkeys(each for data in sets for each in DEFAULTS.get(data, (f"folder.{data}",)))
+    return tuple(WITH_CONTEMPT.get(each, each) if classes > N_FER2013 else each for each in chosen)
 
 
 def find(protocol_id: str) -> Protocol:
-    """The protocol of that id; ``folder.<name>`` scores any prepared set over the classes shared, and
-    ``folder.<name>.masked`` the same without the classes that the set does not have.
+    """The protocol of that id; ``folder.<name>`` scores any prepared set over the classes that it shares with the
+    model, and ``folder.<name>.masked`` the same without the classes that the set does not have.
 
     Raises:
         InputError: no such protocol, with the nearest ids.
@@ -199,4 +211,4 @@ def _of_folder(protocol_id: str, name: str) -> Protocol:
     name = name.removesuffix(".masked") if masked else name
     doc = f"the prepared set {name!r}, over the classes shared"
     doc += ", the others taken out of the softmax" if masked else "; the others may be answered and are wrong"
-    return Protocol(protocol_id, name, ("test",), SEVEN, masked=masked, doc=doc)
+    return Protocol(protocol_id, name, ("test",), EIGHT, shared=True, masked=masked, doc=doc)

@@ -13,7 +13,7 @@ DEFAULT_PARTS: dict[str, list[Any]] = {"model": ["resnet"], "augment": ["flip_sh
 
 
 def space(said: Any, problems: list[str]) -> Space:
-    """The space, each wrong entry noted in `problems` and left out."""
+    """Builds the space. A wrong entry is noted in `problems` and left out."""
     if not isinstance(said, Mapping):
         problems.append(f"space: expected a mapping with {', '.join(FAMILIES)} and train, not {said!r}")
         return Space({}, {})

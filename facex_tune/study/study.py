@@ -10,13 +10,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from facex_tune import metrics, parts, train_knobs
+from facex_tune import metrics
 from facex_tune.errors import InputError, nearest
-from facex_tune.space import FAMILIES, Config, Space
+from facex_tune.space import Config, Space
 from facex_tune.storage import files
 from facex_tune.study import protocols, ranges, yaml_file
 from facex_tune.study.consistency import contradictions, start_problems
-from facex_tune.study.schema import Body, Bounds
+from facex_tune.study.schema import Body, Bounds, Budget, Holdout, data_text, sets_of, validated_sets
+
+_EXAMPLES = {"version": "version: 1", "name": "name: my_study", "data": "data: fer2013"}  # of keys that must be said
+# what people write, and what a study calls it
+_SYNONYMS = {"metric": "objective", "metrics": "objective", "dataset": "data", "epochs": "fidelity.max_epochs"}
+_SYNONYMS |= {"model": "space.model", "models": "space.model", "lr": "space.train.lr", "gpus": "resources.gpus"}
 
 
 class Study(Body):
@@ -31,14 +36,59 @@ class Study(Body):
         return metrics.MAXIMIZE[self.objective[0]]
 
     @property
+    def sets(self) -> tuple[str, ...]:
+        """The names of the sets that are trained on, the first one first."""
+        return sets_of(self.data)
+
+    @property
+    def data_text(self) -> str:
+        """The names of the sets for reading."""
+        return data_text(self.data)
+
+    @property
+    def validated_on(self) -> tuple[str, ...]:
+        """The sets whose faces the search is judged by: the first, unless a holdout says otherwise."""
+        of = self.validation.of if isinstance(self.validation, Holdout) else None
+        return validated_sets(self.data, of)
+
+    @property
     def final_epochs(self) -> int:
-        """Epochs of a retrained model."""
+        """The number of epochs of a retrained model."""
         return self.retrain.epochs or self.fidelity.max_epochs
 
     @property
     def n_final_models(self) -> int:
-        """Models that are retrained: candidates, and the baseline where it is asked for, times seeds."""
-        return (self.retrain.top + (self.retrain.also == "baseline")) * self.retrain.seeds
+        """The number of models that are retrained: candidates, and the baseline where it is asked for, times seeds; and
+        the one of `retrain: {on: all}`.
+        """
+        honest = (self.retrain.top + (self.retrain.also == "baseline")) * self.retrain.seeds
+        return honest + (self.retrain.on == "all")
+
+    @property
+    def short_retraining(self) -> str:
+        """Says that final models are trained less than the trials that they are chosen by, where they are; else ""."""
+        own, longest = self.final_epochs, self.fidelity.max_epochs
+        if own >= longest:
+            return ""
+        return (
+            f"final models are trained for {own} epochs (retrain.epochs), the search's longest trials for {longest}: "
+            f"they will be worse than what they were chosen for; leave retrain.epochs out, or write {longest} or more"
+        )
+
+    @property
+    def repetition(self) -> str:
+        """What to tell of a space that is smaller than the budget; "" where there may be a new configuration for every
+        trial.
+        """
+        there_are, trials = self.space.configurations(), self.budget.trials
+        if there_are is None or (trials is not None and trials <= there_are):
+            return ""
+        several = f"{there_are} configurations" if there_are != 1 else "1 configuration"
+        then = "trials after them" if trials is None else f"{trials - there_are} of {trials} trials"
+        return (
+            f"the space has {several}: {then} repeat one with another seed, and each configuration is ranked once, "
+            "by its mean"
+        )
 
     @property
     def bounds(self) -> dict[str, dict[str, float]]:
@@ -46,12 +96,12 @@ class Study(Body):
         return {name: bounds.model_dump(exclude_none=True) for name, bounds in self.constraints.items()}
 
     def to_data(self) -> dict[str, Any]:
-        """Plain data for JSON and for the run's header."""
+        """Gives the study as plain data, for JSON and for the run's header."""
         return {**self.model_dump(mode="json", exclude={"space"}), "space": self.space.to_data()}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Study:
-        """The study that `to_data` wrote."""
+        """Reads the study that `to_data` wrote."""
         return cls(**{**data, "space": Space.from_data(data["space"])})
 
 
@@ -90,31 +140,24 @@ def parse(said: Mapping[str, Any]) -> Study:
     return Study(**body.model_dump(), space=space)
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of a study file, for editors that complete YAML."""
-    schema = Body.model_json_schema()
-    part: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "object"}]}
-    family = {"anyOf": [*part["anyOf"], {"type": "array", "items": part, "minItems": 1}]}
-    spaces = {
-        name: {**family, "description": f"one of {', '.join(parts.names(name))}, or a mapping that narrows its knobs"}
-        for name in FAMILIES
-    }
-    train = {
-        "type": "object",
-        "properties": {name: {"description": knob.doc or str(knob)} for name, knob in train_knobs.SPACE.items()},
-        "additionalProperties": False,
-    }
-    schema["properties"]["space"] = {
-        "type": "object",
-        "properties": {**spaces, "train": train},
-        "additionalProperties": False,
-    }
-    return schema
+def with_budget(study: Study, said: Mapping[str, Any]) -> Study:
+    """Gives a study with another budget.
+
+    Raises:
+        InputError: there is no such budget, or it contradicts the study: every problem, a line each.
+    """
+    try:
+        changed = study.model_copy(update={"budget": Budget(**said)})
+    except ValidationError as error:
+        raise InputError([_line({**detail, "loc": ("budget", *detail["loc"])}) for detail in error.errors()]) from error
+    if problems := contradictions(changed, study.space):
+        raise InputError(problems)
+    return changed
 
 
 def _filled(body: Body, space: Space) -> dict[str, Any]:
     """Defaults that depend on the rest."""
-    chosen = body.evaluate.protocols or protocols.DEFAULTS.get(body.data, (f"folder.{body.data}",))
+    chosen = body.evaluate.protocols or protocols.defaults(sets_of(body.data), body.classes)
     starts: list[Config] = [space.complete(said) for said in body.search.start_with]
     return {
         "evaluate": body.evaluate.model_copy(update={"protocols": tuple(chosen)}),
@@ -132,13 +175,23 @@ def _line(detail: Any) -> str:
     """One pydantic error as one line that names key, value and rule."""
     place = ".".join(str(step) for step in detail["loc"] if step not in ("Holdout", "literal['public_test']"))
     if detail["type"] == "extra_forbidden":
-        return f"{place}: unknown key; {nearest(str(detail['loc'][-1]), _keys(detail['loc'][:-1]))}"
+        return f"{place}: unknown key; {_meant(str(detail['loc'][-1]), detail['loc'][:-1])}"
     if detail["type"] == "missing":
-        return f"{place}: missing; every study says it"
+        return f"{place}: missing; every study says it, such as `{_EXAMPLES.get(place, f'{place}: …')}`"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     place = place or "a key"  # one that is no text has no place
     return f"{place}: {detail['input']!r} is not allowed: {message}"
+
+
+def _meant(key: str, loc: Sequence[Any]) -> str:
+    """The end of an error about an unknown key: where a key of that name or meaning belongs, else the nearest ones."""
+    keys = _keys(loc)
+    rooms = {room: _keys((room,)) for room in _keys(()) if room not in keys or not loc}
+    elsewhere = [f"{room}.{key}" for room, names in rooms.items() if key in names]
+    if key in _SYNONYMS or elsewhere:
+        return f"did you mean {_SYNONYMS.get(key) or ' or '.join(elsewhere)}? (choices: {', '.join(keys)})"
+    return nearest(key, keys)
 
 
 def _keys(loc: Sequence[Any]) -> list[str]:

@@ -17,7 +17,7 @@ from facex_tune.space import Config
 from facex_tune.storage import files
 from facex_tune.testing.host_waits import no_host_waits
 from facex_tune.testing.part_contract import N_CLASSES, WHOLE, PartContract, defaults, ends, faces
-from facex_tune.training.classifier import Classifier
+from facex_tune.training.classifier import Classifier, placed
 
 
 class ModelContract(PartContract):
@@ -172,7 +172,7 @@ class ModelContract(PartContract):
         assert network(torch.empty(4, 1, WHOLE, WHOLE, device="meta")).shape == (4, N_CLASSES)
 
     def test_a_model_takes_the_faster_layout_and_precision(self) -> None:
-        network = model(self.name).to(memory_format=torch.channels_last).train()
+        network = placed(Classifier(model(self.name), 0.5, 0.25), torch.device("cpu")).train()
         with torch.autocast("cpu", torch.bfloat16, enabled=parts.model(self.name).PRECISION == "bf16"):
             logits_NC = network(faces())
         torch.autograd.backward(logits_NC.float().sum())

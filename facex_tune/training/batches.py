@@ -21,11 +21,14 @@ class Split:
         images_NHW: uint8.
         labels_N: int64, the label that counts in scores.
         targets_NC: probabilities to train towards, where annotators' votes replace the label; else None.
+        odds_N: how much more often than others of its class each face is drawn, with a mean of 1 over each class; None
+            draws all of a class alike.
     """
 
     images_NHW: Tensor
     labels_N: Tensor
     targets_NC: Tensor | None = None
+    odds_N: Tensor | None = None
 
     @classmethod
     def of(
@@ -34,21 +37,24 @@ class Split:
         labels_N: NDArray[np.int64],
         targets_NC: NDArray[np.float32] | None,
         device: torch.device,
+        odds_N: NDArray[np.float32] | None = None,
     ) -> Split:
         """Copies arrays (memory maps too) to the device, once."""
         return cls(
             torch.from_numpy(np.array(images_NHW)).to(device),
             torch.from_numpy(np.array(labels_N)).to(device),
             None if targets_NC is None else torch.from_numpy(np.array(targets_NC, dtype=np.float32)).to(device),
+            None if odds_N is None else torch.from_numpy(np.array(odds_N)).to(device),
         )
 
     def joined(self, images_MHW: Tensor, labels_M: Tensor, targets_MC: Tensor | None) -> Split:
-        """These faces and further ones, which have targets where these do."""
+        """These faces and further ones, which have targets where these do, and are drawn as any of their class."""
         targets_NC = None
         if self.targets_NC is not None and targets_MC is not None:
             targets_NC = torch.cat([self.targets_NC, targets_MC])
         images_NHW, labels_N = torch.cat([self.images_NHW, images_MHW]), torch.cat([self.labels_N, labels_M])
-        return Split(images_NHW, labels_N, targets_NC)
+        odds_N = None if self.odds_N is None else torch.cat([self.odds_N, self.odds_N.new_ones(len(labels_M))])
+        return Split(images_NHW, labels_N, targets_NC, odds_N)
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -65,10 +71,11 @@ class Batches:
     """
 
     def __init__(self, split: Split, plan: Plan, *, largest: int, n_classes: int, smoothing: float) -> None:
-        self.split, self.sample_weights_N = split, plan.sample_weights_N
+        self.split, self.sample_weights_N = split, _odds(plan, split)
         self.n_classes, self.smoothing = n_classes, smoothing
         quota_C = plan.class_quota_C
         self.quota_positions_K = None if quota_C is None else quota_positions(split.labels_N, quota_C)
+        self._quotas = [] if quota_C is None or split.odds_N is None else _by_class(split, quota_C)
         self.size = min(largest, self.faces_per_epoch)
         device = split.labels_N.device
         self._one_hot_CC = torch.eye(n_classes, device=device)  # nn.functional.one_hot reads its input back to check it
@@ -99,6 +106,13 @@ class Batches:
     def _order(self, generator: torch.Generator) -> Tensor:
         """The faces of an epoch in the order in which they come, as the balancing strategy wants them."""
         count, device = len(self.split), self.split.labels_N.device
+        if self._quotas:
+            drawn = [
+                rows_M[torch.multinomial(odds_M, quota, replacement=True, generator=generator)]
+                for rows_M, odds_M, quota in self._quotas
+            ]
+            chosen_K = torch.cat(drawn)
+            return chosen_K[torch.randperm(len(chosen_K), generator=generator, device=device)]
         if self.sample_weights_N is not None:
             return torch.multinomial(self.sample_weights_N, count, replacement=True, generator=generator)
         order_N = torch.randperm(count, generator=generator, device=device)
@@ -107,3 +121,18 @@ class Batches:
         by_class_N = order_N[self.split.labels_N[order_N].argsort(stable=True)]
         chosen_K = by_class_N[self.quota_positions_K]
         return chosen_K[torch.randperm(len(chosen_K), generator=generator, device=device)]
+
+
+def _odds(plan: Plan, split: Split) -> Tensor | None:
+    """Each face's odds to be drawn, by its class as the strategy wants and within its class as the split does."""
+    if plan.sample_weights_N is None or split.odds_N is None:
+        return split.odds_N if plan.sample_weights_N is None and plan.class_quota_C is None else plan.sample_weights_N
+    return plan.sample_weights_N * split.odds_N
+
+
+def _by_class(split: Split, class_quota_C: tuple[int, ...]) -> list[tuple[Tensor, Tensor, int]]:
+    """(rows_M, odds_M, quota) of each class that has faces and a quota: with odds no face is sure of its turn."""
+    assert split.odds_N is not None
+    rows = [(split.labels_N == label).nonzero().flatten() for label in range(len(class_quota_C))]
+    found = zip(rows, class_quota_C, strict=True)
+    return [(rows_M, split.odds_N[rows_M], quota) for rows_M, quota in found if len(rows_M) and quota]

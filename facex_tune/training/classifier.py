@@ -145,7 +145,11 @@ def _is_frozen(module: nn.Module) -> bool:
 
 def placed(model: Classifier, device: torch.device) -> Classifier:
     """On its device, filters laid out channels-last: the faster layout on CPUs always, on GPUs with bf16."""
-    return model.to(device).to(memory_format=torch.channels_last)
+    moved = model.to(device)
+    for tensor in (*moved.parameters(), *moved.buffers()):
+        if tensor.ndim == 4:  # `Module.to` would refuse a network with a convolution over three axes
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return moved
 
 
 def as_floats(images_NHW: Tensor) -> Tensor:

@@ -7,11 +7,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from facex_tune.space import Config
+from facex_tune.training.devices import has_fast_bf16
+from facex_tune.training.muon import Muon
 
 STEP_MILESTONES = (0.5, 0.75)
 PROGRESSIVE_PIXELS = ((0.4, 2 / 3), (0.65, 5 / 6), (1.0, 1.0))
@@ -37,7 +40,28 @@ def build_optimizer(model: nn.Module, knobs: Config) -> torch.optim.Optimizer:
         return torch.optim.NAdam(groups, lr=rate, betas=(momentum, 0.999))
     if knobs["optimizer"] == "rmsprop":
         return torch.optim.RMSprop(groups, lr=rate, momentum=momentum)
-    return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0)
+    if knobs["optimizer"] == "muon":
+        return _muon(model, groups, rate, momentum)
+    if knobs["optimizer"] == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0)
+    raise ValueError(f"train_knobs.py names the optimizer {knobs['optimizer']!r}, and nothing here builds it")
+
+
+def _muon(
+    model: nn.Module, groups: Sequence[dict[str, Any]], rate: float, momentum: float
+) -> torch.optim.Optimizer:
+    """Muon for hidden layers; AdamW for the first, the last and what is no matrix, as its author advises."""
+    weights, others = groups
+    ends = {id(weights["params"][0]), id(weights["params"][-1])}
+    hidden = [parameter for parameter in weights["params"] if id(parameter) not in ends]
+    outer = [parameter for parameter in weights["params"] if id(parameter) in ends]
+    device = next(model.parameters()).device
+    return Muon(
+        [weights | {"params": hidden, "orthogonal": True}, weights | {"params": outer}, others],
+        rate,
+        momentum=momentum,
+        dtype=torch.bfloat16 if has_fast_bf16(device) else torch.float32,
+    )
 
 
 def rate_factor(schedule: str, progress: float, warmup: float) -> float:
@@ -58,7 +82,11 @@ def rate_factor(schedule: str, progress: float, warmup: float) -> float:
         second = max(STEP_MILESTONES[1], warmup + (1 - warmup) * 2 / 3)
         return 0.1 ** ((progress >= first) + (progress >= second))
     left = 1 - (progress - warmup) / (1 - warmup)
-    return left if schedule == "one_cycle" else 0.5 * (1 - math.cos(math.pi * left))
+    if schedule == "one_cycle":
+        return left
+    if schedule == "cosine":
+        return 0.5 * (1 - math.cos(math.pi * left))
+    raise ValueError(f"train_knobs.py names the schedule {schedule!r}, and nothing here follows it")
 
 
 def plateau_factor(scores: Sequence[float], patience: int, factor: float) -> float:

@@ -4,9 +4,9 @@ Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021 (its 
   log frequency). Frequencies are those of the mean training target: of the labels, or of the annotators' votes in their
   place, with label smoothing, since these are what a network's answers come to on average.
 
-It costs no training, so every trial and every final model has it. tau is chosen on validation faces by macro-F1, among
-`TAUS`, the smallest of equals: on those faces the adjusted score is a little flattered; on a sealed set, where tau is
-given, it is not.
+It costs no training, so every trial and every final model has it. tau is the value of `TAUS` with the best macro-F1 on
+the validation faces, the smallest one where several are equally good. The adjusted score is therefore a little too high
+on those faces; it is not on a sealed set, where tau is given.
 """
 
 from __future__ import annotations

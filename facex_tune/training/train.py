@@ -64,7 +64,7 @@ class Epoch:
     Attributes:
         epoch: 1-based, complete.
         metrics: validation scores by name, plain and adjusted post hoc (`posthoc.py`), `train_loss`, and
-            `images_per_second` of training.
+            `train_images_per_second`, its speed.
         seconds: training and validation, wall clock.
     """
 
@@ -164,7 +164,7 @@ class Training:
         self.done = number
         self.watched.append(scores["macro_f1"])
         scores["train_loss"] = train_loss
-        scores["images_per_second"] = len(self.batches) * self.batches.size / trained_seconds
+        scores["train_images_per_second"] = len(self.batches) * self.batches.size / trained_seconds
         return Epoch(number, scores, time.perf_counter() - start)
 
     def _train_epoch(self, number: int) -> float:
@@ -218,9 +218,10 @@ class Training:
         return self._captured[2]
 
     def _drawn_loss(self, pixels: int, loss: Loss) -> Tensor:
-        return self._mean_loss(*self._shown(pixels), loss)
+        return self.mean_loss(*self._shown(pixels), loss)
 
-    def _mean_loss(self, faces_N1HW: Tensor, targets_NC: Tensor, loss: Loss) -> Tensor:
+    def mean_loss(self, faces_N1HW: Tensor, targets_NC: Tensor, loss: Loss) -> Tensor:
+        """The loss of one batch as it is shown, a scalar; faces_N1HW in [0, 1]."""
         with self._autocast():
             logits_NC = self.model(faces_N1HW)
         return loss(logits_NC.float(), targets_NC)
@@ -230,7 +231,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for faces_S1HW, targets_SC in zip(faces_N1HW.chunk(self.slices), targets_NC.chunk(self.slices), strict=True):
-            share = self._mean_loss(faces_S1HW, targets_SC, loss) * (len(faces_S1HW) / len(faces_N1HW))
+            share = self.mean_loss(faces_S1HW, targets_SC, loss) * (len(faces_S1HW) / len(faces_N1HW))
             torch.autograd.backward(share)
             total += share.detach()
         return total

@@ -11,6 +11,7 @@ many simulations scatter by (three standard errors).
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -199,4 +200,6 @@ def main(simulations: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("simulations", nargs="?", type=int, default=1000, help="simulated sets a row (default 1000)")
+    sys.exit(main(parser.parse_args().simulations))

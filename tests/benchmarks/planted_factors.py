@@ -9,6 +9,7 @@ Prints every effect with its interval; exits 1 where the study says otherwise.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -135,4 +136,5 @@ def _as_planted(effects: dict[str, dict[str, Any]]) -> bool:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     sys.exit(main())

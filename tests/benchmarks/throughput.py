@@ -104,7 +104,7 @@ def _take_turns(model: str, variants: Mapping[str, train.Training], rounds: int)
     speeds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, run in variants.items():
-            speeds[name].append(run.epoch().metrics["images_per_second"])
+            speeds[name].append(run.epoch().metrics["train_images_per_second"])
     first = next(iter(speeds.values()))
     for name, measured in speeds.items():
         ratios = [speed / base for speed, base in zip(measured, first, strict=True)]

@@ -18,9 +18,10 @@ import pytest
 import typer.main
 from rich.console import Console
 
-from facex_tune import cli, study
+from facex_tune import cli, parts, study
 from facex_tune.cli import outcome, run_tables
 from facex_tune.errors import InputError, Interrupted
+from facex_tune.pipeline import dry_run
 from facex_tune.runs import overview
 from facex_tune.runs.events import (
     EpochDone,
@@ -252,6 +253,22 @@ def test_an_error_of_ours_names_what_is_saved_and_keeps_the_traceback(
     assert "Traceback" in log.read_text()
 
 
+def test_a_traceback_goes_through_no_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "foreign").write_text("as it was")
+    (tmp_path / "crash.log").symlink_to(tmp_path / "foreign")
+    outcome_of(ZeroDivisionError("x"), capsys, tmp_path)
+    assert (tmp_path / "foreign").read_text() == "as it was"
+    assert "Traceback" in (tmp_path / "crash.log").read_text()
+
+
+def test_without_a_run_a_traceback_has_a_name_that_nobody_foresees(capsys: pytest.CaptureFixture[str]) -> None:
+    logs = [outcome_of(ZeroDivisionError("x"), capsys).err.rpartition("traceback in ")[2].strip() for _ in range(2)]
+    assert logs[0] != logs[1]
+    for log in map(Path, logs):
+        assert "Traceback" in log.read_text()
+        log.unlink()
+
+
 def test_what_a_full_disk_did_not_take_is_told(demo: Run, tmp_path: Path) -> None:
     for words in ("show demo --json", "runs"):
         command = [sys.executable, "-c", "from facex_tune.cli import main; main()", *words.split()]
@@ -309,9 +326,9 @@ def test_parts_can_be_listed_by_name(call: Call) -> None:
 
 def test_report_tells_as_json_where_its_page_is(call: Call, tmp_path: Path) -> None:
     Run.create(tmp_path / "runs", "new", study.load(QUICK), data={}, environment={})
-    result = call("report", "new", "--json")
+    result = call("report", "new", "--json", "--without-faces")
     assert (result.code, result.err) == (0, "")
-    assert Path(json.loads(result.out)["report"]).is_file()
+    assert "This page was written without faces" in Path(json.loads(result.out)["report"]).read_text(encoding="utf-8")
 
 
 def board_rows(out: str) -> list[list[str]]:
@@ -362,6 +379,24 @@ def test_show_has_a_column_for_adjusted_scores_where_there_are_any(call: Call, d
     assert "synthetic.private 800 2 0.410 [.380, .440] - 0.444 [.400, .480] 1" in lines
 
 
+def test_show_ranks_a_repeated_configuration_once_with_its_seeds_and_mean(call: Call, demo: Run) -> None:
+    assert "mean" not in call("show", "demo").out
+    with demo.log() as log:
+        config = demo.history().trials[1].config
+        log.append(TrialStarted(4, config, "sampler", repeats=1))
+        log.append(EpochDone(4, 1, {"macro_f1": 0.6, "accuracy": 0.5, "worst_class_recall": 0.1}, 1.0))
+        log.append(TrialFinished(4))
+    out = call("show", "demo").out
+    assert out.splitlines()[1].startswith("best t0001: macro_f1 0.500 on 1,234 validation faces")
+    assert out.splitlines()[1].endswith("after 1/6 epochs, mean of 2 seeds")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert any(line.startswith("1 t0001 finished 1 2 0.500 0.400 0.500") for line in lines)
+    assert any(line.startswith("t0004 finished 1 0.600 0.500") for line in lines), "under it, without a rank"
+    assert any(line.startswith("2 t0000 finished 1 1 0.300 0.300") for line in lines)
+    document = json.loads(call("show", "demo", "--trial", "4", "--json").out)
+    assert (document["rank"], document["repeats"], document["n"], document["mean"]) == (1, "t0001", 2, 0.5)
+
+
 def test_show_counts_the_rows_that_it_leaves_out(call: Call, demo: Run) -> None:
     assert "and 3 more (--top 4 shows all)" in call("show", "demo", "--top", 1).out
 
@@ -372,6 +407,26 @@ def test_show_keeps_to_the_states_asked_for_and_to_each_trials_rank(call: Call, 
     document = json.loads(call(*words, "--top", 1, "--json").out)
     assert [(row["rank"], row["trial"]) for row in document["leaderboard"]] == [(3, "t0002")]
     assert document["matching"] == 2
+
+
+def test_parts_times_those_of_the_users_own_alone(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "models").mkdir(parents=True)
+    (tmp_path / "mine" / "models" / "tiny_net.py").write_text(
+        '"""One layer."""\nPRECISION = "fp32"\nSPACE = {}\n\n\ndef build(knobs, n_classes):\n'
+        "    from torch import nn\n\n    return nn.Sequential(nn.Flatten(), nn.Linear(48 * 48, n_classes))\n"
+    )
+    told = json.loads(call("parts", "model", "--parts", "mine", "--json").out)["costs"]["models"]
+    parts._own_folders.clear()
+    assert [name for name, cost in told.items() if "training" in cost] == ["tiny_net"]
+    assert "parameters" in told["vgg"], "counted, which takes no time"
+
+
+def test_show_keeps_the_columns_of_final_models_whatever_trials_it_shows(call: Call, demo: Run) -> None:
+    with demo.log() as log:
+        found = {"macro_f1": 0.5, "macro_f1_adjusted": 0.567, "adjust_tau": 0.5}
+        log.append(ModelFinished(candidate=1, seed=2, metrics=found))
+    for words in ([], ["--state", "failed"]):
+        assert "0.567" in call("show", "demo", *words).out
 
 
 def test_show_tells_one_trial_with_its_every_epoch(call: Call, demo: Run) -> None:
@@ -519,6 +574,7 @@ def test_every_command_has_help_with_an_example(call: Call, words: list[str]) ->
     result = call(*words, "--help")
     assert result.code == 0
     assert f"facex-tune {' '.join(words)}" in result.out.partition("Examples")[2]
+    assert "<bool>" not in result.out, "a flag takes no value"
 
 
 # What stops a run before it starts
@@ -553,6 +609,11 @@ def test_a_source_that_cannot_be_read_is_told(call: Call, tmp_path: Path) -> Non
     assert result.code == 2
     assert len(result.err.splitlines()) == 1
     assert "broken.zip" in result.err
+
+
+def test_how_to_open_a_mirror_can_be_pasted_into_a_shell(call: Call, demo: Run, tmp_path: Path) -> None:
+    place = tmp_path / "my folder" / "st.log"
+    assert f": open it with `optuna-dashboard '{place}'`" in call("mirror", "demo", "--optuna", str(place)).out
 
 
 def test_a_run_that_another_process_writes_is_told_by_name(call: Call, demo: Run) -> None:
@@ -596,6 +657,7 @@ def test_a_dry_run_estimates_and_starts_nothing(call: Call, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_a_dry_run_of_a_name_that_another_study_has_says_so(call: Call, demo: Run) -> None:
     words = ["run", QUICK, "--dry-run", "--run", "demo"]
+    assert call("data", "prepare", "synthetic").code == 0
     assert call(*words).code == 0, "the same study"
     result = call(*words, "--set", "budget.trials=5")
     assert result.code == 2
@@ -608,29 +670,107 @@ def test_a_set_that_nobody_knows_is_not_reckoned_with(call: Call) -> None:
     assert "did you mean fer2013" in document["problems"][0]
 
 
-@pytest.mark.slow
-def test_a_dry_run_says_what_this_machine_cannot_hold_and_estimates_all_the_same(call: Call) -> None:
-    words = ["run", QUICK, "--dry-run", "--set", "resources.gpus=64"]
-    result = call(*words)
-    assert result.code == 2
-    assert re.fullmatch(
-        r"error: resources\.gpus: a trial holds 64, and torch finds \d on this .*--address\n", result.err
-    )
-    assert "hours" in result.out
-    joined = json.loads(call(*words, "--address", "10.0.0.1:6379", "--json").out)
+def test_a_dry_run_tells_which_model_it_measures_and_under_what_load(call: Call) -> None:
+    result = call("search", QUICK, "--dry-run", "--json")
+    measured = [line for line in result.err.splitlines() if line.startswith("measuring")]
+    assert measured == ["measuring resnet (1 of 2)", "measuring facex_cnn (2 of 2)"]
+    figures = json.loads(result.out)["estimate"]
+    assert figures["cpu_cores"] == os.cpu_count()
+    assert figures["load_average"] >= 0
+    assert "hours_retrain" not in figures, "the search alone was asked for"
+    assert figures["hours"] == figures["hours_search"]
+
+
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on a measurement fails the test."""
+    monkeypatch.setattr(dry_run, "estimate", lambda *_: pytest.fail("measured a study that no run would begin"))
+
+
+REFUSED = {
+    "what this machine cannot hold": ["--set", "resources.gpus=64"],
+    "an unknown set": ["--set", "data=fer2014"],
+    "unprepared sets": ["--set", "data=fer2013", "--set", "evaluate.protocols=[ckplus.6]"],
+    "no faces to train on": ["--set", "data=synthetic_lab", "--set", "validation.holdout=0.1"],
+    "labels without votes": ["--set", "data=mine", "--set", "labels=ferplus_votes"],
+    "storage": ["--storage", "/proc/none"],
+    "a device": ["--device", "mps"],
+    "a wrong study": ["--set", "budget.trials=0"],
+    "a run to learn from": ["--set", "search.learn_from=nobody"],
+}
+
+
+@pytest.mark.parametrize("command", ["run", "search"])
+@pytest.mark.parametrize("words", REFUSED.values(), ids=REFUSED)
+def test_a_dry_run_refuses_at_once_what_a_run_refuses(
+    call: Call, monkeypatch: pytest.MonkeyPatch, command: str, words: list[str]
+) -> None:
+    unmeasured(monkeypatch)
+    told = call(command, QUICK, *words)
+    assert told.code == 2
+    dry = call(command, QUICK, *words, "--dry-run")
+    assert (dry.code, dry.out, dry.err) == (2, "", told.err)
+    assert "measuring" not in dry.err
+
+
+def test_a_dry_run_of_a_run_whose_faces_changed_refuses_as_the_run_does(
+    call: Call, demo: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unmeasured(monkeypatch)
+    header = json.loads((demo.folder / "run.json").read_text())
+    header["data"] = {"synthetic": {"sha256": "another"}}
+    (demo.folder / "run.json").write_text(json.dumps(header))
+    call("data", "prepare", "synthetic")
+    told = call("run", QUICK, "--run", "demo")
+    assert told.code == 2
+    assert "is not the one that run 'demo' began with" in told.err
+    assert call("run", QUICK, "--run", "demo", "--dry-run").err == told.err
+
+
+def test_a_cluster_may_have_what_this_machine_has_not(call: Call) -> None:
+    words = ["run", QUICK, "--dry-run", "--set", "resources.gpus=64", "--address", "10.0.0.1:6379", "--json"]
+    joined = json.loads(call(*words).out)
     assert joined["problems"] == [], "a cluster may have them, or grow to them"
     assert joined["estimate"]["measured_on"] == "this machine, not the cluster"
 
 
-@pytest.mark.slow
-def test_a_dry_run_tells_every_problem_and_the_estimate_all_the_same(call: Call, tmp_path: Path) -> None:
+def test_init_writes_a_study_and_never_over_another(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    words = ["init", path, "--for", "synthetic", "--machine", "cpu", "--time", "30m"]
+    result = call(*words)
+    assert result.code == 0
+    assert study.load(path).budget.time == 1800
+    path.write_text("mine", encoding="utf-8")
+    assert call(*words).code == 2
+    assert path.read_text(encoding="utf-8") == "mine"
+    assert call(*words, "--force").code == 0
+    assert study.load(path).name == "mine"
+
+
+def test_init_without_a_terminal_wants_to_be_told(call: Call, tmp_path: Path) -> None:
+    result = call("init", tmp_path / "mine.yaml", "--machine", "cpu")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "--for: nobody is here to ask (no terminal); say it, for example --for synthetic" in result.err
+    assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_the_schema_is_printed(call: Call) -> None:
+    assert json.loads(call("schema").out) == json.loads(json.dumps(study.json_schema()))
+
+
+def test_a_busy_machine_is_told() -> None:
+    cores = os.cpu_count() or 1
+    assert dry_run.busy_note(float(cores)).startswith("measured while this machine was at work (load average")
+    assert dry_run.busy_note(0.0) == dry_run.busy_note(None) == ""
+
+
+def test_a_dry_run_tells_every_problem(call: Call, tmp_path: Path) -> None:
     study_file = fer2013_study(tmp_path)
     result = call("run", study_file, "--dry-run", "--set", "space.model=[{resnet: {width: 16}}]")
     assert result.code == 2
     assert len(result.err.splitlines()) == 2
-    assert "hours" in result.out
     document = json.loads(call("run", study_file, "--dry-run", "--json").out)
     assert len(document["problems"]) == 2
+    assert document["estimate"] is None
 
 
 @pytest.mark.slow

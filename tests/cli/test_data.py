@@ -67,7 +67,8 @@ def test_other_sources_refuse_the_folders_options(call: Call, my_faces: Path) ->
 
 
 def test_the_list_says_how_to_prepare_a_folder(call: Call) -> None:
-    assert "facex-tune data prepare folder SOURCE --as NAME" in call("data", "list")[1]
+    listed = call("data", "list")[1]
+    assert "facex-tune data prepare folder SOURCE --as NAME  (" in listed, "the name once"
 
 
 def prepared(folder: Path) -> None:

@@ -10,8 +10,9 @@ from rich.console import Console, RenderableType
 
 from facex_tune.cli import run_tables, tables
 from facex_tune.display.table import plain
-from facex_tune.display.text import gpu_time, value_text
+from facex_tune.display.text import gpu_time
 from facex_tune.inspection.doctor import PROBLEM, Finding
+from facex_tune.study.words import value_text
 
 ODD = ["img[copy].png", "[/y]", "[bold]face[/bold].png", ":smile:.png"]
 

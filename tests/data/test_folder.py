@@ -274,3 +274,29 @@ def test_a_name_that_is_no_text_is_shown_as_well_as_it_can_be(root: Path, tmp_pa
     with pytest.raises(InputError) as told:
         load(root)
     assert len(str(told.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("data/train-00000-of-00001.parquet", b"PAR1", r"is a Parquet table: read it .* huggingface SOURCE --as NAME"),
+        ("train/0.tar", bytes(257) + b"ustar\0", r"is a tar archive: .* webdataset SOURCE --as NAME"),
+        ("faces.npz", b"PK\x03\x04", r"is a NumPy archive: .* arrays SOURCE --as NAME --arrays images=NAME"),
+        ("faces.h5", b"\x89HDF\r\n", r"is an HDF5 file: read it with `facex-tune data prepare arrays"),
+        ("fer2013.csv", b"emotion,pixels,Usage\n0,1,Training", r"a CSV of pixels: .* prepare fer2013 SOURCE"),
+        ("icml.csv", b"emotion, Usage, pixels\n0,Training,1 2", r"a CSV of pixels: .* prepare fer2013 SOURCE"),
+        ("labels.csv", b"image,emotion\n1.png,sad\n", r"is a table: put the pictures .* prepare table SOURCE --as"),
+        ("fer2013.tar.gz", b"\x1f\x8b\x08", r"is a gzip archive: unpack it"),
+        ("faces.pkl", b"\x80\x04\x95", r"is a pickle: it is not read, since opening one runs whatever its maker wrote"),
+        ("readme.txt", b"nothing here", r"name the folder above the classes"),
+    ],
+)
+def test_what_holds_faces_and_no_pictures_is_named_with_its_importer(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / "set" / name).parent.mkdir(parents=True)
+    (tmp_path / "set" / name).write_bytes(content)
+    (tmp_path / "set" / "README.md").write_text("a set")
+    with pytest.raises(InputError, match=rf"has no image .*{said}") as told:
+        load(tmp_path / "set")
+    assert len(str(told.value).splitlines()) == 1

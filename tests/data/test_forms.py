@@ -142,8 +142,9 @@ def test_no_hint_anywhere_proposes_an_emotion() -> None:
 
     from facex_tune import cli
 
-    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
-    shown = CliRunner().invoke(cli.app, ["data", "prepare", "--help"]).output + readme
+    root = Path(__file__).parents[2]
+    pages = "".join(path.read_text() for path in (root / "README.md", *(root / "docs").glob("*.md")))
+    shown = CliRunner().invoke(cli.app, ["data", "prepare", "--help"]).output + pages
     assert not [emotion for emotion in EMOTIONS if f"={emotion}" in shown.replace("CLASS=EMOTION", "")]
 
 

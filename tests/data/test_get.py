@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,7 +41,9 @@ def test_a_kaggle_set_is_prepared(fer2013_folder: Path, tmp_path: Path) -> None:
     assert len(open_set(tmp_path / "data", "fer2013")) == 105
 
 
-def test_ferplus_is_joined_from_two_places(tmp_path: Path, write_csv: Callable[..., Path]) -> None:
+def test_ferplus_is_joined_from_two_places(
+    tmp_path: Path, write_csv: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
     shutil.move(write_csv(), cache)
@@ -48,9 +52,15 @@ def test_ferplus_is_joined_from_two_places(tmp_path: Path, write_csv: Callable[.
     lines = [",".join([usages[row % 3], "", *(["1"] * 10)]) for row in range(105)]
 
     def web(url: str, path: Path) -> None:
-        assert url.endswith("/FERPlus/master/fer2013new.csv")
-        path.write_text("\n".join([",".join(columns), *lines]))
+        assert url.endswith(f"/FERPlus/{ferplus.VOTES_COMMIT}/fer2013new.csv")
+        path.write_bytes(content)
 
+    content = "\n".join([",".join(columns), *lines]).encode()
+    with pytest.raises(InputError, match=r"has the SHA-256 .*, not 9206e20d62f56475"):
+        get("ferplus", tmp_path / "data", kaggle=lambda dataset: cache, web=web, asked=PART)
+    assert not (tmp_path / "data" / ".downloads" / "ferplus" / "fer2013new.csv").exists()
+    pinned = replace(ferplus.DOWNLOAD, file_sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(ferplus, "DOWNLOAD", pinned)
     for _ in range(2):  # the second time over what the first one left
         get("ferplus", tmp_path / "data", kaggle=lambda dataset: cache, web=web, asked=PART)
     votes = open_set(tmp_path / "data", "ferplus").votes_NC

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections import namedtuple
@@ -108,7 +109,7 @@ def test_the_set_is_readable_by_others(faces: Faces, tmp_path: Path) -> None:
 def test_a_full_disk_is_seen_before_writing(faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")(10**9, 10**9 - 1000, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(InputError, match=rf"no space left in {tmp_path}: 1\.3 MB needed, 0\.0 MB free"):
+    with pytest.raises(InputError, match=rf"no space left in {tmp_path}: 1\.3 MB needed, 1,000 bytes free"):
         put(faces, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -148,7 +149,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_really_full(faces: Faces, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=rf"no space left in {tiny_disk}: 1\.3 MB needed, 0\.1 MB free"):
+    with pytest.raises(InputError, match=rf"no space left in {tiny_disk}: 1\.3 MB needed, [\d,]+ bytes free"):
         put(faces, tiny_disk)
     assert list(tiny_disk.iterdir()) == []
     plenty = namedtuple("plenty", "total used free")(10**9, 0, 10**9)
@@ -194,6 +195,17 @@ def test_a_crash_while_writing_leaves_nothing(faces: Faces, tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         folders.write_folder(tmp_path / "drawn", {"a": lambda file: file.write(b"1"), "b": interrupt}, needed_bytes=1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o700), (0o022, 0o755), (0o002, 0o775)])
+def test_the_umask_says_who_may_read_a_set(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        folders.write_folder(tmp_path / "drawn", {"a": lambda file: file.write(b"1")}, needed_bytes=1)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "drawn").stat().st_mode) == mode
+    assert stat.S_IMODE((tmp_path / "drawn" / "a").stat().st_mode) == mode & 0o666
 
 
 def test_a_failed_rename_brings_the_older_set_back(faces: Faces, tmp_path: Path) -> None:

@@ -166,6 +166,29 @@ def test_votes_are_shares_over_the_seven_for_train_alone(load: Load, wild: Faces
     assert found.targets_NC.argmax(axis=1).tolist() == found.train.labels_N.tolist()
 
 
+def test_of_eight_classes_contempt_stays(load: Load, wild: Faces) -> None:
+    assert wild.votes_NC is not None
+    told = wild.votes_NC.copy()
+    told[3] = votes(contempt=8, sad=2)
+    told[N_TRAIN] = votes(contempt=10)
+    found = load(replace(wild, votes_NC=told), labels="ferplus_votes", classes=8)
+    assert (sources(found.train), found.n_classes) == (rows(0, N_TRAIN), 8)
+    assert (found.train.labels_N[3], found.validation.labels_N[0]) == (7, 7)
+    assert found.targets_NC is not None
+    assert found.targets_NC[3].tolist() == pytest.approx([0, 0, 0, 0, 0.2, 0, 0, 0.8])
+    own = replace(wild, labels_N=np.where(np.arange(len(wild)) % 10 == 0, 7, wild.labels_N))
+    found = load(own, classes=8)
+    assert (found.train.labels_N == 7).sum() == N_TRAIN // 10
+    assert 7 not in load(own).train.labels_N
+
+
+def test_eight_classes_of_a_set_without_contempt_are_refused(load: Load, wild: Faces) -> None:
+    with pytest.raises(InputError, match=r"none with labels: own; use labels: ferplus_majority, .* or classes: 7"):
+        load(wild, classes=8)
+    with pytest.raises(InputError, match="none with labels: ferplus_majority; use classes: 7"):
+        load(wild, classes=8, labels="ferplus_majority")
+
+
 def test_shares_stay_beside_their_faces_when_others_leave(load: Load, wild: Faces) -> None:
     images_NHW = wild.images_NHW.copy()
     images_NHW[5] = images_NHW[N_TRAIN]
@@ -224,7 +247,7 @@ def test_copies_of_held_out_faces_leave_train(load: Load, wild: Faces) -> None:
     assert len(found.train) < N_TRAIN - len(found.validation)
 
 
-@pytest.mark.parametrize("labels", ["fer2013", "ferplus_majority", "ferplus_votes"])
+@pytest.mark.parametrize("labels", ["own", "ferplus_majority", "ferplus_votes"])
 def test_sealed_labels_and_votes_change_nothing(load: Load, wild: Faces, lab: Faces, labels: str) -> None:
     """Only the pixels of a sealed face are looked at, to keep its copies out of training."""
     copied = with_copies(wild, lab)
@@ -251,7 +274,7 @@ def test_a_set_that_is_not_prepared_is_told_with_the_command(tmp_path: Path) -> 
 
 def test_votes_that_a_set_has_not_are_told(load: Load, wild: Faces) -> None:
     for labels in ("ferplus_votes", "ferplus_majority"):
-        with pytest.raises(InputError, match=f"labels: {labels} needs annotators' votes.*use labels: fer2013"):
+        with pytest.raises(InputError, match=f"labels: {labels} needs annotators' votes.*use labels: own"):
             load(replace(wild, votes_NC=None), labels=labels)
 
 
@@ -269,3 +292,33 @@ def test_a_train_split_of_copies_alone_is_told(load: Load, wild: Faces) -> None:
     images_NHW[:N_TRAIN] = images_NHW[N_TRAIN]
     with pytest.raises(InputError, match=r"every face to train on has a copy.*duplicates: keep"):
         load(replace(wild, images_NHW=images_NHW), duplicates="drop")
+
+
+# All faces, for the last model of `retrain: {on: all}`
+
+
+def test_a_model_on_all_faces_trains_on_validation_faces_and_on_no_sealed_one(
+    load: Load, wild: Faces, lab: Faces, tmp_path: Path
+) -> None:
+    load(wild, lab)
+    found = training_set.load_all(parsed(labels="ferplus_votes"), tmp_path)
+    assert sources(found.train) == rows(0, N_TRAIN + N_PUBLIC)
+    assert found.targets_NC is not None
+    assert len(found.targets_NC) == N_TRAIN + N_PUBLIC
+    holdout = training_set.load_all(parsed(validation={"holdout": 0.2}), tmp_path)
+    assert sources(holdout.train) == rows(0, N_TRAIN), "what the holdout cut off, and nothing that is sealed"
+    assert sources(found.validation) <= sources(found.train), "what watches the training says nothing of the model"
+
+
+def test_a_model_on_all_faces_keeps_copies_of_validation_and_not_of_sealed_faces(
+    load: Load, wild: Faces, lab: Faces, tmp_path: Path
+) -> None:
+    copies = with_copies(wild, lab)
+    load(copies, lab)
+    found = training_set.load_all(parsed(duplicates="drop"), tmp_path)
+    assert sources(found.train) == rows(0, 2) | rows(6, N_TRAIN + N_PUBLIC - 6)
+    images_NHW = copies.images_NHW.copy()
+    images_NHW[N_TRAIN : N_TRAIN + N_PUBLIC] = images_NHW[-1]
+    load(replace(copies, images_NHW=images_NHW))
+    with pytest.raises(InputError, match=r"retrain.on: all would add nothing"):
+        training_set.load_all(parsed(duplicates="drop"), tmp_path)

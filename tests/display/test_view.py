@@ -21,10 +21,11 @@ from facex_tune.display import view as view_room
 from facex_tune.display.board import Board, Rung
 from facex_tune.display.outline import Plan
 from facex_tune.display.screen import screen
-from facex_tune.display.text import ago, clock, metric, sparkline
+from facex_tune.display.text import ago, metric, sparkline
 from facex_tune.display.view import HEARTBEAT_S, ONE_LINE_S, Past, View
 from facex_tune.runs.history import STOPPED, History, Trial
 from facex_tune.search.scheduler import Asha
+from facex_tune.study.words import clock
 
 PLAN = Plan(objective="macro_f1", trials=4, max_epochs=4, rungs=(1, 2), reduction=2, models=2, model_epochs=8)
 
@@ -252,6 +253,8 @@ def test_final_models_and_sealed_sets_are_told() -> None:
         {"type": "candidate_chosen", "trial": 0, "value": 0.6, "rank": 1},
         {"type": "model_epoch", "candidate": 0, "seed": 0, "epoch": 3, "epochs": 8, "metrics": {"macro_f1": 0.4}},
         {"type": "model_finished", "candidate": 0, "seed": 0, "metrics": {"macro_f1": 0.61}},
+        {"type": "model_epoch", "candidate": 0, "seed": 1, "epoch": 3, "epochs": 8, "metrics": {}, "on": "all"},
+        {"type": "model_finished", "candidate": 0, "seed": 1, "metrics": {"train_loss": 0.1}, "on": "all"},
         {"type": "stage_finished", "stage": "retrain", "reason": ""},
         {"type": "test_opened", "protocol": "fer2013.private", "models": ["t0000-s0"], "n": 3589},
         {"type": "note", "text": "a remark"},
@@ -260,7 +263,8 @@ def test_final_models_and_sealed_sets_are_told() -> None:
         "retrain: started",
         "t0000 chosen for retraining (rank 1, 0.600 at search time)",
         "model t0000 seed 0 finished macro_f1 0.610 | 1/2 models",
-        "retrain: done in 4s",
+        "model t0000 on all faces finished, which validation cannot judge | 2/2 models",
+        "retrain: done in 6s",
         "test set opened: fer2013.private",
         "note: a remark",
     ]
@@ -304,14 +308,15 @@ def test_the_screen_shows_leaders_running_trials_and_notes() -> None:
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_screen_tells_budget_rungs_and_ends_within_its_width(width: int) -> None:
     plan = replace(PLAN, time_s=3600.0, gpu_hours=2.0, target=0.7, gpus=0.5, knobs=("model", "train.lr"))
-    board = board_after([*STORY, *(epoch(3, number, 0.5, images_per_second=1234.0) for number in (1, 2))], plan)
+    board = board_after([*STORY, *(epoch(3, number, 0.5, train_images_per_second=1234.0) for number in (1, 2))], plan)
     console = Console(file=io.StringIO(), width=width, record=True)
     console.print(screen(board, "headline", 600.0))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= width
     told = " ".join(" ".join(lines).split())
-    assert "trials 4/4 | time 10m00s/1h00m | GPU-hours 0.00/2 | target 0.7, best finished 0.600" in told
-    assert "epoch 1: 4 trials, cut 0.400 | epoch 2: 2 trials, cut 0.500" in told
+    assert "trials begun 4/4 | time 10m00s/1h00m | GPU-hours 0.00/2 | target 0.7, best finished 0.600" in told
+    assert "epoch 1: 4 trials, cut 0.400 | epoch 2: 2 trials" in told
+    assert told.count(", cut") == 1, "two are too few to cut one of"
     assert "1 finished | 1 stopped at a rung | 1 failed (1 diverged)" in told
 
 
@@ -326,15 +331,19 @@ def test_the_cut_is_the_one_that_the_scheduler_makes() -> None:
     rng = np.random.default_rng(0)
     asha = Asha(min_epochs=1, max_epochs=9, reduction=3, maximize=False)
     board = Board(Plan(objective="log_loss", rungs=tuple(asha.rungs), reduction=3, max_epochs=9))
+    told = 0
     for trial in range(40):
         for number in range(1, 9):
             value = float(rng.uniform(1, 2))
             board.see(epoch(trial, number, 0.0, log_loss=value))
             goes_on = asha.goes_on(trial, number, value)
             cuts = {rung.epoch: rung.cut for rung in board.rungs}
-            assert goes_on == (number not in cuts or value <= cuts[number])
+            cut = cuts.get(number)
+            assert goes_on == (cut is None or value <= cut)
+            told += cut is not None
             if not goes_on:
                 break
+    assert told > 40
 
 
 def test_nobody_is_compared_with_a_collapsed_trial() -> None:
@@ -376,9 +385,10 @@ def test_the_plan_of_a_study_knows_its_rungs_and_bounds() -> None:
 
 
 def test_images_per_second_are_those_of_what_runs_now() -> None:
-    events = [SEARCH, *(epoch(trial, 1, 0.1, images_per_second=100.0) for trial in range(3)), ended(0, "finished")]
+    begun = [epoch(trial, 1, 0.1, train_images_per_second=100.0) for trial in range(3)]
+    events = [SEARCH, *begun, ended(0, "finished")]
     assert board_after(events).images_per_second == 200.0
-    model = {"type": "model_epoch", "candidate": 1, "seed": 0, "epoch": 1, "metrics": {"images_per_second": 50.0}}
+    model = {"type": "model_epoch", "candidate": 1, "seed": 0, "epoch": 1, "metrics": {"train_images_per_second": 50.0}}
     board = board_after([*events, RETRAIN, model])
     assert board.images_per_second == 50.0
     assert "50 images/s" in screens.headline(board, 1.0, None)
@@ -467,7 +477,7 @@ def measured(name: str, seed: int, value: float) -> dict[str, Any]:
 
 
 def factor_epoch(name: str, seed: int, number: int) -> dict[str, Any]:
-    metrics = {"macro_f1": 0.1, "images_per_second": 100.0}
+    metrics = {"macro_f1": 0.1, "train_images_per_second": 100.0}
     return cell("epoch", name, seed, epoch=number, metrics=metrics, seconds=1.0)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from facex_tune import study
-from facex_tune.data import faces
+from facex_tune.data import faces, training_set
 from facex_tune.data.faces import SIDE, VOTE_ANSWERS, Faces
 from facex_tune.runs.events import (
     CandidateChosen,
@@ -95,9 +95,11 @@ def new_run(
 ) -> Run:
     """A run that was searched, and retrained where asked; `said` changes the study."""
     parsed = study.parse(SAID | said)
-    sets = sorted({parsed.data, *(protocols.find(each).data for each in parsed.evaluate.protocols)})
+    sets = sorted({*parsed.sets, *(protocols.find(each).data for each in parsed.evaluate.protocols)})
     manifests = {each: faces.read_manifest(data_dir, each) for each in sets if faces.is_prepared(data_dir, each)}
-    environment = {"packages": {"torch": "2"}, "git_commit": None, "hardware": {"cpus": 2}}
+    environment: dict[str, Any] = {"packages": {"torch": "2"}, "git_commit": None, "hardware": {"cpus": 2}}
+    if len(parsed.sets) > 1:
+        environment["faces"] = {"by_set": training_set.load(parsed, data_dir).by_set()}
     run = Run.create(storage, name, parsed, data=manifests, environment=environment)
     with run.log() as log:
         log_search(run, log)
@@ -147,9 +149,10 @@ def log_models(run: Run, log: Log, seeds: int) -> None:
         log.append(CandidateChosen(trial=trial.number, value=trial.metrics["macro_f1"], rank=rank))
         for seed in range(seeds):
             torch.manual_seed(100 * trial.number + seed)
-            model = classifier.build_model(trial.config, 7, (0.4, 0.2))
+            model = classifier.build_model(trial.config, run.study.classes, (0.4, 0.2))
             found = {"accuracy": 0.4 + 0.01 * seed, "macro_f1": 0.35 + 0.02 * seed, "train_loss": 1.0}
-            info = {"trial": trial.number, "seed": seed, "config": trial.config, "n_classes": 7, "metrics": found}
+            info = {"trial": trial.number, "seed": seed, "config": trial.config, "metrics": found}
+            info["n_classes"] = run.study.classes
             run.save_model(trial.number, seed, dict(model.state_dict()), info)
             rows = "".join(f"{epoch},{0.1 * epoch + 0.01 * seed}\n" for epoch in (1, 2, 3))
             (run.final_folder(trial.number, seed) / "history.csv").write_text("epoch,macro_f1\n" + rows)

@@ -260,7 +260,7 @@ def test_a_finished_run_is_scored_on_a_set_that_its_study_does_not_name(make_run
 
 
 def test_nothing_to_evaluate_yet(make_run: RunMaker, data_dir: Path) -> None:
-    with pytest.raises(InputError, match="run `facex-tune retrain small-1`"):
+    with pytest.raises(InputError, match="run `facex-tune retrain small-1 --storage "):
         _evaluated(make_run(retrained=False), data_dir)
 
 

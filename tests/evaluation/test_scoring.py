@@ -43,6 +43,12 @@ def test_majority_protocols_take_labels_from_votes() -> None:
     assert (rows_N.tolist(), labels_N.tolist()) == ([0, 1, 4], [7, 3, 4])
 
 
+def test_a_folder_is_scored_over_what_it_shares_with_the_model() -> None:
+    for name in ("folder.mine", "folder.mine.masked"):
+        found = [scoring.judged(protocols.find(name), _faces([0, 7, 6], split="test"), n)[1].tolist() for n in (7, 8)]
+        assert found == [[0, 6], [0, 7, 6]]
+
+
 def test_contempt_is_missed_by_a_model_that_does_not_know_it() -> None:
     """Four faces, one of contempt; the model is right about the other three."""
     got = scoring.score(np.eye(7)[[[3, 3, 4, 6]]], np.array([3, 3, 4, 7]), np.arange(4), SEED)

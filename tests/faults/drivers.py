@@ -191,7 +191,7 @@ def timeless(trials: Mapping[int, Trial]) -> dict[int, Any]:
             trial.state,
             trial.reason,
             {
-                epoch: {name: value for name, value in metrics.items() if name != "images_per_second"}
+                epoch: {name: value for name, value in metrics.items() if name != "train_images_per_second"}
                 for epoch, metrics in trial.epochs.items()
             },
         )

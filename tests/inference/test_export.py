@@ -14,7 +14,7 @@ from facex_tune import parts
 from facex_tune.cli import app
 from facex_tune.cli.outcome import Outcome
 from facex_tune.errors import InputError
-from facex_tune.inference import export, predict
+from facex_tune.inference import answers, export, predict
 from facex_tune.runs.store import Run
 from facex_tune.training import classifier
 from tests.evaluation.conftest import RunMaker
@@ -154,6 +154,11 @@ def test_the_onnx_graph_answers_as_torch_does(name: str, tmp_path: Path) -> None
         (found_NC,) = session.run(None, {"faces": faces_NHW[:n]})
         assert np.abs(found_NC - expected_NC[:n]).max() < 1e-4
     assert session.get_modelmeta().custom_metadata_map["emotions"].startswith("angry,disgust")
+    for tta in ("none", "flip"):  # as `predict` asks such a file
+        asked = answers.ask(str(path), tmp_path, tta=tta)
+        torch_NC = classifier.probabilities_NC(model, faces_NHW, torch.device("cpu"), tta=tta)
+        assert asked.emotions == trained.emotions
+        assert np.abs(asked.probabilities_NC(faces_NHW) - torch_NC).max() < 1e-4
 
 
 def test_an_unknown_format_is_refused(run: Run, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from facex_tune import study
+from facex_tune.runs.events import SealedSetOpened
 from facex_tune.runs.store import Run
+from facex_tune.storage import files
 from tests.records import record
 
 SearchMaker = Callable[..., Run]
@@ -42,7 +44,7 @@ def _scores(value: float) -> dict[str, float]:
         "log_loss": 2 - value,
         "recall.happy": value,
         "train_loss": 1.0,
-        "images_per_second": 100.0,
+        "train_images_per_second": 100.0,
     }
 
 
@@ -86,3 +88,29 @@ def make_search(tmp_path: Path, events_of_search: list[dict[str, Any]]) -> Searc
         return run
 
     return make
+
+
+def score(run: Run, protocol: str, accuracy: float = 0.25, n: int = 80) -> None:
+    """What `evaluate` leaves of one candidate with two final models."""
+    low_high = [accuracy - 0.1, accuracy + 0.1]
+    metrics = {
+        "accuracy": {"mean": accuracy, "interval": low_high, "per_model": [accuracy, accuracy]},
+        "ece": {"mean": 0.05, "interval": None, "per_model": [0.05, 0.05], "floor": 0.04},
+    }
+    happy: dict[str, Any] = {"support": 8, "precision": 0.5, "recall": 0.75, "f1": 0.6}
+    happy |= {f"{name}_interval": None for name in ("precision", "recall", "f1")}
+    clean = {"n": 40, "metrics": {"accuracy": {"mean": accuracy / 2, "interval": None, "per_model": []}}}
+    found: dict[str, Any] = {
+        "models": ["t0000-s0", "t0000-s1"],
+        "seeds": [0, 1],
+        "n": n,
+        "metrics": metrics if n else {},
+        "per_emotion": {"happy": happy} if n else {},
+        "confusion": {"classes": ["happy", "sad"], "counts": [[30, 10], [20, 20]]},
+        "clean": clean if n else None,
+        "adjusted": None,
+    }
+    document = {"schema": 1, "protocol": protocol, "winner": "t0000", **found, "candidates": {"t0000": found}}
+    files.write_json(run.evaluation_folder / f"{protocol}.json", document)
+    with run.log() as log:
+        log.append(SealedSetOpened(protocol=protocol, models=found["models"], n=n))

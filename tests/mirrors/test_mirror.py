@@ -14,7 +14,7 @@ from tests.mirrors.conftest import SearchMaker
 
 def test_without_a_choice_all_three_go_into_the_run_s_own_folder(make_search: SearchMaker) -> None:
     run = make_search()
-    document = mirror(run, Targets.chosen(run, None, None, None))
+    document = mirror(run, Targets.chosen(run))
     folder = run.folder / "mirror"
     assert document["trials"] == 4
     assert document["written"] == {
@@ -29,7 +29,7 @@ def test_without_a_choice_all_three_go_into_the_run_s_own_folder(make_search: Se
 
 def test_a_choice_is_written_alone(make_search: SearchMaker, tmp_path: Path) -> None:
     run = make_search()
-    targets = Targets.chosen(run, None, None, tmp_path / "deep" / "trials.csv")
+    targets = Targets.chosen(run, csv=tmp_path / "deep" / "trials.csv")
     assert mirror(run, targets)["written"] == {"csv": str(tmp_path / "deep" / "trials.csv")}
     assert not (run.folder / "mirror").exists()
 

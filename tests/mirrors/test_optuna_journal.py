@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from facex_tune.mirrors.mirror import Targets, mirror
 from facex_tune.mirrors.optuna_journal import OptunaJournal
 from facex_tune.runs.frames import Times
+from facex_tune.runs.history import fold
 from facex_tune.runs.store import Log, Run
 from tests.mirrors.conftest import SearchMaker
 from tests.records import record
@@ -140,3 +144,56 @@ def test_a_run_is_read_only(make_search: SearchMaker, tmp_path: Path) -> None:
         for folder in (tmp_path / "before", run.folder)
     )
     assert before == after
+
+
+# A mirror that is killed while it writes
+
+KILLED = """
+import resource, signal, sys
+from pathlib import Path
+from facex_tune.mirrors.optuna_journal import OptunaJournal
+from facex_tune.runs.frames import Times
+from facex_tune.runs.history import fold
+from facex_tune.runs.store import Run
+
+storage, path, half, n_bytes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+run = Run.open(storage, "demo")
+events = list(run.events())
+journal = OptunaJournal(run, path)
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it; now it kills in the middle of a write
+resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+for end in (half, len(events)):
+    journal.update(fold(events[:end]), Times.of(events[:end]))
+"""
+
+
+@pytest.mark.slow
+def test_a_mirror_killed_at_twenty_moments_leaves_a_file_that_opens_and_that_the_next_one_takes(
+    make_search: SearchMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_search()
+    monkeypatch.chdir(tmp_path)
+    path = Path("mirrored/optuna.log")  # relative: Optuna's lock is a link, which does not lead from there to the file
+    events = list(run.events())
+    half = next(n for n, event in enumerate(events) if event["type"] == "trial_stopped")
+
+    def follow() -> tuple[int, int]:
+        """A mirror that sees the run go on: the file's size after its first and its last write."""
+        journal, sizes = OptunaJournal(run, path), []
+        for end in (half, len(events)):
+            journal.update(fold(events[:end]), Times.of(events[:end]))
+            sizes.append(path.stat().st_size)
+        return sizes[0], sizes[1]
+
+    first, whole = follow()
+    moments = [*range(1, first, first // 15), *range(first + 1, whole, (whole - first) // 5)]
+    assert len(moments) >= 20
+    torn = 0
+    for moment in moments:
+        said = [sys.executable, "-c", KILLED, str(run.storage), str(path), str(half), str(moment)]
+        assert subprocess.run(said).returncode == -signal.SIGXFSZ
+        torn += not path.read_bytes().endswith(b"\n")
+        assert len(loaded(path).trials) == 4, "a dashboard opens it as it lies"
+        assert follow() == (first, whole)
+        assert [each.name for each in path.parent.iterdir()] == ["optuna.log"], "neither a lock nor a part is left"
+    assert torn >= 3

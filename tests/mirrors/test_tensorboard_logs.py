@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from tensorboardX.record_writer import masked_crc32c
 
+from facex_tune.mirrors.final_scores import tag
 from facex_tune.mirrors.mirror import Targets, mirror
-from facex_tune.mirrors.tensorboard_logs import TensorBoardLogs, tag
+from facex_tune.mirrors.tensorboard_logs import TensorBoardLogs
 from facex_tune.runs.events import ModelFinished
 from facex_tune.runs.frames import Times
 from facex_tune.runs.store import Run
-from tests.mirrors.conftest import SearchMaker
+from tests.mirrors.conftest import SearchMaker, score
 from tests.records import record
 
 
@@ -46,7 +50,7 @@ def scalars(folder: Path) -> dict[tuple[str, int], float]:
         (value.tag, event.step): value.simple_value
         for event in events_in(folder)
         for value in event.summary.value
-        if not value.HasField("metadata")
+        if value.HasField("simple_value")
     }
 
 
@@ -71,7 +75,7 @@ def test_every_metric_is_a_scalar_by_epoch(make_search: SearchMaker, tmp_path: P
     curve = [found["validation/macro_f1", epoch] for epoch in (1, 2, 3)]
     assert curve == pytest.approx([0.2, 0.4, 0.6])
     assert found["recall/happy", 3] == pytest.approx(0.6)
-    assert found["training/images_per_second", 3] == 100.0
+    assert found["training/train_images_per_second", 3] == 100.0
     assert {step for _, step in scalars(folder / "t0003")} == {1}
     assert scalars(folder / "t0002") == {}
 
@@ -126,6 +130,72 @@ def test_final_models_are_runs_of_their_own(make_search: SearchMaker, tmp_path: 
         log.append(ModelFinished(candidate=0, seed=1, metrics={"macro_f1": 0.625}))
     found = scalars(mirrored(run, tmp_path / "logs") / "final-t0000-s1")
     assert found == {("validation/macro_f1", 1): 0.5, ("validation/macro_f1", 2): 0.625, ("recall/happy", 2): 0.25}
+
+
+def test_the_final_evaluation_has_its_interval_n_and_confusion_matrix_and_no_face(
+    make_search: SearchMaker, tmp_path: Path
+) -> None:
+    run = make_search()
+    score(run, "synthetic.private", accuracy=0.25)
+    folder = mirrored(run, tmp_path / "logs") / "evaluation" / "synthetic.private" / "t0000"
+    found = {name: value for (name, _), value in scalars(folder).items()}
+    told = [found[f"evaluation/accuracy{end}"] for end in ("", ".low", ".high")]
+    assert told == pytest.approx([0.25, 0.15, 0.35])
+    assert (found["evaluation/n"], found["evaluation/seeds"]) == (80, 2)
+    assert found["evaluation_emotions/recall.happy"] == 0.75
+    assert found["evaluation_clean/accuracy"] == 0.125
+    assert "evaluation/ece.low" not in found  # it has no interval
+    values = [value for event in events_in(folder) for value in event.summary.value]
+    (image,) = [value for value in values if value.HasField("image")]
+    picture = Image.open(io.BytesIO(image.image.encoded_image_string))
+    assert (image.tag, picture.size) == ("evaluation/confusion", (image.image.width, image.image.height))
+    (text,) = [value.tensor.string_val[0].decode() for value in values if value.tag == "evaluation/table"]
+    assert "| evaluation | accuracy | 0.2500 | 0.1500 to 0.3500 |" in text
+    assert "t0000 on synthetic.private: 80 faces, means over seeds: 2" in text
+
+
+def test_faces_are_told_where_they_are_asked_for_and_gone_with_the_next_mirror(
+    make_search: SearchMaker, tmp_path: Path
+) -> None:
+    run, logs = make_search(), tmp_path / "logs"
+    score(run, "synthetic.private")
+    drawn = np.random.default_rng(0).integers(0, 256, (7, 48, 48), np.uint8)
+    kept = {"images_NHW": drawn, "labels_N": np.arange(7), "probabilities_NC": np.eye(7, dtype=np.float32)}
+    kinds = np.array(["random"] * 6 + ["confident"])
+    np.savez_compressed(run.folder / "evaluation" / "synthetic.private.faces.npz", kind_N=kinds, **kept)
+    told = []
+    for faces in (True, False):
+        mirror(run, Targets(tensorboard=logs), faces=faces)
+        events = events_in(logs / "evaluation" / "synthetic.private" / "t0000")
+        told.append({value.tag: value.image for event in events for value in event.summary.value})
+    assert told[0].keys() - told[1].keys() == {"faces/random", "faces/confident"}
+    sheet = told[0]["faces/random"]
+    picture = Image.open(io.BytesIO(sheet.encoded_image_string))
+    assert picture.size == (sheet.width, sheet.height)
+
+
+def test_scores_that_are_written_again_replace_what_was_told(make_search: SearchMaker, tmp_path: Path) -> None:
+    run = make_search()
+    logs = TensorBoardLogs(run, tmp_path / "logs")
+    for accuracy in (0.25, 0.5):
+        score(run, "synthetic.private", accuracy=accuracy)
+        for _ in range(2):
+            logs.update(run.history(), Times.of(run.events()))
+    logs.close()
+    values = [
+        value.simple_value
+        for event in events_in(tmp_path / "logs" / "evaluation" / "synthetic.private" / "t0000")
+        for value in event.summary.value
+        if value.tag == "evaluation/accuracy"
+    ]
+    assert values == [0.5]
+
+
+def test_a_set_without_faces_to_judge_is_told_without_scores(make_search: SearchMaker, tmp_path: Path) -> None:
+    run = make_search()
+    score(run, "synthetic.private", n=0)
+    folder = mirrored(run, tmp_path / "logs") / "evaluation" / "synthetic.private" / "t0000"
+    assert scalars(folder) == {("evaluation/n", 0): 0, ("evaluation/seeds", 0): 2}
 
 
 @pytest.mark.parametrize(

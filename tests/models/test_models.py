@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from facex_tune import parts
+from facex_tune.models._small_maps import LARGEST, SmallMapConv2d
 from facex_tune.space import Config
+
+POOLS = nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d
 
 
 def knobs(name: str, **changes: object) -> Config:
@@ -115,18 +118,75 @@ def test_a_block_left_out_is_its_shortcut_alone() -> None:
         ("convnext", {"patch": 4}, 1),
         ("resnet", {}, 3),
         ("resnet", {"pool": False, "depth": 50}, 6),
+        ("patch_cnn", {}, 2),
+        ("patch_cnn", {"patch": 2, "depth": 3}, 3),
+        ("patch_cnn", {"patch": 4}, 1),
     ],
 )
 def test_small_faces_keep_positions_to_the_end(name: str, changes: dict[str, object], positions: int) -> None:
-    """What the last pooling averages, of 48 pixels."""
+    """What the last pooling takes together, of 48 pixels."""
     seen: list[int] = []
 
     def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
         seen.append(given[0].shape[-1])
 
     with torch.device("meta"):
-        network = built(name, **changes).eval()
-        pools = [module for module in network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
+        network = built(name, 7, **changes).eval()
+        pools = [module for module in network.modules() if isinstance(module, POOLS)]
         pools[-1].register_forward_pre_hook(note)
         network(torch.empty(2, 1, 48, 48))
     assert seen == [positions]
+
+
+def test_a_patch_cnn_has_two_or_three_convolutions_a_group() -> None:
+    for depth in (2, 3):
+        with torch.device("meta"):
+            network = built("patch_cnn", depth=depth)
+        convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+        assert [each.out_channels for each in convolutions] == [32, *[64] * depth, *[128] * depth, *[256] * depth]
+
+
+@pytest.mark.parametrize("side", [1, 2, LARGEST, LARGEST + 1])
+@pytest.mark.parametrize("batch", [1, 5, 32])
+def test_gradients_on_small_maps_are_those_of_any_convolution(side: int, batch: int) -> None:
+    """Rounded to bf16, whose eight bits are what the tolerance is."""
+    torch.manual_seed(0)
+    quick = SmallMapConv2d(6, 10).to(memory_format=torch.channels_last)
+    plain = nn.Conv2d(6, 10, 3, padding=1, bias=False)
+    plain.load_state_dict(quick.state_dict())
+    found = []
+    for layer in (quick, plain):
+        maps = torch.randn(batch, 6, side, side, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            answers = layer(maps)
+        answers.float().square().sum().backward()
+        assert maps.grad is not None
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.dtype == torch.float32
+        found.append((answers.detach().float(), maps.grad, layer.weight.grad))
+    for mine, theirs in zip(*found, strict=True):
+        assert mine.shape == theirs.shape
+        assert float((mine - theirs).abs().max() / theirs.abs().max()) < 2**-6
+
+
+def test_small_maps_go_their_own_way_only_where_it_pays() -> None:
+    """Trained in bf16 on a CPU; what is frozen, evaluated or exact is any convolution."""
+    layer, maps = SmallMapConv2d(4, 4), torch.rand(2, 4, 3, 3)
+
+    def way() -> str:
+        return type(layer(maps).grad_fn).__name__
+
+    assert "Exchanged" not in way(), "fp32"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert "Exchanged" in way()
+        with torch.no_grad():
+            assert way() == "NoneType"
+        layer.requires_grad_(False)
+        assert "Exchanged" not in way(), "frozen"
+
+
+def test_no_gradient_goes_to_faces_that_need_none() -> None:
+    layer = SmallMapConv2d(1, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(torch.rand(2, 1, 3, 3)).float().sum().backward()
+    assert layer.weight.grad is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from facex_tune import parts, study
 from facex_tune.errors import InputError
 from facex_tune.inspection import catalog, costs
+from facex_tune.models import _zoo_table
 from facex_tune.models import timm as part
 from facex_tune.space import Config
 from facex_tune.training.classifier import Classifier
@@ -69,7 +71,7 @@ def test_without_timm_its_part_says_how_to_get_it_and_nothing_else_suffers(monke
     refused(lambda: part.build(knobs(), 7), line)
     assert problems() == [f"model.timm.name: {line}"]
     assert "timm" in catalog.of_parts(["model"])["families"]["model"]
-    told = costs.of_models(["timm", "facex_cnn"], "cpu", measure=False)["models"]
+    told = costs.of_models(["timm", "facex_cnn"], "cpu", timed=[])["models"]
     assert told["timm"] == {"problem": f"name: {line}"}
     assert told["facex_cnn"]["parameters"] > 0
     said = {"version": 1, "name": "x", "data": "synthetic", "space": {"model": ["facex_cnn"]}}
@@ -118,6 +120,110 @@ def test_a_transformer_gets_patches_of_half_the_width_and_faces_of_its_size() ->
 @needs_timm
 def test_a_transformer_with_windows_takes_every_size_that_training_shows() -> None:
     assert problems(name="swin_tiny_patch4_window7_224") == []
+
+
+@needs_timm
+@pytest.mark.parametrize("name", ["coatnet_0_rw_224", "efficientformerv2_s0", "hiera_tiny_224"])
+def test_a_network_of_one_size_without_patches_sees_what_it_would_of_96_pixels(name: str) -> None:
+    assert problems(name=name, halve_stem=True) == []
+    line = f"model.timm.name: {name} does not take faces of 48×48 ("
+    [told] = problems(name=name, halve_stem=False)
+    assert told.startswith(line)
+    assert told.endswith(") with halve_stem: false; set halve_stem: true, which works")
+
+
+@needs_timm
+def test_what_is_advised_was_tried() -> None:
+    [told] = problems(name="xcit_nano_12_p8_224")
+    assert told == (
+        "model.timm.name: xcit_nano_12_p8_224 cannot be built this way in patches of 4 pixels (timm gives no reason) "
+        "with halve_stem: true; set halve_stem: false, which works"
+    )
+    assert problems(name="xcit_nano_12_p8_224", halve_stem=False) == []
+    [told] = problems(name="vgg11_bn", stochastic_depth=0.1)
+    assert told.endswith("with stochastic_depth: 0.1; set stochastic_depth: 0, which works")
+    [told] = problems(name="xcit_nano_12_p8_224", stochastic_depth=0.1)
+    assert told.endswith("with halve_stem: true; set halve_stem: false, which works")
+
+
+@needs_timm
+@pytest.mark.parametrize("halve", [True, False])
+@pytest.mark.parametrize("name", ["crossvit_tiny_240", "bat_resnext26ts"])
+def test_a_network_that_no_stem_makes_fit_is_said_so_with_others_that_do(name: str, halve: bool) -> None:
+    [told] = problems(name=name, halve_stem=halve)
+    assert f"with halve_stem: {str(halve).lower()}, and fails the other way too" in told
+    assert "set halve_stem" not in told
+    _, _, others = told.rpartition("no setting makes it take small faces; choose another network, for example ")
+    for other in others.split(", "):
+        assert problems(name=other, halve_stem=[True, False]) == [], other
+
+
+@needs_timm
+def test_what_failed_in_training_is_refused_for_the_same_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    row = _zoo_table.Row("resnet10t", timm.__version__, 5_000_000, "loss is nan", _zoo_table.OK)
+    monkeypatch.setattr(_zoo_table, "rows", lambda: {"resnet10t": row})
+    [told] = problems(name="resnet10t.c3_in1k")
+    assert told == (
+        "model.timm.name: resnet10t.c3_in1k failed when it was trained once (loss is nan) with halve_stem: true; "
+        "set halve_stem: false, which works"
+    )
+    monkeypatch.setattr(_zoo_table, "rows", lambda: {"resnet10t": replace(row, timm="0.9")})
+    assert problems(name="resnet10t") == []
+
+
+# The table
+
+
+@needs_timm
+def test_the_table_has_every_name_of_the_listing_and_says_what_is_untried() -> None:
+    import timm
+
+    table = _zoo_table.rows()
+    assert table.keys() == set(timm.list_models())
+    large = [row for row in table.values() if row.parameters > _zoo_table.LARGEST]
+    assert {row.halved for row in large} == {row.whole for row in large} == {_zoo_table.UNTRIED}
+    assert all(row.parameters for row in table.values())
+
+
+@needs_timm
+def test_the_table_is_what_a_dry_run_finds_here() -> None:
+    """Of every two hundredth name; `tests/benchmarks/timm_zoo.py` tries all, with training."""
+    import timm
+
+    tried = [row for row in _zoo_table.rows().values() if row.timm == timm.__version__ and row.halved != "untried"]
+    for row in [each for each in tried if each.parameters < 15_000_000][::200]:
+        for halve in (True, False):
+            if row.outcome(halve) == "untried":
+                continue
+            told = problems(name=row.name, halve_stem=halve)
+            assert bool(told) == (row.outcome(halve) != _zoo_table.OK), (row, told)
+
+
+@needs_timm
+def test_a_network_that_was_not_tried_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    model = {"timm": {"name": "vit_giant_patch14_224"}}
+    said = {"version": 1, "name": "x", "data": "synthetic", "space": {"model": [model]}}
+    assert parts.notes(study.parse(said).space) == [
+        "model.timm.name: vit_giant_patch14_224 has 1,011 million parameters; above 60 none was tried"
+    ]
+    assert _zoo_table.note("resnet18", "0.9") == f"resnet18 was tried with timm {timm.__version__}, here is 0.9"
+    assert _zoo_table.note("resnet18.a1_in1k", timm.__version__) == ""
+    assert _zoo_table.note("resnet18k", timm.__version__) == "resnet18k is a name that was not tried in training"
+
+
+def test_the_page_says_what_the_table_says() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "search.md").read_text()
+    assert _zoo_table.in_words() in " ".join(page.split())
+
+
+def test_a_table_is_written_as_it_is_read(tmp_path: Path) -> None:
+    rows = [_zoo_table.Row("b", "1.0", 2, "ok", 'no, "never"'), _zoo_table.Row("a", "1.0", 0, "untried", "untried")]
+    _zoo_table.write(tmp_path / "t.csv", rows)
+    assert list(_zoo_table.rows(tmp_path / "t.csv").values()) == sorted(rows, key=lambda row: row.name)
 
 
 # Weights

@@ -19,6 +19,7 @@ from facex_tune.pipeline.options import Options
 from facex_tune.pipeline.preflight import ema_note
 from facex_tune.search import scheduler
 from facex_tune.study import Study
+from facex_tune.training import train
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +110,7 @@ def test_what_training_does_not_see_is_not_counted(tmp_path: Path) -> None:
     faces_room.write(made, tmp_path, "synthetic", source={"name": "synthetic"}, skipped=[])
     options = Options(tmp_path / "runs", tmp_path)
     counted = {
-        key: dry_run._train_faces(parsed(**said), options)
+        key: dry_run.train_faces(parsed(**said), options)
         for key, said in {
             "all": {},
             "drop": {"duplicates": "drop", "evaluate": {"protocols": []}},
@@ -147,6 +148,9 @@ def test_an_estimate_of_a_tiny_study() -> None:
     assert told["device"] == "cpu"
     assert list(told["seconds_per_epoch"]) == ["resnet"]
     assert told["epochs_are"].startswith("expected: simulated, nine of ten between ")
+    assert told["hours_are"].startswith("search, nine of ten: ")
+    assert told["hours_are"].endswith(" at default knobs")
+    assert len(told["hours_are"]) < 60
     assert told["at_once"] == ray_cpus()
     assert told["hours"] == pytest.approx(told["hours_search"] + told["hours_retrain"], abs=0.015), "each is rounded"
     assert told["memory_gb"] > 1
@@ -155,15 +159,23 @@ def test_an_estimate_of_a_tiny_study() -> None:
 
 
 def test_time_bounds_the_search_and_concurrency_its_width() -> None:
-    short = parsed(budget={"trials": 10**6, "time": "36s"}, search={"concurrency": 1})
+    short = parsed(budget={"trials": 10**9, "time": "36s"}, search={"concurrency": 1})
     told = estimating.estimate(short, 28_709, "cpu")
     assert told["hours_search"] == 0.01
+    assert told["epochs_expected"] <= 1 + 36 / told["seconds_per_epoch"]["resnet"], "not those of all 10⁹ trials"
     assert told["at_once"] == 1
 
 
 @pytest.mark.parametrize(("at_once", "gpus", "slowed"), [(1, 1, 1.0), (2, 1, 2.0), (4, 2, 2.0), (2, 4, 1.0)])
 def test_trials_that_share_a_gpu_share_its_time(at_once: int, gpus: int, slowed: float) -> None:
     assert estimating.shared_gpu(at_once, gpus) == slowed
+
+
+def test_a_search_of_more_trials_than_are_simulated_is_like_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = parsed(search={"sampler": "random", "scheduler": "none"}, fidelity={"max_epochs": 2})
+    monkeypatch.setattr(estimating, "SIMULATED_TRIALS", 10)
+    (course, *_) = estimating.simulated(study, 40, 1, lambda config: 3.0)
+    assert (course.epochs, course.seconds) == (80, 240.0)
 
 
 def test_a_search_bounded_by_time_alone() -> None:
@@ -189,12 +201,12 @@ def test_a_course_that_grows_is_measured_on_whole_faces_and_scaled(monkeypatch: 
     assert estimating._share_of_pixels() == pytest.approx(0.4 * (2 / 3) ** 2 + 0.25 * (5 / 6) ** 2 + 0.35)
     seen: list[Any] = []
 
-    class Watched(estimating.train.Training):
+    class Watched(train.Training):
         def _train_epoch(self, number: int) -> float:
             seen.append(self._pixels(number))
             return super()._train_epoch(number)
 
-    monkeypatch.setattr(estimating.train, "Training", Watched)
+    monkeypatch.setattr(train, "Training", Watched)
     growing = parsed(space={"model": [{"resnet": {"width": 16}}], "train": {"batch_size": 8, "progressive": True}})
     estimating.estimate(growing, 1000, "cpu")
     assert seen == [48, 48]

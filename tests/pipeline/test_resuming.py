@@ -94,8 +94,8 @@ def called(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int | str |
     ("words", "said"),
     [
         (["retrain", "demo"], "has not ended its search, from which the final models are chosen: let `facex-tune "),
-        (["factors", "demo"], "has no winner to vary: run `facex-tune retrain demo` first"),
-        (["evaluate", "demo"], "has no retrained model to evaluate: run `facex-tune retrain demo`"),
+        (["factors", "demo"], "has no winner to vary: run `facex-tune retrain demo --storage "),
+        (["evaluate", "demo"], "has no retrained model to evaluate: run `facex-tune retrain demo --storage "),
     ],
 )
 def test_a_stage_whose_predecessor_has_not_ended_is_refused_and_leaves_no_trace(

@@ -78,8 +78,20 @@ def test_a_given_name_that_is_taken_meanwhile_is_refused(options: Options, overt
 def test_a_name_that_exists_is_that_run_again(options: Options) -> None:
     first = begin(tiny_study(), "mine", options)
     assert begin(tiny_study(), "mine", options).header["id"] == first.header["id"]
-    with pytest.raises(InputError, match="exists with another study"):
-        begin(tiny_study(budget={"trials": 5}), "mine", options)
+    with pytest.raises(InputError, match=r"exists with another study \(.*\): continue it, with the study"):
+        begin(tiny_study(objective="accuracy"), "mine", options)
+
+
+def test_a_run_is_led_to_a_larger_budget_whether_or_not_its_search_is_finished(options: Options) -> None:
+    run = begin(tiny_study(), "mine", options)
+    for _ in range(2):
+        with pytest.raises(InputError) as told:
+            begin(tiny_study(budget={"trials": 99}), "mine", options)
+        assert "budget.trials: 4 then, 99 now" in str(told.value)
+        assert f"facex-tune resume mine --storage {options.storage} --set budget.trials=" in str(told.value)
+        with run.log() as log:
+            log.append(StageFinished("search", "trials"))
+    assert preflight.problems(tiny_study(budget={"trials": 99}, search={"learn_from": "mine"}), options) == []
 
 
 # Resources and devices
@@ -124,6 +136,8 @@ def test_a_cluster_is_not_judged_by_this_machine(
         options = Options(options.storage, options.data_dir, address="10.0.0.1:6379")
     study = tiny_study(resources={"cpus": 10_000, "gpus": 10_000})
     assert preflight.problems(study, options) == []
+    (told,) = preflight.problems(tiny_study(resources={"cpus": "auto"}), options)
+    assert told.startswith("resources.cpus: auto measures this machine, and trials run on a cluster")
 
 
 def test_an_estimate_says_whose_it_is_and_takes_no_more_threads_than_there_are_cpus(options: Options) -> None:

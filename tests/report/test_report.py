@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
+import tarfile
+from collections import defaultdict
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,14 +16,26 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import plotly.graph_objects
 import pytest
 
 from facex_tune import metrics, study
 from facex_tune.errors import InputError
 from facex_tune.evaluation import intervals
 from facex_tune.evaluation.evaluate import evaluate
-from facex_tune.report import figures, findings, page, several_runs, summary, table_files, wording
-from facex_tune.report.report import report
+from facex_tune.report import (
+    figure_choice,
+    figures,
+    findings,
+    model_cards,
+    page,
+    several_runs,
+    summary,
+    table_files,
+    views,
+    wording,
+)
+from facex_tune.report.report import SCHEMA, report
 from facex_tune.runs.events import (
     EpochDone,
     FactorFailed,
@@ -31,8 +46,14 @@ from facex_tune.runs.events import (
     TrialFailed,
     TrialStarted,
 )
+from facex_tune.runs.history import Trial
 from facex_tune.runs.store import Run
 from facex_tune.search import factor_design
+from facex_tune.service import bundle
+from facex_tune.service import pull as pulling
+from facex_tune.service.pull import FolderSource, pull
+from facex_tune.space import Choice, Config, Float
+from facex_tune.storage import files
 from tests.evaluation.conftest import RunMaker, new_run, write_data
 
 KEYS = [
@@ -54,7 +75,8 @@ class _Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        if self.tags[-1:] and self.tags[-1][0] != "script":
+            self.words.append(data)
 
     @property
     def text(self) -> str:
@@ -98,7 +120,7 @@ def copied(finished: Finished, tmp_path: Path) -> Run:
 
 
 def test_the_page_asks_the_network_for_nothing(finished: Finished) -> None:
-    text, tags = finished.text, _Page(finished.text).tags
+    text, tags = finished.text.replace(views.script(), ""), _Page(finished.text).tags
     for _, attributes in tags:
         for name in ("src", "href", "action", "data", "poster", "srcset"):
             assert (attributes.get(name) or "#").startswith(("data:", "#"))
@@ -108,17 +130,19 @@ def test_the_page_asks_the_network_for_nothing(finished: Finished) -> None:
     assert {"search.svg", "learning.svg", "finals.svg", "classes.svg", "cost.svg"} <= {path.name for path in figures}
     kept = sum(len(faces) for name in WITH_GALLERY for faces in page.gallery(finished.run, name).values())
     assert sum(tag == "img" for tag, _ in tags) == len(figures) + kept
-    assert len(text.encode()) < 10e6
+    assert len(finished.text.encode()) < 10e6
 
 
 def test_report_json_has_the_keys_of_the_contract(finished: Finished) -> None:
     document = finished.document
     assert list(document) == KEYS
     assert document["version"] == 1
-    assert set(document["search"]) == {"trials", "seconds", "gpu_hours", "best", "selection_bias", "failed_models"}
+    of_search = {"trials", "seconds", "gpu_hours", "best", "selection_bias", "failed_models", "order", "raised_budgets"}
+    assert set(document["search"]) == of_search
+    assert document["search"]["order"]["taken_in"] == "arrival"
     assert document["search"]["trials"] == {"finished": 2, "stopped": 1, "failed": 1}
     assert {tuple(row) for row in document["leaderboard"]} == {
-        ("rank", "trial", "config", "state", "epochs", "value", "metrics", "pareto")
+        ("rank", "trial", "repeats", "n", "mean", "config", "state", "epochs", "value", "metrics", "pareto")
     }
     assert [row["trial"] for row in document["leaderboard"]] == [1, 0, 2, 3]
     assert document["models"][0] == {
@@ -169,9 +193,28 @@ def test_markdown_shortens_small_numbers_too() -> None:
 
 
 def test_a_search_of_one_trial_has_whole_numbers_on_its_axis() -> None:
-    figure = figures.search_progress({0: 0.26}, [0.26], "accuracy")
+    figure = figures.search_progress({0: 0.26}, {0: 0.26}, "accuracy")
     figure.canvas.draw()
     assert [tick for tick in figure.axes[0].get_xticks() if tick != round(tick)] == []
+
+
+def test_the_best_so_far_is_one_that_finished() -> None:
+    states = ["stopped", "finished", "stopped", "finished"]
+    trials = [Trial(number, {}, "sampler", state) for number, state in enumerate(states)]
+    values = {0: 0.9, 1: 0.4, 2: 0.95, 3: 0.5}
+    assert figure_choice.best_so_far(trials, values, True) == {1: 0.4, 3: 0.5}
+    assert figure_choice.best_so_far([trials[0], trials[2]], {0: 0.9, 2: 0.95}, True) == {0: 0.9, 2: 0.95}
+
+
+def test_what_repeats_a_run_repeats_its_report(finished: Finished) -> None:
+    assert page.commands(finished.run, finished.document) == ["facex-tune run study.yaml --run small-1-again --seed 0"]
+
+
+def test_final_models_that_were_trained_less_and_a_constant_winner_are_told(finished: Finished) -> None:
+    study = finished.document["study"] | {"retrain": {**finished.document["study"]["retrain"], "epochs": 2}}
+    told = [each["text"] for each in findings.findings({**finished.document, "study": study})]
+    assert any("were trained for 2 epochs, the search's longest trials for 3" in text for text in told)
+    assert any(" better than answering" in text and "for every face: " in text for text in told)
 
 
 def test_a_model_card_for_each_model(finished: Finished) -> None:
@@ -256,6 +299,25 @@ def test_selection_bias_is_said_with_an_interval_or_not_at_all(finished: Finishe
     assert said.endswith("the mean of 3 new seeds: +0.160 [+0.135, +0.185].")
 
 
+def test_shorter_training_is_called_shorter(finished: Finished) -> None:
+    search = finished.document["search"]
+    shorter = {**search["selection_bias"], "epochs_retrained": 1, "epochs_at_search": 9}
+    told = findings.findings({**finished.document, "search": {**search, "selection_bias": shorter}})
+    [said] = [finding["text"] for finding in told if finding["text"].startswith("Selection bias")]
+    assert "cannot be told from shorter training" in said
+    assert "after 1 epoch in place of 9" in said
+
+
+def test_a_first_click_sorts_the_best_first_and_space_does_as_enter_does(finished: Finished) -> None:
+    text = (finished.run.report_folder / "index.html").read_text()
+    heads = re.findall(r'<th( data-first="descending")?><span role="button" tabindex="0">([^<]+)</span>', text)
+    first = {name: bool(mark) for mark, name in heads}
+    assert first["macro-F1"]
+    assert not first["rank"]
+    assert not first["time"]
+    assert 'event.key === " "' in text
+
+
 def test_longer_training_is_not_taken_for_selection_bias(finished: Finished) -> None:
     search = finished.document["search"]
     longer = {**search["selection_bias"], "epochs_retrained": 30, "bias": -0.1}
@@ -300,7 +362,7 @@ def test_the_page_shows_what_was_measured(finished: Finished) -> None:
     accuracy = document["evaluation"]["synthetic.private"]["metrics"]["accuracy"]
     assert wording.number(accuracy["mean"]) in shown.text
     assert wording.interval(accuracy["interval"]) in shown.text
-    assert "opened 1 time in this run" in shown.text
+    assert "opened once in this run" in shown.text
     assert "duplicate groups" in shown.text
     faces = [attributes for tag, attributes in shown.tags if tag == "li" and attributes.get("class") == "right"]
     galleries = [face for name in WITH_GALLERY for kind in page.gallery(finished.run, name).values() for face in kind]
@@ -335,7 +397,7 @@ def emotion(recall: float, half: float | None, support: int = 100) -> dict[str, 
     return {"recall": recall, "recall_interval": ends, "support": support}
 
 
-def test_all_that_may_be_least_recognised_are_named() -> None:
+def test_all_that_may_beleast_recognised_are_named() -> None:
     """Two others: reach 1.96 of the differences' standard errors, .05 / 1.96 · 2 ** .5 = .036: up to .57 of .50."""
     rows = {"fear": emotion(0.50, 0.05), "disgust": emotion(0.56, 0.05), "happy": emotion(0.59, 0.05)}
     texts = [each["text"] for each in findings._weakest({"evaluation": {"x": {"per_emotion": rows}}})]
@@ -347,17 +409,17 @@ def test_all_that_may_be_least_recognised_are_named() -> None:
     texts = [each["text"] for each in findings._weakest({"evaluation": {"x": {"per_emotion": alone}}})]
     assert texts == ["Least recognised on x: fear (recall 0.400 [0.350, 0.450] on 100 faces)."]
     few = {"disgust": emotion(0.0, None, 3), "fear": emotion(0.25, 0.05)}
-    assert findings._least_recognised(few) == ["disgust", "fear"], "none of three says little"
+    assert findings.least_recognised(few) == ["disgust", "fear"], "none of three says little"
 
 
-def test_the_least_recognised_is_among_those_named() -> None:
+def test_theleast_recognised_is_among_those_named() -> None:
     """In 95 % of simulated test sets, also where four emotions are nearly alike."""
     rng, named, sizes = np.random.default_rng(0), 0, []
     truth, support = [0.55, 0.5, 0.5, 0.88, 0.52, 0.8, 0.49], [491, 55, 528, 879, 594, 416, 626]
     for _ in range(400):
         found = [(float(rng.binomial(n, p)) / n, n) for p, n in zip(truth, support, strict=True)]
         rows = {str(k): emotion(r, 1.96 * (r * (1 - r) / n) ** 0.5, n) for k, (r, n) in enumerate(found)}
-        least = findings._least_recognised(rows)
+        least = findings.least_recognised(rows)
         named, sizes = named + ("6" in least), [*sizes, len(least)]
     assert named / 400 >= 0.95
     assert np.mean(sizes) < 6
@@ -373,6 +435,7 @@ def test_the_least_recognised_is_among_those_named() -> None:
 def test_the_finding_on_constraints_counts_every_trial(keeps: list[bool], said: str) -> None:
     """Stopped ones too, where they are compared."""
     best = {"trial": 1, "state": "stopped", "epochs": 3, "objective": "accuracy", "value": 0.5}
+    best |= {"n": 1, "mean": 0.5}
     document = {
         "search": {"trials": {"stopped": 2, "finished": 1}, "best": best},
         "study": {"objective": ["accuracy"], "constraints": {"worst_class_recall": {"min": 0.2, "max": None}}},
@@ -409,6 +472,9 @@ def test_a_run_without_a_trial_has_a_report(make_run: RunMaker, data_dir: Path, 
     assert "No trial has been started yet" in _Page(text).text
     assert document["search"]["best"] is None
     assert "run facex-tune search" in _Page(text).text
+    said = "No model was retrained yet, so nothing here is a test result: run <code>facex-tune retrain empty</code>."
+    assert said in text
+    assert "<code>facex-tune search empty</code>" in text
 
 
 def test_words_of_a_run_are_not_markup(make_run: RunMaker, data_dir: Path) -> None:
@@ -421,7 +487,7 @@ def test_words_of_a_run_are_not_markup(make_run: RunMaker, data_dir: Path) -> No
         log.append(TrialFailed(trial=4, reason="error", detail=f'" onmouseover="x {hostile}'))
     text, _ = _reported(run, data_dir)
     shown = _Page(text)
-    assert sum(tag == "script" for tag, _ in shown.tags) == 1
+    assert sum(tag == "script" for tag, _ in shown.tags) == 4, "the page's own"
     assert not any(name.startswith("on") for _, attributes in shown.tags for name in attributes)
     assert "r&b <b>" in shown.text
     assert hostile in shown.text
@@ -461,6 +527,24 @@ def test_the_same_run_gives_the_same_report_without_its_data(finished: Finished,
     assert first == second
 
 
+def test_a_run_may_be_passed_on_without_faces(finished: Finished, copied: Run, tmp_path: Path) -> None:
+    kept = {f"evaluation/{name}.faces.npz" for name in finished.document["evaluation"]}
+    assert {item.path for item in bundle.items(copied.folder) if item.faces} == {"report/index.html", *kept}
+    pull(FolderSource(copied.folder), tmp_path / "first", faces=False)
+    assert not (tmp_path / "first" / "report" / "index.html").exists()
+    faceless = page.html(copied, finished.document, defaultdict(str), faces=False)
+    (copied.report_folder / "index.html").write_text(faceless, encoding="utf-8")
+    told = pulling.summary(pull(FolderSource(copied.folder), tmp_path / "second", faces=False), tmp_path / "second")
+    assert (told["faces"], list((tmp_path / "second").rglob("*.faces.npz"))) == ([], [])
+    page_text = (tmp_path / "second" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "data:image/png" not in page_text
+    assert "This page was written without faces" in page_text
+    with tarfile.open(fileobj=io.BytesIO(b"".join(bundle.tar("r", copied.folder, faces=False)))) as archive:
+        assert {name for name in archive.getnames() if "faces" in name} == set()
+    taken = {path.relative_to(tmp_path / "second").as_posix() for path in (tmp_path / "second").rglob("*.*")}
+    assert taken == set(bundle.paths(copied.folder)) - kept
+
+
 def test_models_that_were_not_evaluated_are_told(finished: Finished, copied: Run) -> None:
     with copied.log() as log:
         log.append(ModelFinished(candidate=1, seed=2, metrics={"macro_f1": 0.4}))
@@ -469,7 +553,97 @@ def test_models_that_were_not_evaluated_are_told(finished: Finished, copied: Run
     assert any(text.startswith("synthetic.private covers 4 of 5 models") for text in told)
 
 
+def test_a_model_that_saw_validation_faces_is_told_without_a_score(finished: Finished, copied: Run) -> None:
+    with copied.log() as log:
+        log.append(ModelFinished(candidate=1, seed=9, metrics={"train_loss": 0.4}, on="all"))
+    document = json.loads(json.dumps(summary.document(copied, finished.document["data"])))
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_bytes())).validate(document)
+    (on_all,) = document["models_on_all"]
+    assert (on_all["name"], on_all["path"]) == ("t0001-all", "final/t0001-all")
+    assert on_all["chosen_by"][0] == "t0001-s0"
+    assert document["models"] == finished.document["models"], "no figure is of it"
+    assert document["evaluation"] == finished.document["evaluation"]
+    shown = _Page(page.html(copied, document | {"evaluation": {}}, {})).text
+    assert "t0001-all was trained on training and validation faces together" in shown
+    card = model_cards.card(document, on_all, files.read_json(copied.final_folder(1, 0) / "config.json"))
+    assert card.startswith(f"# {copied.name}/t0001-all")
+    assert "None of its own" in card.split("## Scores")[1]
+
+
 def test_a_broken_constraint_is_told(make_run: RunMaker) -> None:
     run = make_run(retrained=False, constraints={"accuracy": {"min": 0.99}})
     document = summary.document(run, {})
     assert any("No trial keeps every constraint" in finding["text"] for finding in document["findings"])
+
+
+def _views(text: str) -> dict[str, Any]:
+    found = re.search(r'<script id="views-data" type="application/json">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    views: dict[str, Any] = json.loads(found.group(1))
+    return views
+
+
+def test_the_page_has_five_views_and_one_plotly(finished: Finished) -> None:
+    tags = _Page(finished.text).tags
+    assert finished.text.count(views.script()) == 1
+    assert [attributes.get("id") for tag, attributes in tags if tag == "script"] == [None, "views-data", "plotly", None]
+    charts = {str(attributes["data-view"]) for _, attributes in tags if "data-view" in attributes}
+    slices = {f"slice-{number}" for number in range(len(_views(finished.text)["figures"]["slices"]))}
+    assert len(slices) > 1
+    assert charts == {"history", "learning", "parallel", "timeline"} | slices
+    policy = next(attributes["content"] for tag, attributes in tags if attributes.get("http-equiv"))
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "showSendToCloud: false" in finished.text
+    still = [attributes for tag, attributes in tags if tag == "img" and attributes.get("class") == "plot still"]
+    assert len(still) == 2, "history and learning curves, where scripts are off and on paper"
+
+
+def test_plotly_accepts_every_view(finished: Finished) -> None:
+    """A colour of the page's own is looked up before plotly.js sees it."""
+    found = _views(re.sub(r'"--\w+"', '"#123456"', finished.text))["figures"]
+    for figure in [*found.pop("slices"), *found.values()]:
+        plotly.graph_objects.Figure(**figure)
+
+
+def test_views_show_the_values_of_the_log(finished: Finished) -> None:
+    said, history = _views(finished.text), finished.run.history()
+    assert list(said["trials"]) == ["0", "1", "2", "3"]
+    assert (said["trials"]["3"]["ended"], said["trials"]["2"]["ended"]) == ("failed: diverged", "stopped at a rung")
+    assert said["trials"]["2"]["rungs"] == ["epoch 1: stopped"]
+    assert said["trials"]["1"]["knobs"].keys() == history.trials[1].config.keys()
+    best, *points = said["figures"]["history"]["data"]
+    assert (best["x"], best["y"]) == ([0, 1], pytest.approx([0.5, 0.52]))
+    shown = {n: y for trace in points for n, y in zip(trace["customdata"], trace["y"], strict=True)}
+    assert shown == {n: history.trials[n].metrics["macro_f1"] for n in (0, 1, 2)}, "a failed one has no value"
+    curves = said["figures"]["learning"]["data"]
+    assert {trial for trace in curves for trial in trace["customdata"]} == {0, 1, 2, 3}
+    assert curves[-1]["name"] == "t0001 (winner)"
+    assert curves[-1]["y"][:3] == pytest.approx([0.32, 0.42, 0.52])
+    bars = said["figures"]["timeline"]["data"]
+    assert sorted(trial for trace in bars for trial in trace["customdata"]) == [0, 1, 2, 3]
+
+
+def test_axes_of_knobs() -> None:
+    configs: list[Config] = [
+        {"lr": 0.01, "model": "a"},
+        {"lr": 1.0, "model": "b", "depth": 18},
+        {"lr": 0.1, "model": "a"},
+    ]
+    trials = [Trial(number, config, "sampler") for number, config in enumerate(configs)]
+    lr = views.axis("lr", Float(0.001, 1, 0.1, log=True), trials)
+    assert [lr.at(number) for number in range(3)] == pytest.approx([0, 1, 0.5])
+    assert [text for _, text in lr.ticks()] == ["0.01", "0.1", "1"]
+    depth = views.axis("depth", Choice((10, 18), 10), trials)
+    assert [depth.at(0), depth.at(1)] == [views.ABSENT, 0]
+    assert views.axis("model", Choice(("b", "a"), "a"), trials).categories == ["b", "a"]
+
+
+def test_a_trial_that_waited_at_a_rung_has_two_bars() -> None:
+    told = [("trial_started", 0), ("epoch", 60), ("trial_paused", 61), ("trial_promoted", 100), ("epoch", 130)]
+    events = [
+        {"type": kind, "trial": 4, "epoch": 1, "time_utc": f"2026-11-29T00:{at // 60:02d}:{at % 60:02d}+00:00"}
+        for kind, at in told
+    ]
+    spans = views._spans(events)
+    assert [(trial, end - start) for trial, start, end in spans] == [(4, 61), (4, 30)]

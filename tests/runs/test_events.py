@@ -25,6 +25,7 @@ from facex_tune.runs.events import (
     StageFinished,
     StageStarted,
     TrialStarted,
+    known,
 )
 from facex_tune.runs.store import Run
 from tests.records import record
@@ -161,7 +162,7 @@ def test_a_later_version_is_refused_with_both_versions(run: Run, capsys: pytest.
     with run.log() as log:
         log.append(StageStarted("search"))
     add_line(run, v=2, seq=2, time_utc="2026-01-01T00:00:00.000+00:00", type="epoch")
-    said = r"000001\.jsonl, line 2: this log has version 2, and this facex_tune reads version 1"
+    said = r"000001\.jsonl, line 2: written by a newer facex_tune: schema 2, and this one, \S+, reads 1; nothing is"
     with pytest.raises(InputError, match=said):
         run.events()
     with pytest.raises(InputError, match=said), run.log():
@@ -172,3 +173,12 @@ def test_a_later_version_is_refused_with_both_versions(run: Run, capsys: pytest.
             main([command, "demo", "--storage", str(run.storage)])
         assert ended.value.code == 2, command
         assert re.search(said, capsys.readouterr().err), command
+
+
+def test_speeds_of_logs_of_before_are_read_as_what_they_were() -> None:
+    """`images_per_second` was the speed of training, and must not pass for what one face costs."""
+    old = {"type": "epoch", "metrics": {"macro_f1": 0.5, "images_per_second": 900.0}}
+    new = {"type": "epoch", "metrics": {"train_images_per_second": 900.0, "images_per_second": 40.0}}
+    read = known([old, new], "here")
+    assert read[0]["metrics"] == {"macro_f1": 0.5, "train_images_per_second": 900.0}
+    assert read[1] == new

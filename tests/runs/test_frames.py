@@ -15,6 +15,7 @@ import pytest
 import facex_tune
 from facex_tune import study
 from facex_tune.errors import InputError
+from facex_tune.report.table_files import as_csv
 from facex_tune.runs import frames
 from facex_tune.runs.events import (
     CandidateChosen,
@@ -107,3 +108,19 @@ print(json.dumps([len(frame), sorted(heavy & set(sys.modules))]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [4, []]
+
+
+@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
+def test_no_cell_is_a_formula_to_a_spreadsheet(demo: Run, begins: str) -> None:
+    text = f"{begins}cmd|' /C calc'!A0"
+    with demo.log() as log:
+        log.append(TrialStarted(9, {"model": text, "train.lr": -0.5}, "sampler"))
+        log.append(TrialFailed(9, "error", text))
+    rows = list(csv.DictReader(io.StringIO(frames.trials_csv(demo), newline="")))
+    [row] = [row for row in rows if row["number"] == "9"]
+    shown = text.replace("\r", "\n")  # a carriage return that is not quoted would end the row
+    assert (row["model"], row["detail"]) == (f"'{shown}", f"'{shown}")
+    assert row["train.lr"] == "-0.5", "a number is one"
+    table = as_csv([{text: text, "mean": -0.25, "ends": None}])
+    header, cells = csv.reader(io.StringIO(table, newline=""))
+    assert (header, cells) == ([f"'{shown}", "mean", "ends"], [f"'{shown}", "-0.25", ""])

@@ -167,6 +167,38 @@ def test_how_far_constraints_are_broken() -> None:
     assert violation(bounds, {"ece": 0.05}) == math.inf
 
 
+def test_a_configuration_that_was_tried_with_several_seeds_is_ranked_once_by_its_mean() -> None:
+    events = trained(0, [0.6], "trial_finished") + trained(1, [0.5], "trial_finished")
+    for repeat, value in ((2, 0.1), (3, 0.8)):
+        again = trained(repeat, [value], "trial_finished")
+        again[0]["config"] = {"train.lr": 0.0}  # trial 0's
+        events += again
+    events += [{**started(4), "config": {"train.lr": 0.0}}, event("trial_failed", trial=4, reason="diverged")]
+    parsed = study.parse({"version": 1, "name": "x", "data": "synthetic"})
+    found = fold(events).standings(parsed)
+    assert [(each.rank, each.trial.number, each.repeats) for each in found] == [
+        *[(1, 0, None), (1, 2, "t0000"), (1, 3, "t0000"), (1, 4, "t0000")],
+        (2, 1, None),
+    ]
+    assert (found[0].n, found[0].mean["macro_f1"]) == (3, pytest.approx(0.5)), "the failed one came to no value"
+    assert (found[-1].n, found[-1].mean) == (1, {"macro_f1": 0.5})
+
+
+def test_a_lucky_seed_does_not_put_a_configuration_before_a_better_one() -> None:
+    events = trained(0, [0.9], "trial_finished") + trained(1, [0.7], "trial_finished")
+    again = trained(2, [0.2], "trial_finished")
+    again[0]["config"] = {"train.lr": 0.0}
+    assert order(events + again) == [1, 0, 2]
+    assert fold(events + again).pareto(study.parse({"version": 1, "name": "x", "data": "synthetic"})) == {1}
+
+
+def test_a_repeat_that_came_further_stands_for_its_configuration() -> None:
+    again = trained(2, [0.2], "trial_finished")
+    again[0]["config"] = {"train.lr": 0.0}
+    events = trained(0, [0.9], "trial_stopped") + trained(1, [0.1], "trial_finished") + again
+    assert order(events) == [2, 0, 1]
+
+
 def test_a_trial_without_a_value_goes_last_of_its_kind() -> None:
     events = [started(0), *trained(1, [0.1], None)]
     assert order(events) == [1, 0]
@@ -245,6 +277,17 @@ def test_models_that_failed() -> None:
     begins, ends = (event(f"stage_{what}", stage="retrain") for what in ("started", "finished"))
     assert fold([begins, failed, event("run_resumed"), begins]).failed_models == {(4, 0): "diverged"}
     assert fold([begins, failed, ends, begins]).failed_models == {}, "the stage was asked for anew"
+
+
+def test_a_model_that_validation_faces_were_trained_on_stands_apart() -> None:
+    failed = event("model_failed", candidate=4, seed=2, reason="diverged", detail="loss is nan", on="all")
+    own = event("model_finished", candidate=4, seed=0, metrics={"macro_f1": 0.1})
+    whole = event("model_finished", candidate=4, seed=2, metrics={"train_loss": 0.1}, on="all")
+    found = fold([own, failed])
+    assert (list(found.models), found.failed_models, found.failed_on_all) == ([(4, 0)], {}, {(4, 2): "diverged"})
+    found = fold([own, failed, whole])
+    assert (found.finished_models, found.failed_on_all) == ([(4, 0)], {})
+    assert found.models_on_all == {(4, 2): {"train_loss": 0.1}}
 
 
 def test_stages() -> None:

@@ -24,6 +24,10 @@ PASSING = ("folder", "age_s", "idle_s", "findings")
 # whose rules have changed since 54211a0, for reasons that LOGBOOK gives: intervals of means over rare classes and of
 # the worst class, importances and versatility before rungs chose, the gap without copies of validation faces
 RECKONED_ANEW = ("interval", "importance", "versatility", "gaps")
+# a set's own labels were called FER2013's when no other set had any
+RENAMED = [".study.labels: fer2013 then, own now"]
+# since the old name says what one face costs
+NAMED_ANEW = {"images_per_second": "train_images_per_second"}
 
 
 @pytest.fixture(params=VERSIONS, ids=[path.stem for path in VERSIONS])
@@ -32,6 +36,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     with zipfile.ZipFile(request.param) as zipped:
         zipped.extractall(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FACEX_DATA", raising=False)  # which names the real sets to tests, and `./data` is meant here
     monkeypatch.setattr(parts, "_own_folders", [])
     return tmp_path
 
@@ -46,7 +51,8 @@ def changed(before: Any, now: Any, place: str = "") -> Iterator[str]:
     """What a document said and another does not say any more; it may say more."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in before.keys() - {*PASSING, *RECKONED_ANEW}:
-            yield from changed(before[key], now[key], f"{place}.{key}") if key in now else (f"{place}.{key} is gone",)
+            name = NAMED_ANEW.get(key, key)
+            yield from changed(before[key], now[name], f"{place}.{key}") if name in now else (f"{place}.{key} is gone",)
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         for number, (then, today) in enumerate(zip(before, now, strict=True)):
             yield from changed(then, today, f"{place}.{number}")
@@ -73,7 +79,7 @@ def test_its_report_says_the_same(old: Path) -> None:
     before = json.loads(path.read_text())
     path.unlink()
     call("report", "whole")
-    assert list(changed(before, json.loads(path.read_text()))) == []
+    assert list(changed(before, json.loads(path.read_text()))) == RENAMED
     assert (path.parent / "index.html").is_file()
 
 

@@ -76,17 +76,19 @@ def finish(run: Run) -> None:
         _model(run, 4, 0, log)
         _model(run, 4, 1, None)
         files.write_bytes(run.final_checkpoint(2, 0), b"x" * 10)
+        _model(run, 4, 2, log, on="all")
+        files.write_bytes(run.final_checkpoint(2, 2, "all"), b"x" * 10)
         for stage in ("search", "retrain", "evaluate", "report"):
             log.append(StageFinished(stage=stage))
     for path in (run.evaluation_folder / "a.json", run.report_folder / "index.html", run.report_folder / "trials.csv"):
         files.write_bytes(path, b"{}")
 
 
-def _model(run: Run, candidate: int, seed: int, log: Log | None) -> None:
+def _model(run: Run, candidate: int, seed: int, log: Log | None, on: str | None = None) -> None:
     for name in ("model.safetensors", "config.json", "history.csv", "last.safetensors"):
-        files.write_bytes(run.final_folder(candidate, seed) / name, b"{}")
+        files.write_bytes(run.final_folder(candidate, seed, on) / name, b"{}")
     if log is not None:
-        log.append(ModelFinished(candidate=candidate, seed=seed, metrics={"macro_f1": 0.4}))
+        log.append(ModelFinished(candidate=candidate, seed=seed, metrics={"macro_f1": 0.4}, on=on))
 
 
 def left(run: Run) -> set[str]:
@@ -131,7 +133,10 @@ def test_a_run_that_is_over_keeps_its_models_log_evaluation_and_report(storage: 
         *(f"trials/t{trial:04d}/last.safetensors" for trial in (0, 1, 2, 3, 4, 77)),
         "final/t0004-s0/last.safetensors",
         "final/t0002-s0/last.safetensors",
+        "final/t0004-all/last.safetensors",
+        "final/t0002-all/last.safetensors",
     }
+    assert "final/t0004-all/model.safetensors" in left(run)
     assert "final/t0004-s1/model.safetensors" in left(run), "whole, whether the log knows of it or not"
     if isinstance(run.folder, Path):
         assert list((run.folder / "trials").iterdir()) == []

@@ -301,7 +301,7 @@ def outcome(run: Run) -> dict[str, Any]:
     """Everything that a run says but for how fast it went."""
 
     def timeless(metrics: dict[str, float]) -> dict[str, float]:
-        return {name: value for name, value in metrics.items() if name != "images_per_second"}
+        return {name: value for name, value in metrics.items() if name != "train_images_per_second"}
 
     history = run.history()
     return {

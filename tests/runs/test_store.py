@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,12 +23,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import facex_tune
 from facex_tune import study
 from facex_tune.errors import InputError
-from facex_tune.runs import lease
+from facex_tune.runs import lease, overview, store
 from facex_tune.runs.events import EpochDone, Note, RunResumed, RunStarted, TrialFailed
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run, RunTaken
+from facex_tune.search import retrain
 from facex_tune.storage import files
 from facex_tune.storage.files import DamagedRun
 from tests.records import epoch as epoch_of
@@ -145,12 +148,52 @@ def test_an_unknown_run_is_told_with_the_nearest(run: Run) -> None:
 
 def test_another_schema_and_a_damaged_header(run: Run) -> None:
     header = run.folder / "run.json"
-    header.write_text(header.read_text().replace('"schema": 1', '"schema": 2'))
-    with pytest.raises(InputError, match="schema 2; this version of facex_tune reads schema 1"):
+    header.write_text(header.read_text().replace('"schema": 1', '"schema": "one"'))
+    with pytest.raises(DamagedRun, match="schema 'one', which no facex_tune wrote; restore the file"):
         _ = run.header
     header.write_text('{"schema": 1')
     with pytest.raises(DamagedRun, match=r"run\.json: malformed JSON"):
         _ = run.header
+
+
+def test_a_run_of_a_newer_version_is_not_called_damaged_whatever_its_log_holds(run: Run) -> None:
+    with run.log() as log:
+        log.append(RunStarted())
+    header = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps(header | {"schema": 2, "packages": {"facex-tune": "9.1.0"}}))
+    segment(run).write_text("records of another form\n" + segment(run).read_text())
+    again = Run.open(run.storage, run.name)
+    for read in (lambda: again.header, lambda: list(again.events()), lambda: again.history()):
+        with pytest.raises(InputError) as told:
+            read()
+        ours = f"schema 2, and this one, {facex_tune.__version__}, reads 1; nothing is damaged: "
+        assert f"run.json: written by a newer facex_tune (9.1.0): {ours}" in str(told.value)
+        assert str(told.value).endswith("update facex_tune here (docs/upgrading.md)")
+        assert "remove" not in str(told.value)
+
+
+def test_a_record_of_a_newer_version_is_not_called_malformed(run: Run) -> None:
+    with run.log() as log:
+        log.append(RunStarted())
+    segment(run).write_text(segment(run).read_text().replace('"v": 1', '"v": 2'))
+    with pytest.raises(InputError, match=r"line 1: written by a newer facex_tune: schema 2"):
+        list(run.events())
+
+
+def test_a_run_folder_of_each_released_schema_is_read(tmp_path: Path) -> None:
+    kept = sorted((Path(__file__).parents[1] / "released").iterdir())
+    assert [folder.name for folder in kept] == [f"schema-{n}" for n in range(1, store.SCHEMA + 1)]
+    for folder in kept:
+        shutil.copytree(folder, tmp_path / folder.name)  # as to a machine of today
+        run = Run.open(tmp_path, folder.name)
+        document = overview.of_run(run)
+        assert (document["state"], document["trials"]) == ("finished", {"finished": 2, "stopped": 1, "failed": 1})
+        assert [(row["rank"], row["trial"], row["value"]) for row in document["leaderboard"]][:2] == [
+            (1, "t0001", 0.5),
+            (2, "t0000", 0.4),
+        ]
+        assert [(model["candidate"], model["seed"]) for model in document["models"]] == [(1, 0)]
+        assert [trial.number for trial in retrain.choose(run.history(), run.study)] == [1]
 
 
 def test_a_storage_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
@@ -456,7 +499,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     path = tmp_path / "deep" / "x.bin"
     files.write_bytes(path, b"old")
     full_disk(monkeypatch, number, on=on)
-    with pytest.raises(InputError, match=r"no space left in .*deep: 3 MB more are needed") as told:
+    with pytest.raises(InputError, match=r"no space left in .*deep: 3\.0 MB needed") as told:
         files.write_bytes(path, b"n" * 3_000_000)
     assert "\n" not in str(told.value)
     assert path.read_bytes() == b"old"
@@ -515,7 +558,7 @@ def test_a_full_disk_stops_the_log_without_locking_the_run(run: Run, monkeypatch
     with monkeypatch.context() as patched, run.log() as log:
         log.append(RunStarted())
         full_disk(patched)
-        with pytest.raises(InputError, match=r"no space left in .*events: \d+ bytes more are needed"):
+        with pytest.raises(InputError, match=r"no space left in .*events: \d+ bytes needed"):
             log.append(epoch_of())
     assert not (run.folder / "lease.json").exists()
     assert [event["type"] for event in written(run, 1)] == ["epoch"]

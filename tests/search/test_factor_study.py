@@ -95,9 +95,9 @@ def test_quick_comparisons_are_trained_first_and_knobs_after_parts() -> None:
     """The quick one's later epochs, of larger faces, do not count; one model was never trained in the search."""
     history = History()
     for number, (model, speed) in enumerate([("slow", 100.0), ("middle", 200.0), ("quick", 900.0)]):
-        epochs = {1: {"images_per_second": speed}}
+        epochs = {1: {"train_images_per_second": speed}}
         history.trials[number] = Trial(number, {"model": model}, "sampler", epochs=epochs)
-    history.trials[2].epochs[2] = {"images_per_second": 10.0}
+    history.trials[2].epochs[2] = {"train_images_per_second": 10.0}
 
     def cell(model: str, *changed: str) -> Cell:
         return Cell(f"{model} {changed}", {"model": model}, dict.fromkeys(changed, "other"), {})
@@ -152,4 +152,4 @@ def test_a_run_of_the_study_is_named_after_what_it_changes(tiny_data: Path, tmp_
 def test_without_a_winner_there_is_nothing_to_vary(tiny_data: Path, tmp_path: Path) -> None:
     run = begin(tiny_study(), "none", Options(tmp_path, tiny_data))
     with pytest.raises(InputError, match="facex-tune retrain none"):
-        winner_of(run.history(), run.name)
+        winner_of(run.history(), run.words)

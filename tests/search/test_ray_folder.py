@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from facex_tune.errors import InputError
+from facex_tune.errors import InputError, Interrupted
 from facex_tune.search import ray_folder, ray_session
 
 LONG = "l" * 79
@@ -53,7 +55,7 @@ def test_a_named_one_that_is_too_long_is_refused(short: Path, monkeypatch: pytes
 def test_the_longest_that_is_taken_holds_rays_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     fits = "/tmp/" + "l" * (ray_folder.MOST_BYTES - len("/tmp/" + "/ray"))
     assert len(os.fsencode(f"{fits}/ray{ray_folder.BELOW}")) == ray_folder.SOCKET_BYTES
-    monkeypatch.setattr(ray_folder, "_is_ours", lambda folder: True)
+    monkeypatch.setattr(ray_folder, "is_ours", lambda folder: True)
     for said, taken in ((fits, True), (fits + "l", False)):
         monkeypatch.setenv("RAY_TMPDIR", said)
         if taken:
@@ -101,6 +103,9 @@ def test_a_ray_of_our_own_needs_no_home(home: str, short: Path, monkeypatch: pyt
         assert ray.get(ray.remote(lambda: 7).remote()) == 7
         assert (ray_folder.TOKEN in os.environ) == (home != "has one")
         assert ray.cluster_resources()["CPU"] == 1
+        [session] = [path for path in short.rglob("session_*") if not path.is_symlink()]
+        assert ray_folder._answers(session)
+    assert list(short.rglob("session_*")) == [], "what Ray left is gone, the link to it, too"
     assert not {ray_folder.TOKEN, ray_folder.TOKEN_MODE} & os.environ.keys(), "the next may join a cluster"
     if home == "has one":
         assert token.read_text() == "1234567890abcdef"
@@ -114,3 +119,47 @@ def test_a_token_that_was_named_is_the_one(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv(ray_folder.TOKEN_MODE, "disabled")
     with ray_folder.own_token():
         assert ray_folder.TOKEN not in os.environ
+
+
+@pytest.fixture
+def sessions(short: Path) -> dict[str, Path]:
+    """What Rays left: one of ours of last year, one of now, and somebody else's."""
+    found = {name: short / "ray" / f"session_{name}" for name in ("old", "new", "other")}
+    for name, session in found.items():
+        (session / "logs").mkdir(parents=True)
+        (session / "sockets").mkdir()
+        if name != "other":
+            ray_folder.claim(session)
+    os.utime(found["old"] / ray_folder.OURS, (0, 0))
+    (short / "ray" / "session_latest").symlink_to(found["old"])
+    return found
+
+
+def test_what_was_killed_is_cleared_a_week_after(sessions: dict[str, Path], short: Path) -> None:
+    ray_folder.clear_old(short / "ray")
+    assert [name for name, session in sessions.items() if session.exists()] == ["new", "other"]
+    assert not (short / "ray" / "session_latest").is_symlink()
+    ray_folder.clear(sessions["other"])
+    assert sessions["other"].exists(), "a cluster's is its operator's"
+
+
+def test_a_ray_that_lives_is_left(sessions: dict[str, Path], short: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as raylet:
+        raylet.bind(str(sessions["old"] / "sockets" / "raylet"))
+        raylet.listen()
+        ray_folder.clear_old(short / "ray")
+        assert sessions["old"].exists()
+    ray_folder.clear_old(short / "ray")
+    assert not sessions["old"].exists()
+
+
+@pytest.mark.parametrize(("fault", "stays"), [(None, False), (Interrupted("r", "SIGTERM"), False), (OSError(), True)])
+def test_logs_stay_where_a_fault_ended_it(
+    sessions: dict[str, Path], fault: BaseException | None, stays: bool
+) -> None:
+    with contextlib.suppress(OSError, Interrupted), contextlib.ExitStack() as stack:
+        ray_session._cleared_after(stack, sessions["new"])
+        if fault is not None:
+            raise fault
+    assert sessions["new"].exists() == stays
+    assert not sessions["old"].exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 
@@ -71,3 +72,13 @@ def test_sigterm_is_heard_while_ray_ends_and_afterwards(when: str) -> None:
     )
     assert done.returncode == 75, (signal.Signals(-done.returncode).name if done.returncode < 0 else "", done.stderr)
     assert done.stdout == "interrupted by SIGTERM: continue with `facex-tune resume r`\n"
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_lets_nobody_in_is_told_from_one_that_is_not_there(scheme: str) -> None:
+    """Ray gives up on both with the same words, after half a minute; a listener stands for a head with a token here."""
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        address = f"{scheme}127.0.0.1:{there.getsockname()[1]}"
+        assert "RAY_AUTH_TOKEN_PATH" in ray_session._why_not_joined(address)
+    assert ray_session._why_not_joined(address) == "no Ray cluster answers there; start one, or leave it out"
+    assert "no Ray cluster" in ray_session._why_not_joined("auto")

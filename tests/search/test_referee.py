@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from facex_tune.display.board import Board
+from facex_tune.display.event_lines import line
 from facex_tune.errors import InputError
 from facex_tune.runs.events import StageStarted
 from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History, Trial
@@ -18,6 +20,7 @@ from facex_tune.search import scheduler as schedulers
 from facex_tune.search.referee import HOPELESS, Referee
 from facex_tune.search.scheduler import Asha
 from facex_tune.search.telemetry import Telemetry
+from facex_tune.search.worker_report import Epoch, Failure, Fatal, Note, Report
 from facex_tune.study import Study
 from tests.search.conftest import tiny_study
 
@@ -40,10 +43,10 @@ def value(trial: Trial, epoch: int) -> float:
     return round(float(trial.config["train.lr"] or 0) * 5 + epoch / 100, 6)
 
 
-def report(trial: Trial, epoch: int) -> dict[str, object]:
+def report(trial: Trial, epoch: int) -> Report:
     if trial.number == 2 and epoch == 2:
-        return {"failed": "diverged", "detail": "training loss is nan in epoch 2"}
-    return {"epoch": epoch, "metrics": {"macro_f1": value(trial, epoch)}, "seconds": 1.0}
+        return Failure("diverged", "training loss is nan in epoch 2")
+    return Epoch(epoch, {"macro_f1": value(trial, epoch)}, 1.0)
 
 
 def play(run: Run, log: Log, clock: Clock | None = None) -> Referee:
@@ -75,6 +78,37 @@ def test_every_trial_ends_and_every_word_is_in_the_log(tmp_path: Path) -> None:
     assert (trials[2].state, trials[2].reason) == (FAILED, "diverged")
     assert all(trial.last_epoch == 3 for trial in trials.values() if trial.state == FINISHED)
     assert all(trial.last_epoch in (1, 2) for trial in trials.values() if trial.state == STOPPED)
+
+
+TWO = {
+    "model": [{"facex_cnn": {"width": 0.25, "kernels": "3-3-3-3", "dropout": 0.25}}],
+    "augment": ["none"],
+    "balance": ["none"],
+    "train": {"lr": [0.05, 0.1]},
+}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_a_repeat_is_told_at_its_start_and_has_another_seed(tmp_path: Path, sampler: str) -> None:
+    study = tiny_study(space=TWO, budget={"trials": 5}, search={"sampler": sampler})
+    run = new_run(tmp_path, study)
+    with run.log() as log:
+        board = Board.of(study, History())
+        lines: list[str] = []
+        log.listeners += [board.see, lambda event: lines.append(line(board, event))]
+        referee = play(run, log)
+    starts = [event for event in run.events() if event["type"] == "trial_started"]
+    first: dict[object, int] = {}
+    for event in starts:
+        lr = event["config"]["train.lr"]
+        assert event.get("repeats") == first.get(lr)
+        first.setdefault(lr, event["trial"])
+    repeats = [event for event in starts if "repeats" in event]
+    assert len(repeats) == 3
+    told = [f"t{e['trial']:04d} repeats the configuration of t{e['repeats']:04d} with another seed" for e in repeats]
+    assert [said for said in lines if "repeats" in said] == told
+    assert len({tuple(referee.job(trial).seed) for trial in run.history().trials.values()}) == 5
+    assert {standing.rank for standing in run.history().standings(study)} == {1, 2}
 
 
 def test_a_search_cut_off_after_any_event_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
@@ -133,15 +167,15 @@ def test_a_worker_that_the_node_had_no_memory_for_is_told_as_such(tmp_path: Path
 
 def test_what_befell_a_trial_that_goes_on_is_logged_once(tmp_path: Path) -> None:
     run = new_run(tmp_path, tiny_study())
-    note = {"reason": "hung", "detail": "no batch was done for 300 s"}
+    note = Note("hung", "no batch was done for 300 s")
     for _ in range(2):
         with run.log() as log:
             referee = Referee(run, log)
             trial = referee.next_trial()
             assert trial is not None
-            referee.take(0, {**report(trial, 1), "notes": [note]})
+            referee.take(0, replace(report(trial, 1), notes=(note,)))
     [told] = [event for event in run.events() if event["type"] == "trial_recovered"]
-    assert (told["trial"], told["reason"], told["detail"]) == (0, *note.values())
+    assert (told["trial"], told["reason"], told["detail"]) == (0, note.reason, note.detail)
 
 
 def test_a_job_knows_how_far_the_log_is(tmp_path: Path) -> None:
@@ -250,22 +284,30 @@ def ticking(run: Run, log: Log, events: int | None = None) -> Referee:
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-def test_several_objectives_are_searched_and_the_first_decides_at_rungs(tmp_path: Path, ahead: bool) -> None:
-    run = new_run(tmp_path, tiny_study(objective=["macro_f1", "log_loss"], budget={"trials": 12}))
+def test_several_objectives_are_searched_and_compared_by_dominance_at_rungs(tmp_path: Path, ahead: bool) -> None:
+    """The larger the learning rate, the better and the dearer: nobody is dominated, and by value alone the cheap ones
+    would all be cut.
+    """
+    run = new_run(tmp_path, tiny_study(objective=["macro_f1", "parameters"], budget={"trials": 20}))
     with run.log() as log:
         referee = Referee(run, log, ahead=ahead)
         while (trial := referee.next_trial()) is not None:
             for epoch in (1, 2, 3):
-                metrics = {"macro_f1": value(trial, epoch), "log_loss": 1 - value(trial, epoch)}
-                if not referee.take(trial.number, {"epoch": epoch, "metrics": metrics, "seconds": 1.0}):
+                metrics = {"macro_f1": value(trial, epoch), "parameters": value(trial, 0)}
+                if not referee.take(trial.number, Epoch(epoch, metrics, 1.0)):
                     break
-    single = tiny_study(budget={"trials": 12})
-    alone = schedulers.build(single)
-    for event in run.events():
-        if event["type"] == "epoch":
-            goes_on = alone.goes_on(event["trial"], event["epoch"], event["metrics"]["macro_f1"])
-            trial = trials_of(run)[event["trial"]]
-            assert goes_on == (trial.last_epoch > event["epoch"] or trial.state == FINISHED)
+    alone = schedulers.build(tiny_study())
+    by_value = [
+        alone.goes_on(event["trial"], 1, event["metrics"]["macro_f1"])
+        for event in run.events()
+        if event["type"] == "epoch" and event["epoch"] == 1
+    ]
+    by_dominance = [trial.last_epoch > 1 for trial in trials_of(run).values()]
+    assert by_value != by_dominance
+    worth = [value(trial, 1) for trial in trials_of(run).values()]
+    finished = [value(trial, 1) for trial in trials_of(run).values() if trial.state == FINISHED]
+    assert min(finished) <= sorted(worth)[4], "of the cheap end too"
+    assert max(finished) >= sorted(worth)[-4]
     assert run.history().pareto(run.study)
 
 
@@ -293,7 +335,7 @@ def test_the_winner_keeps_a_constraint_that_a_part_of_the_space_keeps(
                 for epoch in range(1, 10):
                     accuracy = (0.57 if balanced else 0.6) + luck - 0.1 / epoch
                     metrics = {"accuracy": accuracy, "worst_class_recall": 0.35 - 0.2 / epoch if balanced else 0.02}
-                    if not referee.take(trial.number, {"epoch": epoch, "metrics": metrics, "seconds": 1.0}):
+                    if not referee.take(trial.number, Epoch(epoch, metrics, 1.0)):
                         break
         winners.append(retrain.choose(run.history(), study)[0])
     assert [trial.config["balance"] for trial in winners] == ["logit_adjust"] * 20
@@ -316,7 +358,7 @@ def test_what_no_trial_would_escape_ends_the_search(tmp_path: Path) -> None:
         referee = Referee(run, log)
         trial = referee.next_trial()
         assert trial is not None
-        assert not referee.take(trial.number, {"fatal": "no space left in /runs"})
+        assert not referee.take(trial.number, Fatal("no space left in /runs"))
         assert referee.next_trial() is None
         assert str(referee.fatal) == "no space left in /runs"
     assert trials_of(run)[0].state == "running", "so that a resume goes on with it"
@@ -359,8 +401,8 @@ def test_two_epochs_of_one_answer_end_a_trial(
         referee = Referee(run, log)
         trial = referee.next_trial()
         assert trial is not None
-        assert referee.take(trial.number, {"epoch": 1, "metrics": first, "seconds": 1.0})
-        assert referee.take(trial.number, {"epoch": 2, "metrics": second, "seconds": 1.0}) != fails
+        assert referee.take(trial.number, Epoch(1, first, 1.0))
+        assert referee.take(trial.number, Epoch(2, second, 1.0)) != fails
     assert (trials_of(run)[0].reason == "collapsed") == fails
 
 
@@ -384,7 +426,7 @@ def test_a_collapse_at_a_rung_shapes_it_neither_live_nor_after_a_resume(tmp_path
             trial = live.next_trial()
             assert trial is not None
             for epoch, metrics in enumerate(epochs, start=1):
-                live.take(trial.number, {"epoch": epoch, "metrics": metrics, "seconds": 1.0})
+                live.take(trial.number, Epoch(epoch, metrics, 1.0))
         resumed = Referee(run, log)
     if isinstance(live.scheduler, Asha):
         assert isinstance(resumed.scheduler, Asha)
@@ -406,7 +448,7 @@ def test_trials_that_fail_use_up_gpu_hours(tmp_path: Path, reason: str) -> None:
         while (trial := referee.next_trial()) is not None and trial.number < 30:
             if trial.number == 0:
                 referee.take(0, report(trial, 1))
-            referee.take(trial.number, {"failed": reason, "detail": "it was so", "seconds": 1.0})
+            referee.take(trial.number, Failure(reason, "it was so", 1.0))
         assert referee.over() == "gpu_hours"
         assert len(trials_of(run)) == 11, "twelve seconds of half a GPU, one of them trained"
         assert Referee(run, log).gpu_hours() == referee.gpu_hours() == pytest.approx(6 / 3600)
@@ -443,13 +485,13 @@ def test_what_a_lost_worker_held_counts_without_the_wait_for_another(tmp_path: P
     assert telemetry._left()["gpu_hours"] == pytest.approx(1 - 13 / 3600)
 
 
-BROKEN = {"failed": "error", "detail": "RuntimeError: no kernel image", "seconds": 0.5}
+BROKEN = Failure("error", "RuntimeError: no kernel image", 0.5)
 
 
 def all_failing(referee: Referee) -> None:
     while (trial := referee.next_trial()) is not None:
         assert trial.number < 200, "it goes on for ever"
-        referee.take(trial.number, dict(BROKEN))
+        referee.take(trial.number, BROKEN)
 
 
 def test_a_search_whose_every_trial_fails_ends_and_may_be_resumed_once_that_is_mended(tmp_path: Path) -> None:
@@ -461,7 +503,8 @@ def test_a_search_whose_every_trial_fails_ends_and_may_be_resumed_once_that_is_m
         assert len(trials_of(run)) == HOPELESS
         assert str(referee.fatal) == (
             f"{HOPELESS} trials in a row failed and none came to a first epoch; the last one, t0019: "
-            "error (RuntimeError: no kernel image); mend that, then continue with `facex-tune resume r`"
+            "error (RuntimeError: no kernel image); mend that, then continue with "
+            f"`facex-tune resume r --storage {run.storage}`"
         )
     with run.log() as log:
         again = Referee(run, log)
@@ -475,7 +518,7 @@ def test_a_search_whose_every_trial_fails_ends_and_may_be_resumed_once_that_is_m
         for _ in range(2 * HOPELESS):
             trial = mended.next_trial()
             assert trial is not None
-            mended.take(trial.number, dict(BROKEN))
+            mended.take(trial.number, BROKEN)
         assert mended.fatal is None, "one came to an epoch"
 
 
@@ -488,7 +531,7 @@ def test_failures_that_come_before_slower_trials_first_epochs_end_nothing(tmp_pa
             trial = referee.next_trial()
             assert trial is not None
             if trial.number % 2:
-                referee.take(trial.number, dict(BROKEN))
+                referee.take(trial.number, BROKEN)
         assert referee.fatal is None
 
 
@@ -517,7 +560,7 @@ def test_once_the_search_must_end_no_other_trial_goes_on(tmp_path: Path) -> None
         first, second = referee.next_trial(), referee.next_trial()
         assert first is not None
         assert second is not None
-        assert not referee.take(first.number, {"fatal": "no such file: weights.pt"})
+        assert not referee.take(first.number, Fatal("no such file: weights.pt"))
         assert not referee.take(second.number, report(second, 1))
         assert trials_of(run)[1].epochs.keys() == {1}, "what it has trained is kept"
     assert [trial.state for trial in trials_of(run).values()] == [RUNNING, RUNNING], "a resume goes on with both"
@@ -536,3 +579,20 @@ def test_an_objective_that_is_not_measured_is_told_in_a_line(tmp_path: Path) -> 
         with pytest.raises(InputError, match="start a new run"):
             Referee(run, log)
     Telemetry("r", study, run.history())
+
+
+def test_trials_of_one_network_have_the_costs_that_were_measured_first(tmp_path: Path) -> None:
+    one = {"width": 0.25, "filters": "64-128-512-512", "kernels": "3-5-3-3", "dense": "256-512"}
+    space = {"model": [{"facex_cnn": one | {"dropout": 0.1}}], "train": {"lr": {"low": 0.01, "high": 0.1}}}
+    run = new_run(tmp_path, tiny_study(objective=["macro_f1", "images_per_second"], space=space))
+    measured = {"parameters": 5.0, "macs": 6.0, "images_per_second": 7.0}
+    with run.log() as log:
+        referee = Referee(run, log)
+        first, second = referee.next_trial(), referee.next_trial()
+        assert first is not None
+        assert second is not None
+        assert referee.job(first).costs == {}
+        referee.take(first.number, Epoch(1, {"macro_f1": 0.2, "train_images_per_second": 9.0, **measured}, 1.0))
+        assert referee.job(second).costs == referee.job(first).costs == measured
+    with run.log() as log:
+        assert Referee(run, log).job(run.history().trials[first.number]).costs == measured, "and after a resume"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -14,7 +15,10 @@ import pytest
 import yaml
 
 from facex_tune import parts
+from facex_tune.data import training_set
 from facex_tune.errors import InputError, Interrupted
+from facex_tune.evaluation.evaluate import finished_models
+from facex_tune.inference import predict
 from facex_tune.pipeline import stages
 from facex_tune.pipeline.begin import begin
 from facex_tune.pipeline.options import Options
@@ -31,9 +35,10 @@ from facex_tune.runs.events import (
 )
 from facex_tune.runs.history import FINISHED, STOPPED, History, Trial
 from facex_tune.runs.store import Run
-from facex_tune.search import factor_study, fleet, ray_session, retrain
+from facex_tune.search import factor_study, fleet, ray_session, retrain, worker, worker_losses
 from facex_tune.search.factor_progress import Asked, Progress, winner_of
-from facex_tune.search.worker import Context, Job, Report
+from facex_tune.search.worker import Context, Job
+from facex_tune.search.worker_report import Epoch
 from facex_tune.storage import files
 from tests.faults import drivers
 
@@ -41,6 +46,7 @@ from .conftest import tiny_study
 from .test_resume import DEADLINE_S, DRIVER
 
 PARTS = Path(__file__).resolve().parents[1] / "faults" / "parts"
+SELDOM_SAVED = Path(__file__).resolve().parent / "parts"
 
 
 # Which trials are chosen
@@ -50,7 +56,7 @@ def stopped(number: int, values: Mapping[int, float], **metrics: float) -> Trial
     """A trial that was stopped after its last epoch, which has `metrics` too."""
     epochs = {epoch: {"macro_f1": value} for epoch, value in values.items()}
     epochs[max(epochs)] |= metrics
-    return Trial(number, {}, "sampler", STOPPED, epochs)
+    return Trial(number, {"train.lr": number}, "sampler", STOPPED, epochs)
 
 
 def flat(number: int, epochs: int, value: float, **metrics: float) -> Trial:
@@ -120,6 +126,19 @@ def test_a_stopped_trial_that_keeps_the_constraints_is_chosen_before_finished_on
 SEARCH_STEPS = 2 * drivers.STEPS  # of two epochs
 
 
+def test_a_repeated_configuration_is_retrained_once_and_chosen_by_its_mean(tmp_path: Path, tiny_data: Path) -> None:
+    study = tiny_study(retrain={"top": 2, "seeds": 1, "epochs": 2})
+    run = begin(study, "r", Options(tmp_path, tiny_data))
+    with run.log() as log:
+        for number, (lr, value) in enumerate([(0.02, 0.9), (0.03, 0.6), (0.02, 0.5), (0.04, 0.1)]):
+            config = study.space.complete({"train.lr": lr})
+            log.append(TrialStarted(number, config, "sampler"))
+            log.append(EpochDone(number, 3, {"macro_f1": value}, 1.0))
+            log.append(TrialFinished(number))
+        found = retrain._candidates(log, run.history(), study)
+    assert [(each.trial, each.value) for each in found] == [(0, pytest.approx(0.7)), (1, 0.6)]
+
+
 def network(fault: str, sound_steps: int = 0) -> dict[str, Any]:
     return {"model.faulty_net.fault": fault, "model.faulty_net.sound_steps": sound_steps}
 
@@ -175,7 +194,7 @@ def test_a_model_that_cannot_be_trained_costs_that_model_alone(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The winner diverges, the second kills its workers, the third is sound. Slow: Ray is started."""
-    monkeypatch.setattr(fleet, "WORKER_LOSSES", 1)
+    monkeypatch.setattr(worker_losses, "WORKER_LOSSES", 1)
     run = searched(tmp_path, tiny_data, ["nan", "dies", "none"], search={"seed": 3})
     with ray_session.connected(None):
         events = retrained(run, tiny_data)
@@ -229,9 +248,11 @@ def test_a_resumed_stage_leaves_failed_models_alone_where_there_is_another(tiny_
 @pytest.mark.usefixtures("faulty_parts")
 def test_no_more_models_are_trained_at_once_than_the_study_says(tiny_data: Path, tmp_path: Path) -> None:
     """One at a time where two would fit, in both stages that train many. Slow: Ray is started."""
-    run = searched(tmp_path, tiny_data, ["none", "none"])  # search.concurrency is 1
+    said = {"top": 2, "seeds": 1, "epochs": 2, "on": "all"}
+    run = searched(tmp_path, tiny_data, ["none", "none"], retrain=said)  # search.concurrency is 1
     with ray_session.connected(None):
-        retrained(run, tiny_data, told := [])
+        trained_on_all(run, retrained(run, tiny_data, told := []), tiny_data)
+        assert of(retrained(run, tiny_data), "model_finished") == [], "one on all faces, and no second one"
         with run.log() as log:
             log.listeners.append(told.append)
             context = stages._context(run, Options(run.storage, tiny_data, "cpu"), log.fence)
@@ -246,37 +267,77 @@ def test_no_more_models_are_trained_at_once_than_the_study_says(tiny_data: Path,
     assert Progress.of(run.events()).ended == 3
 
 
+def trained_on_all(run: Run, events: list[dict[str, Any]], data: Path) -> None:
+    """The last model has seen the validation faces; nothing that an honest figure is made of knows of it."""
+    *honest, last = [event for event in events if event["type"] == "model_finished"]
+    assert ["on" in event for event in honest] == [False, False]
+    assert (last["candidate"], last["seed"], last["on"]) == (0, 1, "all")
+    assert "train_loss" in last["metrics"]
+    assert "macro_f1" not in last["metrics"]
+    history = run.history()
+    assert sorted(history.models) == [(0, 0), (1, 0)]
+    assert list(history.models_on_all) == [(0, 1)]
+    faces = training_set.load(run.study, data)
+    tensors, info = run.load_model_files(0, 1, "all")
+    assert tensors.keys() == run.load_model_files(0, 0)[0].keys()
+    assert sum(info["class_counts"]) == len(faces.train) + len(faces.validation)
+    assert info["on"] == "all"
+    assert info["metrics"]["adjust_tau"] == history.models[0, 0]["adjust_tau"]
+    assert (predict.of_run(run, None).name, predict.of_run(run, "t0000-all").name) == ("r/t0000-s0", "r/t0000-all")
+    assert finished_models(run) == [(0, 0), (1, 0)], "no sealed set is opened for it"
+
+
 @pytest.mark.slow
-def test_whoever_is_cut_off_lets_its_models_be_saved_first(tiny_data: Path, tmp_path: Path) -> None:
-    """A network whose checkpoint takes as long as many of its epochs. Slow: Ray is started."""
+def test_whoever_is_cut_off_lets_its_models_be_saved_first(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slow: Ray is started."""
+    for constant in ("SAVES_APART", "SAVES_APART_AT_MOST_S"):  # the part sets them here, too, not in workers alone
+        monkeypatch.setattr(worker, constant, getattr(worker, constant))
+    parts.use_folder(SELDOM_SAVED)
     study = tiny_study(
-        retrain={"weights": "ema"},
         space={
-            "model": [{"mobilenet": {"size": "large"}}],
+            "model": [{"seldom_saved": {"width": 0.25}}],
             "augment": ["none"],
             "balance": ["none"],
-            "train": {"lr": 0.01, "batch_size": 280, "ema_decay": 0.9, "progressive": True},
+            "train": {"lr": 0.01, "batch_size": 140},
         },
     )
     run = Run.create(tmp_path, "r", study, data={}, environment={})
     checkpoint = tmp_path / "r" / "last.safetensors"
     job = Job(study.space.defaults(), 60, (3, 1, 0, 0), str(checkpoint), logs_epochs=False)
-    told: list[Report] = []
 
-    def cut_off(_: fleet.Order, report: Report) -> None:
-        told.append(report)
-        if report.get("unsaved") and len(told) > 2:
-            raise Interrupted("r", "SIGTERM")
+    def unsaved_epoch(happenings: Iterator[fleet.Happened]) -> int:
+        """Trains until the workers are ahead of their checkpoint."""
+        told: list[Epoch] = []
+        for happened in happenings:
+            if isinstance(happened, fleet.Trained):
+                told.append(happened.epoch)
+                if happened.epoch.unsaved and len(told) > 2:
+                    return happened.epoch.epoch
+            else:
+                assert isinstance(happened, fleet.Started)
+        raise AssertionError("every epoch was saved at once")
 
-    def unexpected(*said: object) -> None:
-        raise AssertionError(said)
+    def saved_epoch() -> int:
+        return int(files.load_tensors(checkpoint)[1]["epoch"])
 
     with ray_session.connected(None), run.log() as log:
-        context = stages._context(run, Options(run.storage, tiny_data, "cpu"), log.fence)
-        order = fleet.Order(0, 0, job, "model")
-        with pytest.raises(Interrupted):
-            fleet.train([order], context, study.resources, cut_off, unexpected, unexpected, unexpected)
-        assert files.load_tensors(checkpoint)[1]["epoch"] == told[-1]["epoch"]
+        options = Options(run.storage, tiny_data, "cpu", parts=(SELDOM_SAVED,))
+        context = stages._context(run, options, log.fence)
+        orders = [fleet.Order(0, 0, job, "model")]
+        with suppress(Interrupted), fleet.Fleet(orders, context, study.resources) as interrupted:
+            reached = unsaved_epoch(iter(interrupted))
+            assert saved_epoch() < reached
+            raise Interrupted("r", "SIGTERM")
+        assert saved_epoch() == reached
+        with fleet.Fleet(orders, context, study.resources) as stopped:
+            happenings = iter(stopped)
+            reached = unsaved_epoch(happenings)
+            stopped.stop()
+            assert list(happenings) == [], "nothing more is begun"
+            assert saved_epoch() < reached
+        assert saved_epoch() == reached
 
 
 def at_once(context: Context, concurrency: int | None) -> int:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import count
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facex_tune.search.scheduler import Asha, Median, NoScheduler, build
+from facex_tune.search.scheduler import (
+    FEWEST_COMPARED,
+    Asha,
+    DominanceRung,
+    Median,
+    NoScheduler,
+    build,
+    dominates,
+    standing,
+)
 from tests.search.conftest import tiny_study
 
 
@@ -19,7 +31,7 @@ def test_rungs_are_powers_of_the_reduction_below_the_end() -> None:
 
 
 def test_a_trial_goes_on_if_it_is_in_the_best_third_of_those_before_it() -> None:
-    asha = Asha(1, 9, 3, True)
+    asha = Asha(1, 9, 3, True, fewest=1)
     arrivals = [0.5, 0.4, 0.6, 0.55, 0.55, 0.3]
     # best ceil(k / 3) of k: one place for the first three arrivals, two from the fourth on
     assert [asha.goes_on(trial, 1, value) for trial, value in enumerate(arrivals)] == [
@@ -30,6 +42,22 @@ def test_a_trial_goes_on_if_it_is_in_the_best_third_of_those_before_it() -> None
         True,
         False,
     ]
+
+
+def test_nobody_is_cut_by_a_comparison_with_few() -> None:
+    """Whoever comes second of two is no worse for that; from FEWEST_COMPARED on, the best go on."""
+    asha = Asha(1, 9, 3, True)
+    falling = [asha.goes_on(trial, 1, 0.5 - 0.1 * trial) for trial in range(FEWEST_COMPARED + 1)]
+    assert falling == [True] * (FEWEST_COMPARED - 1) + [False] * 2
+    assert asha.goes_on(8, 1, 0.6)
+    assert [asha.goes_on(trial, 3, 0.5 - 0.1 * trial) for trial in (0, 8)] == [True, True], "each rung by itself"
+
+
+def test_the_order_in_which_few_arrive_cuts_nobody() -> None:
+    """The two trials of a rung of two, in either order: what one of them shows later decides."""
+    for order in ([(0, 0.4), (1, 0.2)], [(1, 0.2), (0, 0.4)]):
+        asha = Asha(1, 9, 3, True)
+        assert all(asha.goes_on(trial, 1, value) for trial, value in order)
 
 
 def test_where_many_have_passed_a_rung_only_a_new_best_does() -> None:
@@ -44,7 +72,7 @@ def test_where_many_have_passed_a_rung_only_a_new_best_does() -> None:
 
 
 def test_losses_are_better_when_smaller() -> None:
-    asha = Asha(1, 9, 3, False)
+    asha = Asha(1, 9, 3, False, fewest=1)
     assert asha.goes_on(0, 1, 2.0)
     assert not asha.goes_on(1, 1, 3.0)
     assert asha.goes_on(2, 1, 1.0)
@@ -75,7 +103,7 @@ def test_asked_again_it_answers_the_same(asked: list[tuple[int, int, float]]) ->
 
 
 def test_who_breaks_a_constraint_comes_behind_all_that_keep_it() -> None:
-    asha = Asha(1, 9, 3, True)
+    asha = Asha(1, 9, 3, True, fewest=1)
     assert asha.goes_on(0, 1, 0.6, 0.2), "nobody else is there"
     assert asha.goes_on(1, 1, 0.2), "the worse value, which keeps the bound"
     assert not asha.goes_on(2, 1, 0.9, 0.01), "one place of three, and one before it keeps the bound"
@@ -84,7 +112,7 @@ def test_who_breaks_a_constraint_comes_behind_all_that_keep_it() -> None:
 
 
 def test_who_breaks_a_constraint_by_less_comes_before_who_does_by_more() -> None:
-    asha = Asha(1, 9, 3, False)
+    asha = Asha(1, 9, 3, False, fewest=1)
     assert asha.goes_on(0, 1, 1.0, 0.3)
     assert asha.goes_on(1, 1, 2.0, 0.1)
     assert not asha.goes_on(2, 1, 0.1, 0.2)
@@ -96,6 +124,63 @@ def test_trials_that_break_a_constraint_leave_their_places_to_one_that_keeps_it(
     assert all(asha.goes_on(trial, 1, 0.1 * trial, 0.1) for trial in range(6))
     assert asha.goes_on(6, 1, 0.2)
     assert asha.goes_on(7, 1, 0.1), "the second best of eight, and only one that keeps the bound has gone on"
+
+
+# Several objectives
+
+
+def rungs_of_two(places: int) -> Callable[[float, float], bool]:
+    """A rung of a study that wants much of one objective and little of another, where one in `places` goes on."""
+    asha, numbers = Asha(1, 2, places, True, objectives=2, fewest=1), count()
+    return lambda value, cost, by=0.0: asha.goes_on(next(numbers), 1, value, by, (cost,))
+
+
+def test_a_trial_that_another_beats_in_everything_stops_and_one_that_none_beats_goes_on() -> None:
+    goes_on = rungs_of_two(2)
+    assert goes_on(0.5, 5.0)
+    assert not goes_on(0.4, 6.0), "worse and dearer"
+    assert goes_on(0.3, 1.0), "worse, but the cheapest; by its value alone it would be the last of three"
+    assert not goes_on(0.2, 5.5), "worse and dearer than the first"
+
+
+def test_of_a_front_that_has_more_trials_than_places_the_ends_go_on() -> None:
+    """Nobody is dominated; two places of four."""
+    goes_on = rungs_of_two(2)
+    assert [goes_on(value, cost) for value, cost in [(0.6, 6.0), (0.5, 5.0), (0.1, 1.0), (0.4, 4.0)]] == [
+        True,
+        False,  # one place of two: the best by the first objective
+        True,
+        False,  # between the two ends
+    ]
+
+
+def test_where_many_have_gone_on_only_one_that_reaches_their_front_does() -> None:
+    goes_on = rungs_of_two(3)
+    assert all(goes_on(0.1 * step, 10.0 - step) for step in range(1, 5)), "each dominates all before it"
+    assert not goes_on(0.05, 0.1), "nobody dominates it, and it dominates none of those that went on"
+    assert goes_on(0.4, 5.5), "cheaper than the best, and as good"
+
+
+def test_who_breaks_a_constraint_dominates_nobody_who_keeps_it() -> None:
+    assert dominates(standing(0.0, 0.1, (9.0,)), standing(0.1, 0.9, (1.0,)))
+    assert dominates(standing(0.1, 0.1, (9.0,)), standing(0.2, 0.9, (1.0,)))
+    assert dominates(standing(0.1, 0.2, (1.0,)), standing(0.1, 0.1, (1.0,)))
+    assert not dominates(standing(0.0, 0.1, (1.0,)), standing(0.0, 0.1, (1.0,)))
+
+
+@pytest.mark.parametrize("missing", [math.inf, math.nan])
+def test_an_objective_that_was_not_measured_is_the_worst(missing: float) -> None:
+    assert dominates(standing(0.0, 0.5, (1e9,)), standing(0.0, 0.5, (missing,)))
+
+
+def test_ranks_are_counted_as_they_are_by_definition() -> None:
+    rng, rung = np.random.default_rng(0), DominanceRung(3)
+    drawn = zip(rng.choice([0, 0, 0.1], 60).tolist(), *rng.integers(0, 6, (2, 60)).tolist(), strict=True)
+    points = [standing(by, value, (cost,)) for by, value, cost in drawn]
+    for each in points:
+        rung.take(each)
+    assert rung._dominators_N.tolist() == [sum(dominates(other, each) for other in points) for each in points]
+    assert 10 <= len(rung.passed) <= 30, "about a third, and at most half"
 
 
 def test_the_median_rule_looks_at_constraints_first() -> None:

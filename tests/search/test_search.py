@@ -17,7 +17,8 @@ from facex_tune.pipeline.options import Options
 from facex_tune.runs.events import StageStarted
 from facex_tune.runs.history import FAILED, STOPPED
 from facex_tune.search import data_placement, ray_session, search
-from facex_tune.search.referee import WORKER_LOSSES, Referee
+from facex_tune.search.referee import Referee
+from facex_tune.search.worker_losses import WORKER_LOSSES
 from tests.search.conftest import tiny_study
 
 SLOTS, WANTED = 4, 6

@@ -77,6 +77,8 @@ def test_finished_trials_of_the_same_space_are_taken_whole(earlier: Run, tmp_pat
         ({"space": {**SPACE, "model": ["resnet"]}}, "model is fixed here"),
         ({"validation": {"holdout": 0.1}}, "validation public_test there, {'holdout': 0.1} here"),
         ({"data": "mine"}, "data synthetic there, mine here"),
+        ({"data": ["synthetic", "mine"]}, "data synthetic there, synthetic + mine here"),
+        ({"classes": 8}, "classes 7 there, 8 here"),
         ({"fidelity": {"min_epochs": 1, "max_epochs": 2}}, "3 epochs there, 2 here"),
         ({"fidelity": {"min_epochs": 1, "max_epochs": 9}}, "3 epochs there, 9 here"),
         (

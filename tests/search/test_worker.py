@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from facex_tune import parts
 from facex_tune.errors import InputError
@@ -15,9 +15,11 @@ from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run
 from facex_tune.search import worker as worker_room
 from facex_tune.search.worker import Context, Job, Worker
+from facex_tune.search.worker_report import Epoch, Failure, Fatal, Note
 from facex_tune.storage import files
 from facex_tune.study import Study
-from facex_tune.training import posthoc, train
+from facex_tune.training import costs, posthoc, train
+from facex_tune.training.classifier import build_model
 from tests.search.conftest import tiny_study
 
 FAULTY = Path(__file__).parents[1] / "faults" / "parts"
@@ -48,15 +50,28 @@ def job(context: Context, name: str = "a", epochs: int = 3) -> Job:
     return Job(config, epochs, (3, 0, 0, 0), str(Path(context.storage) / f"{name}.safetensors"))
 
 
-def without_times(report: dict[str, Any]) -> dict[str, Any]:
-    metrics = {name: value for name, value in report["metrics"].items() if name != "images_per_second"}
-    return {"epoch": report["epoch"], "metrics": metrics}
+def trained(worker: Worker) -> Epoch:
+    """One step, which must have come to an epoch."""
+    report = worker.step()
+    assert isinstance(report, Epoch), report
+    return report
+
+
+def failed(worker: Worker) -> Failure:
+    """One step, which must have failed."""
+    report = worker.step()
+    assert isinstance(report, Failure), report
+    return report
+
+
+def without_times(report: Epoch) -> tuple[int, dict[str, float]]:
+    return report.epoch, {name: value for name, value in report.metrics.items() if name != "train_images_per_second"}
 
 
 def test_a_job_cut_off_after_any_epoch_ends_as_if_it_had_not_been(context: Context) -> None:
     worker = Worker(context)
     worker.begin(job(context, "whole"))
-    whole = [without_times(worker.step()) for _ in range(3)]
+    whole = [without_times(trained(worker)) for _ in range(3)]
     for cut in (1, 2):
         first = Worker(context)
         first.begin(job(context, f"cut{cut}"))
@@ -64,7 +79,7 @@ def test_a_job_cut_off_after_any_epoch_ends_as_if_it_had_not_been(context: Conte
             first.step()
         second = Worker(context)
         second.begin(job(context, f"cut{cut}"))
-        again = [without_times(second.step()) for _ in range(cut, 4)]
+        again = [without_times(trained(second)) for _ in range(cut, 4)]
         assert again == whole[cut - 1 :], "the saved epoch again, then the others as before"
 
 
@@ -75,7 +90,18 @@ def test_a_warm_worker_takes_another_job_as_a_fresh_one_would(context: Context) 
     worker.begin(job(context, "b"))
     fresh = Worker(context)
     fresh.begin(job(context, "c"))
-    assert without_times(worker.step()) == without_times(fresh.step())
+    assert without_times(trained(worker)) == without_times(trained(fresh))
+
+
+def test_a_job_has_the_threads_that_were_chosen_for_it(context: Context) -> None:
+    worker, before = Worker(context), torch.get_num_threads()
+    try:
+        for threads, has in ((2, 2), (None, 1)):
+            worker.begin(replace(job(context, f"with {threads}"), threads=threads))
+            trained(worker)
+            assert torch.get_num_threads() == has
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_checkpoint_is_there_before_anybody_is_told(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +112,7 @@ def test_the_checkpoint_is_there_before_anybody_is_told(context: Context, monkey
         raise InputError("no space left in x: 1 MB more are needed")
 
     monkeypatch.setattr(files, "save_tensors", disk_full)
-    assert worker.step() == {"fatal": "no space left in x: 1 MB more are needed"}
+    assert worker.step() == Fatal("no space left in x: 1 MB more are needed")
 
 
 def saved_epoch(job: Job) -> int:
@@ -98,12 +124,12 @@ def test_what_no_log_holds_is_saved_when_it_is_worth_it(context: Context, monkey
     final = replace(job(context, "final", epochs=4), logs_epochs=False)
     worker = Worker(context)
     worker.begin(final)
-    whole = [worker.step() for _ in range(3)]
+    whole = [trained(worker) for _ in range(3)]
     assert saved_epoch(final) == 1, "the first, which tells how long a save takes"
-    assert [bool(each.get("unsaved")) for each in whole] == [False, True, True]
+    assert [each.unsaved for each in whole] == [False, True, True]
     cut_off = Worker(context)
     cut_off.begin(final)
-    again = [cut_off.step() for _ in range(4)]
+    again = [trained(cut_off) for _ in range(4)]
     assert [without_times(each) for each in again[:3]] == [without_times(each) for each in whole]
     assert saved_epoch(final) == 4, "the last: the model is made of it"
     worker.save()
@@ -123,7 +149,7 @@ def test_what_a_failed_epoch_left_is_not_saved(context: Context, monkeypatch: py
         raise RuntimeError("no such layer")
 
     monkeypatch.setattr(worker.training, "epoch", breaks)
-    assert worker.step()["failed"] == "error"
+    assert failed(worker).reason == "error"
     worker.save()
     assert saved_epoch(final) == 1
 
@@ -149,8 +175,6 @@ def test_an_epoch_that_the_log_holds_is_saved_however_long_that_takes(context: C
 
 
 def test_a_finished_model_loads_and_scores_as_it_did(context: Context, tiny_data: Path) -> None:
-    import torch
-
     from facex_tune import metrics
     from facex_tune.data import faces
     from facex_tune.training import classifier
@@ -158,8 +182,8 @@ def test_a_finished_model_loads_and_scores_as_it_did(context: Context, tiny_data
     worker = Worker(context)
     worker.begin(job(context, epochs=2))
     worker.step()
-    last = worker.step()
-    assert worker.finish(0, 1) == last["metrics"]
+    last = trained(worker)
+    assert worker.finish(0, 1) == last.metrics
     run = Run(Path(context.storage), "r")
     tensors, info = run.load_model_files(0, 1)
     model = classifier.load_model(info["config"], tensors, info["n_classes"], torch.device("cpu"))
@@ -167,14 +191,14 @@ def test_a_finished_model_loads_and_scores_as_it_did(context: Context, tiny_data
     scores = metrics.scores(
         classifier.probabilities_NC(model, validation.images_NHW, torch.device("cpu")), validation.labels_N
     )
-    assert scores["macro_f1"] == pytest.approx(last["metrics"]["macro_f1"], abs=1e-6)
-    assert scores["log_loss"] == pytest.approx(last["metrics"]["log_loss"], abs=1e-5)  # other batch shapes, other sums
+    assert scores["macro_f1"] == pytest.approx(last.metrics["macro_f1"], abs=1e-6)
+    assert scores["log_loss"] == pytest.approx(last.metrics["log_loss"], abs=1e-5)  # other batch shapes, other sums
     seen_N = faces.open_set(tiny_data, "synthetic").where("train").labels_N
     assert info["class_counts"] == np.bincount(seen_N, minlength=7).tolist()
     adjustment = posthoc.of_model(info)
     assert adjustment is not None
     assert adjustment.class_counts == tuple(worker.training.target_shares.tolist())
-    assert adjustment.tau == last["metrics"]["adjust_tau"]
+    assert adjustment.tau == last.metrics["adjust_tau"]
     lines = (run.final_folder(0, 1) / "history.csv").read_text().splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("epoch,")
@@ -188,9 +212,9 @@ def test_a_diverging_trial_says_so(context: Context) -> None:
     diverging = job(context)
     diverging.config["train.lr"] = 1e30
     worker.begin(diverging)
-    report = worker.step()
-    assert report["failed"] == "diverged"
-    assert "nan" in report["detail"] or "finite" in report["detail"]
+    report = failed(worker)
+    assert report.reason == "diverged"
+    assert "nan" in report.detail or "finite" in report.detail
 
 
 def test_a_part_that_breaks_fails_its_trial_alone(context: Context, tmp_path: Path) -> None:
@@ -204,11 +228,11 @@ def test_a_part_that_breaks_fails_its_trial_alone(context: Context, tmp_path: Pa
     broken = job(context)
     broken.config["model"] = "broken_net"
     worker.begin(broken)
-    report = worker.step()
-    assert report.pop("seconds") > 0, "it held its place so long"
-    assert report == {"failed": "error", "detail": "RuntimeError: no such layer"}
+    report = failed(worker)
+    assert report.seconds > 0, "it held its place so long"
+    assert report == Failure("error", "RuntimeError: no such layer", report.seconds)
     worker.begin(job(context, "next"))
-    assert worker.step()["epoch"] == 1
+    assert trained(worker).epoch == 1
     parts._own_folders.clear()
 
 
@@ -216,10 +240,10 @@ def test_a_part_that_breaks_fails_its_trial_alone(context: Context, tmp_path: Pa
 def test_a_lost_checkpoint_costs_its_epochs_and_is_told(context: Context, damage: str) -> None:
     worker = Worker(context)
     worker.begin(job(context))
-    first = worker.step()
+    first = trained(worker)
     path = Path(worker.job.checkpoint)
     content = path.read_bytes()
-    second = worker.step()
+    second = trained(worker)
     if damage == "gone":
         path.unlink()
     else:
@@ -228,12 +252,12 @@ def test_a_lost_checkpoint_costs_its_epochs_and_is_told(context: Context, damage
         )
     again = Worker(context)
     again.begin(replace(worker.job, epochs_done=2))
-    reports = [again.step(), again.step()]
+    reports = [trained(again), trained(again)]
     assert [without_times(report) for report in reports] == [without_times(first), without_times(second)]
-    [note] = reports[0]["notes"]
-    assert note["reason"] == "checkpoint_lost"
-    assert str(path) in note["detail"]
-    assert "notes" not in reports[1]
+    [note] = reports[0].notes
+    assert note.reason == "checkpoint_lost"
+    assert str(path) in note.detail
+    assert reports[1].notes == ()
 
 
 def test_a_batch_that_cannot_be_captured_is_told_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,13 +267,13 @@ def test_a_batch_that_cannot_be_captured_is_told_once(context: Context, monkeypa
     monkeypatch.setattr(train, "Captured", refused)
     worker = Worker(context)
     worker.begin(job(context))
-    assert "notes" not in worker.step(), "no GPU, nothing to capture"
+    assert worker.step().notes == (), "no GPU, nothing to capture"
     assert worker.training is not None
     worker.training.replays = True
-    [note] = worker.step()["notes"]
-    assert note["reason"] == "not_captured"
-    assert note["detail"].endswith("(operation not permitted when stream is capturing)")
-    assert "notes" not in worker.step()
+    [note] = worker.step().notes
+    assert note.reason == "not_captured"
+    assert note.detail.endswith("(operation not permitted when stream is capturing)")
+    assert worker.step().notes == ()
 
 
 def test_a_worker_of_a_driver_that_lost_the_run_writes_nothing(context: Context) -> None:
@@ -260,14 +284,16 @@ def test_a_worker_of_a_driver_that_lost_the_run_writes_nothing(context: Context)
         worker.step()
     content = Path(worker.job.checkpoint).read_bytes()
     with run.log() as log:
-        assert "taken over" in worker.step()["fatal"]
+        report = worker.step()
+        assert isinstance(report, Fatal)
+        assert "taken over" in report.problem
         assert Path(worker.job.checkpoint).read_bytes() == content
         with pytest.raises(LeaseLost):
             worker.finish(0, 0)
         assert not run.final_folder(0, 0).exists()
         heir = Worker(replace(context, fence=log.fence))
         heir.begin(job(context))
-        assert [heir.step()["epoch"], heir.step()["epoch"]] == [1, 2]
+        assert [trained(heir).epoch, trained(heir).epoch] == [1, 2]
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_told_once(context: Context) -> None:
@@ -280,19 +306,54 @@ def test_a_batch_that_does_not_fit_is_halved_and_told_once(context: Context) -> 
     worker = Worker(replace(context, parts=(str(FAULTY),)))
     worker.begin(hungry)
     reports = [worker.step(), worker.step()]
-    assert reports[0]["notes"] == [
-        {"reason": "out_of_memory", "detail": "a batch of 32 is halved, its gradients are added up"}
-    ]
-    assert "notes" not in reports[1]
+    assert reports[0].notes == (Note("out_of_memory", "a batch of 32 is halved, its gradients are added up"),)
+    assert reports[1].notes == ()
     hungry.config["model.faulty_net.fits"] = 4
     worker.begin(replace(hungry, checkpoint=hungry.checkpoint + "2"))
-    report = worker.step()
-    assert report["failed"] == "out_of_memory"
-    assert report["detail"].startswith("with half the batch too: ")
+    report = failed(worker)
+    assert report.reason == "out_of_memory"
+    assert report.detail.startswith("with half the batch too: ")
     parts._own_folders.clear()
 
 
 def test_faces_that_cannot_be_read_stop_the_run_and_not_a_trial(context: Context, tmp_path: Path) -> None:
     worker = Worker(replace(context, data_dir=str(tmp_path / "nowhere")))
     worker.begin(job(context))
-    assert "data set 'synthetic' is not prepared" in worker.step()["fatal"]
+    report = worker.step()
+    assert isinstance(report, Fatal)
+    assert "data set 'synthetic' is not prepared" in report.problem
+
+
+def test_a_network_is_counted_and_measured_once_and_never_again(
+    context: Context, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the log or the checkpoint knows stands, or a resumed trial would be another one than it was."""
+    asked = {**study.to_data(), "objective": ["macro_f1", "images_per_second"]}
+    context = replace(context, study=asked)
+    first = Worker(context)
+    first.begin(job(context))
+    one, two = trained(first).metrics, trained(first).metrics
+    assert one["images_per_second"] == two["images_per_second"] > 0
+    network = build_model(job(context).config, 7)
+    assert one["parameters"] == sum(each.numel() for each in network.parameters())
+    assert one["macs"] == costs.counted(network, 48, torch.device("cpu"))["macs"]
+
+    def never(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(worker_room.costs, "counted", never)
+    monkeypatch.setattr(worker_room.costs, "images_per_second", never)
+    resumed = Worker(context)
+    resumed.begin(job(context))
+    assert trained(resumed).metrics["images_per_second"] == one["images_per_second"], "of the checkpoint"
+    assert trained(resumed).metrics["images_per_second"] == one["images_per_second"]
+    told = Worker(context)
+    told.begin(replace(job(context, "b"), costs={"parameters": 1.0, "macs": 2.0, "images_per_second": 3.0}))
+    assert trained(told).metrics["images_per_second"] == 3.0, "of the log"
+
+
+def test_speed_is_measured_where_the_study_asks_for_it(context: Context) -> None:
+    worker = Worker(context)
+    worker.begin(job(context))
+    assert {"parameters", "macs"} <= trained(worker).metrics.keys()
+    assert "images_per_second" not in worker.history[-1]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from facex_tune.pipeline.options import Options
 from facex_tune.runs.events import EpochDone, RunStarted, StageStarted, TrialFinished, TrialStarted
@@ -24,6 +23,21 @@ from facex_tune.study import Study
 from tests.search.conftest import tiny_data, tiny_study
 
 __all__ = ["tiny_data"]
+
+STUDY = """
+version: 1
+name: tiny
+data: synthetic
+budget: {trials: 2}
+fidelity: {min_epochs: 1, max_epochs: 2, reduction: 2}
+search: {seed: 3, concurrency: 1}
+space:
+  model: [{facex_cnn: {width: 0.25}}]
+  augment: [none]
+  balance: [none]
+  train: {lr: {low: 0.01, high: 0.1, log: true}, batch_size: 32}
+retrain: {top: 1, seeds: 1, epochs: 1}
+"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,8 @@ class Client:
         """Status and body."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data, method=method, headers=dict(headers or {}))
+        if body is not None and not request.has_header("Content-type"):
+            request.add_header("Content-Type", "application/json")
         if self.token:
             request.add_header("Authorization", f"Bearer {self.token}")
         try:
@@ -59,7 +75,7 @@ class Client:
 def serving(options: Options, token: str | None = None, root_path: str = "") -> Iterator[Client]:
     """The application on a free port of loopback."""
     listener = listen._bound("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(application(options, token), log_level="error", root_path=root_path))
+    server = listen.Server(application(options, token), root_path=root_path)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -94,7 +110,7 @@ def write_run(storage: Path, name: str, study: Study) -> Run:
         log.append(StageStarted(stage="search"))
         log.append(TrialStarted(trial=0, config=study.space.draw(lambda _, knob: knob.default), source="sampler"))
         for epoch in (1, 2, 3):
-            metrics = {"macro_f1": 0.1 * epoch, "accuracy": 0.2, "images_per_second": 100.0}
+            metrics = {"macro_f1": 0.1 * epoch, "accuracy": 0.2, "train_images_per_second": 100.0}
             log.append(EpochDone(trial=0, epoch=epoch, metrics=metrics, seconds=1.0))
         log.append(TrialFinished(trial=0))
     files = {"report/index.html": b"<p>report</p>", "final/t0000-s0/model.safetensors": bytes(range(256)) * 20_000}

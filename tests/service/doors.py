@@ -33,6 +33,7 @@ SERVICE = (
     "GET /api/runs/night/archive",
     "GET /api/runs/night/report/index.html",
     "POST /api/session",
+    "GET /metrics",
     "GET /openapi.json",
 )
 

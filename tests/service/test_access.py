@@ -7,6 +7,8 @@ import re
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,12 @@ def test_a_name_that_was_made_to_resolve_to_this_host_may_not() -> None:
 def test_a_page_elsewhere_may_not_act(method: str) -> None:
     assert refused(Gate(None), method, origin="https://evil.example") == 403
     assert refused(Gate(None), method, origin="http://127.0.0.1:8270") is None
+    assert refused(Gate(None), method, origin="http://127.0.0.1:8271") == 403
+    assert refused(Gate(None), method, origin="https://127.0.0.1:8270") == 403
+    assert refused(Gate(None), method, origin="http://127.0.0.1") == 403
+    assert refused(Gate(None), method, origin="null") == 403
+    assert refused(Gate(None), method, host="localhost", origin="http://localhost:80") is None
+    assert refused(Gate(None), method, host="[::1]:8270", origin="http://[::1]:8270") is None
     assert refused(Gate(None), method) is None  # no browser
 
 
@@ -51,8 +59,45 @@ def test_a_token_by_header_or_cookie() -> None:
     assert refused(gate, authorization=f"Bearer {TOKEN}") is None
     assert refused(gate, authorization=f"Bearer {TOKEN}x") == 403
     assert refused(gate, authorization=f"Basic {TOKEN}") == 401
-    assert refused(gate, cookies={access.COOKIE: TOKEN}) is None
-    assert refused(gate, cookies={access.COOKIE: "wrong"}) == 403
+    assert refused(gate, cookies={"facex_session_8270": gate.sessions.begin()}) is None
+    assert refused(gate, cookies={"facex_session_8271": gate.sessions.begin()}) == 401
+    assert refused(gate, cookies={"facex_session_8270": TOKEN}) == 401
+
+
+def test_a_session_ends_by_itself() -> None:
+    now = [0.0]
+    sessions = access.Sessions(10.0, lambda: now[0])
+    word = sessions.begin()
+    now[0] = 9.9
+    assert sessions.holds(word)
+    now[0] = 10.0
+    assert not sessions.holds(word)
+
+
+def test_sessions_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "MOST_SESSIONS", 2)
+    sessions = access.Sessions()
+    words = [sessions.begin() for _ in range(3)]
+    assert [sessions.holds(word) for word in words] == [False, True, True]
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_page_elsewhere_may_ask_for_nothing(options: Options, some_run: Run, site: str) -> None:
+    with serving(options) as client:
+        said = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"}
+        assert client.ask("/api/runs/night/archive", headers=said)[0] == 403
+        assert client.ask("/api/runs", headers=said | {"Sec-Fetch-Mode": "navigate"})[0] == 403
+        assert client.ask("/api/runs", headers={"Sec-Fetch-Site": "same-origin"})[0] == 200
+        for page in ("/", "/api/runs/night/report/index.html"):
+            assert client.ask(page, headers=said | {"Sec-Fetch-Mode": "navigate"})[0] == 200
+        assert client.ask("/api/runs/night/stop", method="POST", headers=said)[0] == 403
+
+
+def test_a_study_comes_as_json_alone(options: Options) -> None:
+    with serving(options) as client:
+        said = {"Content-Type": "text/plain"}  # what a form elsewhere can send
+        status, body = client.ask("/api/runs", method="POST", body={"study": "name: x"}, headers=said)
+        assert (status, b"application/json" in body) == (415, True)
 
 
 def test_elsewhere_than_loopback_a_token_is_needed() -> None:
@@ -158,6 +203,7 @@ def test_any_address_of_loopback_answers_under_its_own_name(some_run: Run, tmp_p
         assert service.stdout is not None
         found = re.search(r"(http://127\.0\.0\.2:\d+)/ ", service.stdout.readline())
         assert found
+        assert "everybody with an account on this host" in service.stdout.readline()
         try:
             assert doors.status(found[1], "GET /api/runs/night", None) == 200
             assert first_line(found[1], "/api/runs/night", "evil.example") == "HTTP/1.1 403 Forbidden"
@@ -166,10 +212,63 @@ def test_any_address_of_loopback_answers_under_its_own_name(some_run: Run, tmp_p
             service.communicate()
 
 
-def test_the_token_becomes_a_cookie_for_the_browser(options: Options, some_run: Run) -> None:
+def session(client: Client) -> tuple[str, str]:
+    """The cookie that a token gets, and what the service says of it."""
+    request = urllib.request.Request(f"{client.url}/api/session", method="POST")
+    request.add_header("Authorization", f"Bearer {client.token}")
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        said = answer.headers["Set-Cookie"]
+    return said.partition(";")[0], said
+
+
+def test_the_token_becomes_a_session_for_the_browser(options: Options, some_run: Run) -> None:
     with serving(options, TOKEN) as client:
-        assert Client(client.url).ask("/")[0] == 200  # the page itself asks
-        assert Client(client.url).ask("/api/session", method="POST")[0] == 401
-        assert client.ask("/api/session", method="POST")[0] == 204
-        cookie = {"Cookie": f"{access.COOKIE}={TOKEN}"}
-        assert Client(client.url).ask("/api/runs/night/report/index.html", headers=cookie)[0] == 200
+        browser = Client(client.url)
+        assert browser.ask("/")[0] == 200  # the page itself asks
+        assert browser.ask("/api/session", method="POST")[0] == 401
+        cookie, said = session(client)
+        assert TOKEN not in said
+        assert all(each in said for each in ("HttpOnly", "SameSite=strict", "Max-Age=43200"))
+        assert cookie.startswith(f"{access.COOKIE}_{client.url.rpartition(':')[2]}=")
+        report = "/api/runs/night/report/index.html"
+        assert browser.ask(report, headers={"Cookie": cookie})[0] == 200
+        assert browser.ask("/api/session", method="DELETE", headers={"Cookie": cookie})[0] == 204
+        assert browser.ask(report, headers={"Cookie": cookie})[0] == 401
+
+
+def test_a_cookie_of_another_service_is_taken_away(options: Options, some_run: Run) -> None:
+    with serving(options, TOKEN) as client:
+        cookie, _ = session(client)
+    with serving(options, TOKEN) as client:
+        mine = f"{access.COOKIE}_{client.url.rpartition(':')[2]}={cookie.partition('=')[2]}"
+        request = urllib.request.Request(f"{client.url}/api/runs", headers={"Cookie": mine})
+        with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=60):
+            pass
+        with refused.value as answer:
+            assert answer.code == 401
+            assert "Max-Age=0" in answer.headers["Set-Cookie"]
+
+
+def test_a_token_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    file.chmod(0o640)  # as Kubernetes gives it to a group
+    assert access.token(file) == TOKEN
+    monkeypatch.setenv(access.TOKEN, TOKEN)
+    with pytest.raises(InputError, match="FACEX_TOKEN is set, too"):
+        access.token(file)
+
+
+@pytest.mark.parametrize(("content", "mode"), [(TOKEN, 0o644), ("short", 0o600), ("", 0o600), (TOKEN * 999, 0o600)])
+def test_a_token_file_that_keeps_nobody_out_is_refused(tmp_path: Path, content: str, mode: int) -> None:
+    file = tmp_path / "token"
+    file.write_text(content)
+    file.chmod(mode)
+    with pytest.raises(InputError, match=r"may read it; `chmod o=|at least 16"):
+        access.token(file)
+
+
+def test_a_token_file_that_is_not_there_is_told_how_to_make(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(InputError, match=r"--token-file .*openssl rand -hex 24 > "):
+            access.token(path)

@@ -15,10 +15,15 @@ import pytest
 
 from facex_tune.errors import InputError
 from facex_tune.pipeline.options import Options
-from facex_tune.service.manager import CONSOLE, Manager
+from facex_tune.runs.store import Run
+from facex_tune.service import manager as managing
+from facex_tune.service.console import FILE as CONSOLE
+from facex_tune.service.manager import Manager
+from facex_tune.service.queue import FILE
+from facex_tune.storage.files import DamagedRun
 from tests.search.conftest import tiny_study
 
-from .conftest import serving, write_run
+from .conftest import STUDY, serving, write_run
 
 DEADLINE_S = 120
 
@@ -123,3 +128,52 @@ def test_a_second_stop_leaves_a_run_time_to_save(options: Options, manager: Mana
         assert process.communicate()[0] == b""
     with pytest.raises(InputError, match="is not going"):
         manager.stop("r")
+
+
+def test_without_room_nothing_is_begun(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(managing, "MOST_WAITING", 1)
+    for name in ("going", "waiting"):
+        begun(options, name)
+    with serving(options) as client:
+        for name in ("going", "waiting"):
+            client.json(f"/api/runs/{name}/resume", method="POST")
+        status, body = client.ask("/api/runs", method="POST", body={"run": "r", "study": STUDY})
+        assert (status, b"1 runs are waiting already" in body) == (503, True)
+        client.json("/api/runs/waiting/resume", method="POST")  # has its place already
+    assert sorted(Run.names(options.storage)) == ["going", "waiting"]
+    assert not (options.storage / "r").exists()
+
+
+def test_the_queue_lasts_over_a_restart(options: Options) -> None:
+    for name in ("a", "b", "stopped", "c"):
+        begun(options, name)
+    with serving(options) as client:
+        for name in ("a", "b", "stopped", "c"):
+            client.json(f"/api/runs/{name}/resume", method="POST")
+        client.json("/api/runs/stopped/stop", method="POST")
+        until(lambda: Run.open(options.storage, "a").holder() is not None)
+    assert Run.open(options.storage, "a").holder() is None
+    shutil.rmtree(options.storage / "b")  # between the two services
+    with serving(options) as client:
+        places = {run["run"]: run["place"] for run in client.json("/api/runs")["runs"]}
+    assert places == {"a": "going", "stopped": "idle", "c": "waiting"}
+
+
+def test_a_run_that_outlived_the_service_is_waited_for(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(managing, "HELD_ASKED_EVERY_S", 0.1)
+    begun(options, "a")
+    (options.storage / FILE).write_text('{"version": 1, "runs": ["a"]}')
+    manager = Manager(options)
+    with Run.open(options.storage, "a").log():
+        manager.recover()
+        assert manager.place("a") == "elsewhere"
+    until(lambda: manager.place("a") == "going")
+    assert '"a"' in (options.storage / FILE).read_text()
+    manager.close()
+
+
+def test_a_queue_that_is_none_is_not_written_over(options: Options) -> None:
+    options.storage.mkdir(parents=True)
+    (options.storage / FILE).write_text("[]")
+    with pytest.raises(DamagedRun, match="no queue of runs"):
+        Manager(options).recover()

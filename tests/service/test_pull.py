@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import socketserver
 import tarfile
 import threading
@@ -93,7 +94,7 @@ def test_a_connection_that_ends_early_keeps_what_came(some_run: Run, tmp_path: P
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "", "a\\..\\x", "c:x"])
 def test_a_service_cannot_write_outside(path: str) -> None:
     with pytest.raises(InputError, match="out of"):
-        Item.parse({"path": path, "bytes": 1, "sha256": "0"})
+        Item.parse({"path": path, "bytes": 1, "sha256": "0" * 64})
 
 
 def test_who_is_no_service_is_told_so(tmp_path: Path) -> None:
@@ -104,13 +105,13 @@ def test_who_is_no_service_is_told_so(tmp_path: Path) -> None:
 
 
 class Stranger(socketserver.ThreadingTCPServer):
-    """Answers everything with the same bytes, and keeps what it was asked."""
+    """Answers with these bytes, the last of them again and again, and keeps what it was asked."""
 
     daemon_threads = True
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, *answers: bytes) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
-        self.answer = answer
+        self.answers = answers
         self.asked: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -122,12 +123,12 @@ class _Answer(socketserver.StreamRequestHandler):
         while (line := self.rfile.readline()).strip():
             asked += line
         self.server.asked.append(asked.decode())
-        self.wfile.write(self.server.answer)
+        self.wfile.write(self.server.answers[min(len(self.server.asked), len(self.server.answers)) - 1])
 
 
 @contextlib.contextmanager
-def stranger(answer: bytes) -> Iterator[Stranger]:
-    with Stranger(answer) as server:
+def stranger(*answers: bytes) -> Iterator[Stranger]:
+    with Stranger(*answers) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -185,6 +186,46 @@ def test_a_token_follows_no_redirect_to_another_host(tmp_path: Path) -> None:
                 pull(ServiceSource(server.url, "night", "0123456789abcdef"), tmp_path)
             assert "Authorization: Bearer 0123456789abcdef" in server.asked[0]
             assert other.asked == []
+
+
+class Generous:
+    """A source that sends more than it announces, and counts what was taken of it."""
+
+    def __init__(self, content: bytes, *, announced: int) -> None:
+        self.content, self.taken = content, 0
+        self.item = Item("final/t0000-s0/model.safetensors", announced, hashlib.sha256(content[:announced]).hexdigest())
+
+    def items(self) -> list[Item]:
+        return [self.item]
+
+    def read(self, item: Item, offset: int) -> Iterator[bytes]:
+        for start in range(offset, len(self.content), 1000):
+            self.taken = min(len(self.content), start + 1000)
+            yield self.content[start : start + 1000]
+
+
+@pytest.mark.parametrize("there", [0, 500, 4000])
+def test_no_more_is_taken_than_was_announced(tmp_path: Path, there: int) -> None:
+    source = Generous(bytes(range(250)) * 400, announced=4000)
+    part = tmp_path / "final" / "t0000-s0" / f".model.safetensors.{source.item.sha256[:16]}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(source.content[:there])
+    pull(source, tmp_path)
+    assert (tmp_path / MODEL).read_bytes() == source.content[:4000]
+    assert source.taken <= 5000
+
+
+def test_a_service_that_sends_more_is_cut_off(tmp_path: Path) -> None:
+    listed = [{"path": "run.json", "bytes": 10, "sha256": hashlib.sha256(b"x" * 10).hexdigest()}]
+    with stranger(OK + b"\r\n" + json.dumps({"files": listed}).encode(), OK + b"\r\n" + b"x" * 50_000) as server:
+        assert pull(ServiceSource(server.url, "night", None), tmp_path)[0].bytes == 10
+    assert (tmp_path / "run.json").read_bytes() == b"x" * 10
+
+
+@pytest.mark.parametrize("said", [{"sha256": "/../../x"}, {"sha256": "A" * 64}, {"bytes": -1}])
+def test_a_list_that_cannot_be_is_refused(said: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="are none of a file"):
+        Item.parse({"path": "run.json", "bytes": 1, "sha256": "0" * 64} | said)
 
 
 def test_an_archive_holds_the_same(service: Client, some_run: Run) -> None:

@@ -8,8 +8,11 @@ import time
 
 import pytest
 
+from facex_tune import parts
 from facex_tune.errors import InputError
+from facex_tune.models._patience import bounded_checks
 from facex_tune.service import received
+from facex_tune.service.received import Ceiling
 from tests.search.conftest import tiny_study
 
 SAID = tiny_study().to_data()
@@ -46,6 +49,12 @@ def test_a_study_in_yaml_or_json_is_taken() -> None:
         (said(resources={"cpus": 10**6}), "resources.cpus: 1,000,000 is more"),
         (said(name="x" * 300), "300 characters; 256 at most"),
         ("x: " + ":".join(["59"] * 80) + ".5", "unknown key"),
+        (said(budget={"time": "3650d"}), "budget.time: 87,600.0 hours is more than this service grants"),
+        (said(budget={"trials": 20_000}), "budget.trials: 20,000 is more"),
+        (said(retrain={"epochs": 100_000}), "retrain.epochs: 100,000 is more"),
+        (said(search={"hung_after": "300d"}), "search.hung_after"),
+        ("version: 1\nname: a\nname: b\n", "'name' is said twice, again in line 3"),
+        ('{"space": {"model": ["vgg"], "model": ["resnet"]}}', "'model' is said twice"),
         ("[" + "x," * 12_000 + "]", "more than 10,000 values"),
         ("x: !!binary aGVsbG8=", "no YAML tags"),
         ('"\\ud800": 1', "surrogates"),
@@ -99,3 +108,38 @@ def test_weights_that_the_service_finds_itself_are_granted(pretrained: object) -
 def test_what_is_no_submission_is_told_so(body: object) -> None:
     with pytest.raises(InputError, match=r"submission|run: a name"):
         received.of_body(body)
+
+
+@pytest.mark.parametrize(
+    ("asked", "ceiling", "why"),
+    [
+        ({"budget": {"time": "3h"}}, Ceiling(hours=2), "budget.time: 3.0 hours is more than this service grants (2 "),
+        ({"budget": {"trials": 3}}, Ceiling(hours=2), "budget.time: this service wants it said, and grants 2h"),
+        ({"budget": {"time": "3h"}}, Ceiling(trials=2), "budget.trials: this service wants it said"),
+        ({"budget": {"trials": 3}}, Ceiling(trials=2), "budget.trials: 3 is more"),
+        ({"fidelity": {"max_epochs": 9}}, Ceiling(epochs=8), "fidelity.max_epochs: 9 is more"),
+        ({"retrain": {"epochs": 9}}, Ceiling(epochs=8), "retrain.epochs: 9 is more"),
+    ],
+)
+def test_a_study_keeps_below_the_operators_ceiling(asked: dict[str, object], ceiling: Ceiling, why: str) -> None:
+    with pytest.raises(InputError) as refused:
+        received.study(said(**asked), ceiling)
+    assert [line for line in refused.value.problems if why in line]
+    assert received.study(said(**asked)).name == "x"
+
+
+def test_what_the_ceiling_grants_is_taken() -> None:
+    asked = said(budget={"time": "2h", "trials": 2}, fidelity={"max_epochs": 8})
+    assert received.study(asked, Ceiling(hours=2, trials=2, epochs=8)).budget.trials == 2
+
+
+@pytest.mark.parametrize("part", ["timm", "resnet"])
+def test_checking_a_study_has_a_bound_of_networks_and_of_seconds(part: str) -> None:
+    names = {"name": ["resnet10t", "resnet14t", "resnet18"], "halve_stem": [True, False]}
+    knobs: dict[str, object] = names if part == "timm" else {"pretrained": "imagenet", "depth": [18, 34], "width": 64}
+    knobs |= {"squeeze_excitation": False} if part == "resnet" else {}
+    space = received.study(said(space={"model": [{part: knobs}]})).space
+    with bounded_checks(1, 100), pytest.raises(InputError, match=rf"space.model.{part}: \d combinations"):
+        parts.problems(space)
+    with bounded_checks(100, 0), pytest.raises(InputError, match="takes more than 0 s"):
+        parts.problems(space)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import socket
 import time
 import urllib.request
@@ -11,29 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 
 from facex_tune.pipeline.options import Options
 from facex_tune.runs.events import TrialStarted
 from facex_tune.runs.store import Run
 from tests.search.conftest import tiny_study
 
-from .conftest import Client, serving
+from .conftest import STUDY, Client, serving, write_run
 
-STUDY = """
-version: 1
-name: tiny
-data: synthetic
-budget: {trials: 2}
-fidelity: {min_epochs: 1, max_epochs: 2, reduction: 2}
-search: {seed: 3, concurrency: 1}
-space:
-  model: [{facex_cnn: {width: 0.25}}]
-  augment: [none]
-  balance: [none]
-  train: {lr: {low: 0.01, high: 0.1, log: true}, batch_size: 32}
-retrain: {top: 1, seeds: 1, epochs: 1}
-"""
 DEADLINE_S = 300
+NAMES = [name for name in timm.list_models() if name.startswith("resne")] * 3  # more than are built for a look
 
 
 def until(happened: Callable[[], bool]) -> None:
@@ -54,6 +44,21 @@ def test_runs_and_one_run(service: Client, some_run: Run) -> None:
     assert run["has_report"]
 
 
+def test_the_list_tells_what_has_changed_since(service: Client, options: Options, some_run: Run) -> None:
+    write_run(options.storage, "other", tiny_study())
+    first = service.json("/api/runs")
+    assert (len(first["runs"]), first["names"]) == (2, ["other", "night"])
+    assert service.json(f"/api/runs?since={first['stamp']}")["runs"] == []
+    with some_run.log() as log:
+        log.append(TrialStarted(trial=1, config=some_run.history().trials[0].config, source="sampler"))
+        until(lambda: bool(service.json(f"/api/runs?since={first['stamp']}")["runs"]))
+        second = service.json(f"/api/runs?since={first['stamp']}")
+    assert [(run["run"], run["trials"]) for run in second["runs"]] == [("night", {"finished": 1, "running": 1})]
+    shutil.rmtree(options.storage / "other")
+    until(lambda: service.json(f"/api/runs?since={second['stamp']}")["names"] == ["night"])
+    assert len(service.json("/api/runs?since=0123abcd-7")["runs"]) == 1  # of another service
+
+
 def test_events_come_when_the_log_grows(service: Client, some_run: Run) -> None:
     with urllib.request.urlopen(f"{service.url}/api/runs/night/events", timeout=60) as stream:
         first = json.loads(stream.readline().removeprefix(b"data: "))
@@ -64,6 +69,17 @@ def test_events_come_when_the_log_grows(service: Client, some_run: Run) -> None:
                 line = stream.readline()
     assert len(first["leaderboard"]) == 1
     assert len(json.loads(line.removeprefix(b"data: "))["leaderboard"]) == 2
+
+
+def test_the_service_ends_while_somebody_watches(
+    options: Options, some_run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.ExitStack() as ends:
+        with serving(options) as client:
+            stream = ends.enter_context(urllib.request.urlopen(f"{client.url}/api/runs/night/events", timeout=60))
+            stream.readline()
+        assert stream.read() == b"\n"  # ended, not broken off
+    assert capfd.readouterr().err == ""  # uvicorn's tracebacks would be there
 
 
 @pytest.mark.parametrize(
@@ -98,6 +114,9 @@ def test_a_link_in_a_report_leads_nowhere(service: Client, some_run: Run) -> Non
         ({"study": STUDY, "run": "../x"}, 400),
         ({"study": STUDY + "unknown: 1\n"}, 400),
         ({"study": STUDY.replace("facex_cnn: {width: 0.25}", "resnet: {pretrained: /etc/passwd}")}, 400),
+        (b'{"study": {"name": "a", "name": "b"}}', 400),
+        ({"study": STUDY.replace("[{facex_cnn: {width: 0.25}}]", f"[{{timm: {{name: {NAMES}}}}}]")}, 400),
+        ({"study": STUDY.replace("trials: 2", "time: 3650d")}, 400),
         (b"x" * 300_000, 413),
     ],
 )
@@ -111,7 +130,8 @@ def test_what_is_no_study_is_refused(service: Client, options: Options, body: ob
 def test_a_body_without_a_length_is_bounded_too(service: Client) -> None:
     host, port = service.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
-        connection.sendall(b"POST /api/runs HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        said = b"Host: 127.0.0.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(b"POST /api/runs HTTP/1.1\r\n" + said)
         chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
         for _ in range(5):
             connection.sendall(chunk)

@@ -13,7 +13,7 @@ import yaml
 
 from facex_tune import parts, study, train_knobs
 from facex_tune.errors import InputError
-from facex_tune.space import Choice, Float, Int
+from facex_tune.space import FAMILIES, Choice, Float, Int, Space
 from facex_tune.study import Study
 from facex_tune.study.schema import Body
 
@@ -168,7 +168,9 @@ WRONG: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"name": "a/b"}, "name:", ["'a/b'"]),
     ({"name": ".."}, "name:", ["'..'"]),
     ({"name": "x" * 65}, "name:", ["pattern"]),
-    ({"labels": "ferplus"}, "labels:", ["'ferplus'", "'ferplus_majority'"]),
+    ({"labels": "ferplus"}, "labels:", ["'ferplus'", "'own'", "'ferplus_majority'"]),
+    ({"classes": 9}, "classes:", ["9", "7 or 8"]),
+    ({"classes": True}, "classes:", ["write a number"]),
     ({"duplicates": "remove"}, "duplicates:", ["'keep' or 'drop'"]),
     ({"validation": "private_test"}, "validation:", ["'private_test'", "public_test", "holdout"]),
     ({"validation": {"holdout": 0.9}}, "validation.holdout:", ["0.9", "less than 0.5"]),
@@ -181,8 +183,10 @@ WRONG: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"constraints": {"recall.fera": {"min": 0.1}}}, "constraints.recall.fera:", ["did you mean recall.fear"]),
     ({"constraints": {"ece": {"max": -0.1}}}, "constraints.ece.max:", ["-0.1 is out of reach", "between 0 and 1"]),
     ({"constraints": {"accuracy": {"min": 2}}}, "constraints.accuracy.min:", ["2 is out of reach", "between 0 and 1"]),
+    ({"objective": ["parameters", "macro_f1"]}, "objective:", ["learns nothing", "[macro_f1, parameters]"]),
+    ({"constraints": {"parameters": {"max": 0}}}, "constraints.parameters.max:", ["0 bounds nothing", "above 0"]),
     ({"budget": {"trials": 3, "target": 65}}, "budget.target:", ["65 is out of reach: macro_f1 lies"]),
-    ({"objective": "f1.contempt"}, "objective:", ["f1.contempt is never measured", "angry, disgust"]),
+    ({"objective": "f1.contempt"}, "objective:", ["f1.contempt is never measured", "classes: 8", "angry, disgust"]),
     ({"constraints": {"recall.contempt": {"min": 0.1}}}, "constraints.recall.contempt:", ["never measured"]),
     ({"constraints": {"ece": {"mx": 0.1}}}, "constraints.ece.mx:", ["unknown key", "did you mean max"]),
     ({"constraints": {"ece": 0.1}}, "constraints.ece:", ["0.1"]),
@@ -226,6 +230,17 @@ WRONG: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"space": {"train": {"lr": {"low": 0.1, "high": 0.01}}}}, "space.train.lr:", ["impossible range"]),
     ({"space": {"train": {"lr": 7}}}, "space.train.lr:", ["7", "1e-05 to 1"]),
     ({"space": {"train": None}}, "space.train:", ["{knob: range}"]),
+    ({"resources": {"cpus": "all"}}, "resources.cpus:", ["'all'", "a whole number from 1, or auto"]),
+    ({"resources": {"cpus": 0}}, "resources.cpus:", ["0 is not allowed", "a whole number from 1, or auto"]),
+    ({"resources": {"cpus": 1.5}}, "resources.cpus:", ["1.5 is not allowed"]),
+    ({"resources": {"cpus": float("inf")}}, "resources.cpus:", ["inf is not allowed"]),
+    ({"resources": {"cpus": "auto", "gpus": 0.5}}, "resources.cpus:", ["train on CPUs", "these hold 0.5 GPU"]),
+    ({"retrain": {"on": "validation"}}, "retrain.on:", ["'train' or 'all'"]),
+    (
+        {"retrain": {"on": "all"}, "space": {"train": {"schedule": ["cosine", "plateau"]}}},
+        "retrain.on:",
+        ["plateau lowers the rate", "on: train"],
+    ),
 ]
 
 
@@ -247,6 +262,19 @@ def test_what_every_study_must_say(key: str) -> None:
 def test_keys_are_words() -> None:
     with pytest.raises(InputError, match="keys of a study are words"):
         study.parse({**LEAST, 3: 4})  # type: ignore[dict-item]
+
+
+def test_own_labels_were_once_called_fer2013s() -> None:
+    assert parse(labels="fer2013") == parse(labels="own")
+    kept = {**parse().to_data(), "labels": "fer2013"}
+    del kept["classes"]
+    assert Study.from_data(kept).to_data() == parse().to_data()
+
+
+def test_eight_classes_measure_contempt_and_choose_their_protocols() -> None:
+    eight = {"classes": 8, "objective": "f1.contempt"}
+    named = {data: parse(**eight, data=data).evaluate.protocols for data in ("ferplus", "affectnet", "mine")}
+    assert named == {"ferplus": ("ferplus.majority8",), "affectnet": ("affectnet.val8",), "mine": ("folder.mine",)}
 
 
 def test_every_problem_is_told_at_once() -> None:
@@ -298,6 +326,52 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+def test_final_models_that_are_trained_less_than_trials_are_told() -> None:
+    told = parse(fidelity={"max_epochs": 9}, retrain={"epochs": 3}).short_retraining
+    assert told.startswith("final models are trained for 3 epochs (retrain.epochs), the search's longest trials for 9")
+    assert parse(fidelity={"max_epochs": 9}, retrain={"epochs": 9}).short_retraining == ""
+    assert parse(fidelity={"max_epochs": 9}).short_retraining == ""
+
+
+def test_a_file_that_is_no_utf_8_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("version: 1\nname: café\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin\.yaml: line 2 is not UTF-8 \(byte 0xe9\); save it so$"):
+        study.load(path)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ({"metric": "accuracy"}, "metric: unknown key; did you mean objective? (choices: version,"),
+        ({"trials": 3}, "trials: unknown key; did you mean budget.trials?"),
+        ({"seeds": 3}, "seeds: unknown key; did you mean retrain.seeds?"),
+        ({"epochs": 3}, "epochs: unknown key; did you mean fidelity.max_epochs?"),
+        ({"dataset": "x"}, "dataset: unknown key; did you mean data?"),
+        ({"objektive": "x"}, "objektive: unknown key; did you mean objective"),
+        ({"budget": {"max_epochs": 3}}, "budget.max_epochs: unknown key; did you mean fidelity.max_epochs?"),
+        ({"budget": {"trails": 3}}, "budget.trails: unknown key; did you mean trials?"),
+    ],
+)
+def test_an_unknown_key_is_told_where_it_belongs(said: dict[str, Any], meant: str) -> None:
+    (found,) = problems(**said)
+    assert found.startswith(meant)
+
+
+def test_a_key_that_every_study_says_is_told_with_an_example() -> None:
+    with pytest.raises(InputError) as told:
+        study.parse({"name": "x", "data": "synthetic"})
+    assert told.value.problems == ["version: missing; every study says it, such as `version: 1`"]
+
+
+def test_a_key_that_yaml_takes_for_a_truth_value_is_a_word(tmp_path: Path) -> None:
+    """`on` is true in YAML 1.1."""
+    path = written(tmp_path, "version: 1\nname: x\ndata: synthetic\nretrain: {on: all, seeds: 3}\n")
+    assert study.load(path).retrain.on == "all"
+    assert study.load(path).n_final_models == 4, "one more than without"
+    assert study.load(path, sets=["retrain={on: train}"]).n_final_models == 2
+
+
 def test_changes_come_on_top(tmp_path: Path) -> None:
     path = written(tmp_path, yaml.safe_dump(LEAST | {"budget": {"trials": 8}}))
     loaded = study.load(
@@ -337,7 +411,12 @@ def test_a_wrong_change_is_one_line(tmp_path: Path, change: str, words: list[str
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("version: [1", ["not YAML", "line 1"]),
+        ("version: [1", ["not YAML", "line 1", "brackets that is not closed"]),
+        ("version: 1\n\tname: x", ["not YAML: line 2: a tab; YAML is indented with spaces"]),
+        ("name: a: b", ["not YAML: line 1: a second `: ` in one line"]),
+        ("version: 1\nname", ["not YAML: line 2: a key without `: ` after it"]),
+        ("a:\n    b: 1\n  c: 2", ["not YAML: line 3: a line whose indentation fits none above it"]),
+        ("name: @x", ["not YAML: line 1: a value that begins with a character of YAML's own"]),
         ("[" * 3000, ["nested too deeply"]),
         ("name: 2024-13-45", ["not YAML"]),
         ("- a\n- b", ["a study is a mapping", "quick.yaml"]),
@@ -362,9 +441,6 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         study.load(tmp_path / "none.yaml")
     with pytest.raises(InputError, match="cannot read this study: Is a directory"):
         study.load(tmp_path)
-    (tmp_path / "latin.yaml").write_bytes("name: Gr\xf6\xdfe".encode("latin-1"))
-    with pytest.raises(InputError, match="cannot read this study: 'utf-8'"):
-        study.load(tmp_path / "latin.yaml")
 
 
 def test_a_mapping_may_be_shared_and_overridden(tmp_path: Path) -> None:
@@ -403,6 +479,44 @@ def test_the_schema_knows_every_key() -> None:
     assert all(name in space["model"]["description"] for name in parts.names("model"))
 
 
+def knobs_of_the_schema() -> dict[str, dict[str, Any]]:
+    """Qualified knob -> what the schema says of it."""
+    schema = study.json_schema()
+    train = schema["properties"]["space"]["properties"]["train"]["properties"]
+    found = {f"train.{name}": said for name, said in train.items()}
+    for family in FAMILIES:
+        for entry in [each for each in schema["$defs"][family]["anyOf"] if "required" in each]:
+            ((part, narrowed),) = entry["properties"].items()
+            own = narrowed["anyOf"][0]["properties"]
+            found |= {f"{family}.{part}.{name}": said for name, said in own.items()}
+    return found
+
+
+def test_the_schema_tells_every_knob_of_every_part() -> None:
+    of_parts = {
+        f"{family}.{part}.{name}": knob
+        for family in FAMILIES
+        for part in parts.names(family)
+        for name, knob in parts.find(family, part).SPACE.items()
+    }
+    known = {**of_parts, **{f"train.{name}": knob for name, knob in train_knobs.SPACE.items()}}
+    told = knobs_of_the_schema()
+    assert set(told) == set(known)
+    for name, knob in known.items():
+        assert told[name]["default"] == knob.default, name
+        assert f"allowed: {knob}" in told[name]["description"], name
+        assert knob.doc in told[name]["description"], name
+
+
+def test_the_schema_beside_the_studies_is_current_and_editors_find_it() -> None:
+    beside = STUDIES[0].parent / "study.schema.json"
+    current = "run: facex-tune schema > search_spaces/study.schema.json"
+    assert json.loads(beside.read_text(encoding="utf-8")) == json.loads(json.dumps(study.json_schema())), current
+    for path in STUDIES:
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        assert first == "# yaml-language-server: $schema=study.schema.json", path.name
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_the_schema_takes_every_study_of_the_project(path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
@@ -417,6 +531,15 @@ def test_the_schema_takes_every_study_of_the_project(path: Path) -> None:
         {"objective": "acuracy"},
         {"space": {"train": {"lrr": 1}}},
         {"labels": "x"},
+        {"search": {"sampler": "tpee"}},
+        {"space": {"train": {"lr": 7}}},
+        {"space": {"train": {"lr": {"low": 1e-9}}}},
+        {"space": {"train": {"batch_size": 12.5}}},
+        {"space": {"train": {"optimizer": ["sgd", "adamm"]}}},
+        {"space": {"model": "resnett"}},
+        {"space": {"model": [{"resnet": {"dept": 10}}]}},
+        {"space": {"model": [{"resnet": {"depth": 11}}]}},
+        {"space": {"model": []}},
     ],
 )
 def test_the_schema_refuses_what_the_reader_refuses(said: dict[str, Any]) -> None:
@@ -438,3 +561,72 @@ def test_a_study_is_read_without_torch_or_ray() -> None:
 def test_a_key_that_is_no_text_is_one_line() -> None:
     with pytest.raises(InputError, match=r"a key: .* is not allowed"):
         study.parse({"version": 1, "name": "x", "\ud800": 1})
+
+
+# A space that is smaller than the budget
+
+
+@pytest.mark.parametrize(
+    ("train", "trials", "words"),
+    [
+        ({"lr": [0.05, 0.1]}, 5, "the space has 2 configurations: 3 of 5 trials repeat one with another seed"),
+        ({"lr": 0.05}, 2, "the space has 1 configuration: 1 of 2 trials repeat one with another seed"),
+        ({"lr": [0.05, 0.1]}, None, "the space has 2 configurations: trials after them repeat one with another seed"),
+        ({"lr": [0.05, 0.1]}, 2, ""),
+        ({"lr": {"low": 0.05, "high": 0.1}}, 500, ""),
+        ({"lr": 0.05, "batch_size": {"low": 32, "high": 35}}, 4, ""),
+        ({"lr": 0.05, "batch_size": {"low": 32, "high": 35}}, 5, "the space has 4 configurations: 1 of 5 trials"),
+    ],
+)
+def test_what_a_small_space_repeats_is_told(train: dict[str, Any], trials: int | None, words: str) -> None:
+    one = {"width": 0.25, "kernels": "3-3-3-3", "dropout": 0.25}
+    space = {"model": [{"facex_cnn": one}], "augment": ["none"], "balance": ["none"], "train": train}
+    budget = {"trials": trials} if trials else {"time": "1h"}
+    said = study.parse({"version": 1, "name": "x", "data": "synthetic", "space": space, "budget": budget}).repetition
+    assert said.startswith(words)
+    assert bool(said) == bool(words)
+
+
+def test_configurations_count_the_knobs_of_the_part_that_is_chosen() -> None:
+    part = {"b": Choice((1, 2, 3), 1)}
+    assert Space({"model": {"a": {}, "b": part}}, {"t": Choice((True, False), True)}).configurations() == 2 * (1 + 3)
+    assert Space({"model": {"a": {"x": Float(0, 1, 0.5)}}}).configurations() is None
+
+
+# Several sets
+
+
+def test_a_name_stays_a_name_and_several_are_a_list() -> None:
+    assert parse(data="synthetic").to_data()["data"] == "synthetic"
+    assert parse(data=["synthetic"]).data == "synthetic"
+    several = parse(data=["fer2013", "rafdb"], validation={"holdout": 0.1, "of": "rafdb"})
+    assert several.to_data()["data"] == ["fer2013", "rafdb"]
+    assert several.to_data()["validation"] == {"holdout": 0.1, "of": "rafdb"}
+    assert Study.from_data(json.loads(json.dumps(several.to_data()))) == several
+    assert (several.sets, several.data_text, several.validated_on) == (
+        ("fer2013", "rafdb"), "fer2013 + rafdb", ("rafdb",),
+    )  # fmt: skip
+    assert several.evaluate.protocols == ("fer2013.private", "rafdb.test"), "the protocols of each"
+    assert parse(data=["a", "b"], validation={"holdout": 0.1, "of": "all"}).validated_on == ("a", "b")
+    assert parse(validation={"holdout": 0.1}).to_data()["validation"] == {"holdout": 0.1}, "as it always was"
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ({"data": ["fer2013", "fer2013"]}, "data: ['fer2013', 'fer2013'] is not allowed: fer2013 is named twice"),
+        ({"data": []}, "data: [] is not allowed: write the name of a prepared set, or a list of names"),
+        ({"data": [3]}, "data: [3] is not allowed: write the name"),
+        ({"data": ["a", "../b"]}, "'../b' is no name of a set"),
+        ({"data": "a/b"}, "data: 'a/b' is not allowed: 'a/b' is no name of a set"),
+        ({"data": ["fer2013", "rafdb"], "validation": {"holdout": 0.1, "of": "rafbd"}},
+         "validation.of: no set named 'rafbd' in data; did you mean rafdb"),
+        ({"validation": {"of": "synthetic"}}, "validation: {'of': 'synthetic'} is not allowed: write public_test, or"),
+        ({"data": ["all", "rafdb"]}, "data: a set named 'all' cannot be joined with others"),
+        ({"set_balance": "even"}, "set_balance: even needs several sets, and data names synthetic alone; write none"),
+    ],
+)  # fmt: skip
+def test_several_sets_that_are_none(said: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError) as refused:
+        parse(**said)
+    assert [each for each in refused.value.problems if line in each], refused.value.problems

@@ -177,12 +177,12 @@ def test_no_batch_of_a_balancing_strategy_waits_for_the_host(faces: tuple[Split,
     train_guarded(training(faces, balance=balance))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "nadam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "nadam", "rmsprop", "muon"])
 def test_no_step_of_an_optimizer_waits_for_the_host(faces: tuple[Split, Split], optimizer: str) -> None:
     train_guarded(training(faces, optimizer=optimizer, lr=1e-3))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "nadam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "nadam", "muon"])
 def test_a_training_resumed_on_the_gpu_goes_on_without_waiting(faces: tuple[Split, Split], optimizer: str) -> None:
     run = training(faces, optimizer=optimizer, lr=1e-3, ema_decay=0.9)
     run.epoch()

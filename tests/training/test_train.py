@@ -82,7 +82,7 @@ def test_it_learns(faces: tuple[Split, Split]) -> None:
     [
         {},
         {"train__ema_decay": 0.9},
-        *({"train__optimizer": name, "train__lr": 0.002} for name in ("adam", "adamw", "nadam", "rmsprop")),
+        *({"train__optimizer": name, "train__lr": 0.002} for name in ("adam", "adamw", "nadam", "rmsprop", "muon")),
         {"train__schedule": "step"},
         {"train__schedule": "plateau", "train__plateau_patience": 1, "train__warmup": 0.0, "train__lr": 0.5},
         EVERYTHING,
@@ -104,7 +104,7 @@ def test_a_resumed_run_is_the_run_that_was_never_interrupted(
     for _ in range(2):
         one, two = whole.epoch(), resumed.epoch()
         assert one.epoch == two.epoch
-        assert {**one.metrics, "images_per_second": 0} == {**two.metrics, "images_per_second": 0}
+        assert {**one.metrics, "train_images_per_second": 0} == {**two.metrics, "train_images_per_second": 0}
 
 
 def test_the_average_lags_behind_and_is_what_is_kept(faces: tuple[Split, Split]) -> None:
@@ -287,7 +287,7 @@ def test_validation_that_does_not_fit_leaves_training_s_batches_whole(
     assert (plain.slices, plain.evaluation_slices) == (1, 2)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "nadam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "nadam", "rmsprop", "muon"])
 def test_momenta_read_from_a_file_have_their_parameters_layout(
     faces: tuple[Split, Split], tmp_path: Path, optimizer: str
 ) -> None:
@@ -533,3 +533,24 @@ def test_it_runs_in_bf16_too(faces: tuple[Split, Split]) -> None:
     small = tuple(Split(split.images_NHW[:60], split.labels_N[:60]) for split in faces)
     run = train.Training(config(train__precision="bf16"), *small, n_classes=7, epochs=1, seed=[1], device=CPU)
     assert math.isfinite(run.epoch().metrics["train_loss"])
+
+
+class Thick(torch.nn.Module):
+    """A network with a convolution over three axes beside one over two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.Conv2d(4, 4, 3))
+        self.deep = torch.nn.Conv3d(1, 7, (4, 1, 1))
+
+    def forward(self, faces_N1HW: torch.Tensor) -> torch.Tensor:
+        logits_NC: torch.Tensor = self.deep(self.flat(faces_N1HW).unsqueeze(1)).mean((2, 3, 4))
+        return logits_NC
+
+
+def test_a_network_of_filters_with_five_axes_is_placed_and_the_others_are_channels_last() -> None:
+    model = classifier.placed(classifier.Classifier(Thick(), 0.5, 0.25), CPU)
+    assert model.body.get_parameter("flat.1.weight").is_contiguous(memory_format=torch.channels_last)
+    logits_NC = model(torch.rand(2, 1, 8, 8))
+    logits_NC.sum().backward()
+    assert logits_NC.shape == (2, 7)

@@ -11,7 +11,7 @@ from facex_tune.data.sources import synthetic
 from facex_tune.space import Config, Space, constant
 from facex_tune.training import classifier, posthoc, train
 from facex_tune.training.batches import Split
-from facex_tune.training.optimization import Average, build_optimizer
+from facex_tune.training.optimization import Average, build_optimizer, rate_factor
 
 CPU = torch.device("cpu")
 
@@ -167,3 +167,19 @@ def test_made_faces_have_votes_where_real_ones_do(faces: tuple[Split, Split]) ->
     assert run.train.targets_NC.shape == (300, 7)
     targets_BC = run.batches.targets(torch.arange(240, 300))
     assert targets_BC[:, 1] == pytest.approx(0.7 * 0.9 + 0.1 / 7, abs=1e-5)
+
+
+def test_every_optimizer_and_schedule_that_is_named_is_built_and_no_other() -> None:
+    """A name without a branch of its own must not quietly train as another does."""
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    usual = {name: knob.default for name, knob in train_knobs.SPACE.items()}
+    optimizers = train_knobs.SPACE["optimizer"].options
+    built = [type(build_optimizer(network, usual | {"optimizer": name})).__name__.lower() for name in optimizers]
+    assert built == list(optimizers)
+    with pytest.raises(ValueError, match="'lion'"):
+        build_optimizer(network, usual | {"optimizer": "lion"})
+    schedules = train_knobs.SPACE["schedule"].options
+    courses = {tuple(rate_factor(name, progress / 8, 0.1) for progress in range(8)) for name in schedules}
+    assert len(courses) == len(schedules)
+    with pytest.raises(ValueError, match="'sawtooth'"):
+        rate_factor("sawtooth", 0.5, 0.1)

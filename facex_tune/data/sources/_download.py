@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Download:
-    """A Kaggle data set (`owner/name`), and the address of one more file that belongs beside it."""
+    """A Kaggle data set (`owner/name`), and the address and SHA-256 of one more file that belongs beside it."""
 
     kaggle: str
     file_url: str | None = None
+    file_sha256: str | None = None
 
     @property
     def kaggle_url(self) -> str:

@@ -23,8 +23,17 @@ from facex_tune.data import known
 from facex_tune.data.boxes import Box
 from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
 from facex_tune.data.importing import Loaded, Progress, require_kept, told_reasons
+from facex_tune.data.members import TooLarge
 from facex_tune.data.near import blank
-from facex_tune.data.tree import Tree, advice_on_binaries, is_picture, printable, read_images, told_as_damage
+from facex_tune.data.tree import (
+    Tree,
+    advice_on_binaries,
+    content,
+    is_picture,
+    printable,
+    read_images,
+    told_as_damage,
+)
 from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError
 
@@ -173,16 +182,17 @@ def files(tree: Tree, *endings: str) -> list[str]:
     return sorted(found, key=lambda name: (name.count("/"), name))
 
 
-def text_of(tree: Tree, name: str) -> str:
+def text_of(tree: Tree, name: str, limit_bytes: int = _MAX_LIST_BYTES) -> str:
     """A list's text, without a mark of its encoding.
 
     Raises:
         InputError: it is damaged, or too large for a list.
     """
-    if tree.size_bytes(name) > _MAX_LIST_BYTES:
-        raise InputError(f"{name} has {tree.size_bytes(name):,} bytes, too many for a list of labels")
-    with told_as_damage(name), tree.open(name) as file:
-        return file.read().decode("utf-8-sig", errors="replace")
+    try:
+        with told_as_damage(name):
+            return content(tree, name, limit_bytes).decode("utf-8-sig", errors="replace")
+    except TooLarge as error:
+        raise InputError(f"{name} has more than {limit_bytes:,} bytes, too many for a list of labels") from error
 
 
 def rows(tree: Tree, name: str, least: int) -> list[list[str]]:

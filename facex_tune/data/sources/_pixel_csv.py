@@ -37,6 +37,7 @@ from facex_tune.errors import InputError
 
 COLUMNS = ("emotion", "pixels", "usage")
 USAGES = ("Training", "PublicTest", "PrivateTest")
+MOST_SKIPPED = 100_000  # rows; FER2013 has 35,887
 _MAX_LINE = 2**16  # characters: a face takes some 9,000; a file without line ends must not fill the memory
 
 
@@ -229,10 +230,12 @@ def _read_records(
             emotion, pixels, usage = _fields(record, columns)
             if _is_strange(emotion, layout):
                 rows.strange.append((number, int(emotion)))
+                _refuse_flood(rows, where)
                 continue
             image_HW, label, split = _image(pixels), _label(emotion, layout), _split(usage, layout)
         except ValueError as error:
             rows.skipped.append(Skipped(where, number, str(error)))
+            _refuse_flood(rows, where)
             rows.lost |= _splits_of(record, columns, layout)
             continue
         rows.images.append(image_HW)
@@ -241,6 +244,13 @@ def _read_records(
         rows.numbers.append(number)
         if number % 512 == 511:
             progress(min(file.tell(), size_bytes), size_bytes)
+
+
+def _refuse_flood(rows: _Rows, where: str) -> None:
+    """A small archive can hold more rows that are no faces than memory can hold reasons."""
+    if (n := len(rows.skipped) + len(rows.strange)) > MOST_SKIPPED:
+        reason = rows.skipped[0].reason if rows.skipped else "emotions that the set does not have"
+        raise InputError(f"{where}: more than {n - 1:,} rows are no faces ({reason}): get the set from its publisher")
 
 
 def _columns(header: list[str], where: str) -> list[int]:

@@ -16,7 +16,6 @@ split. Who is seen is not told.
 
 from __future__ import annotations
 
-import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -24,13 +23,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from facex_tune.data import known
 from facex_tune.data.boxes import Box
 from facex_tune.data.faces import Skipped
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, Published, told_reasons
 from facex_tune.data.known import meaning
+from facex_tune.data.members import read_array
 from facex_tune.data.sources._labelled import (
     Finder,
     Marked,
@@ -61,6 +59,7 @@ PUBLISHED = tuple(
 _SPLITS = {"train": "train", "val": "public_test", "valid": "public_test", "test": "test"}
 _COLUMNS = ("subdirectory_filepath", "face_x", "face_y", "face_width", "face_height", "expression")
 _LISTS = {"/training.csv": "train", "/validation.csv": "public_test"}
+_MAX_SCALAR_BYTES, _MAX_YAML_BYTES = 2**10, 2**16
 _NPY = re.compile(r"(train|val)_set/images/([^/]+)\.\w+")
 _YOLO = re.compile(r"(train|val|valid|test)/images/([^/]+)\.\w+", re.IGNORECASE)
 _FOLDERS = re.compile(r"(train|val|valid|test)/(\d+)/[^/]+", re.IGNORECASE)
@@ -134,7 +133,7 @@ def _scalar(tree: Tree, name: str) -> str:
         ValueError: it is something else; nothing is unpickled.
     """
     with tree.open(name) as file:
-        array = np.load(io.BytesIO(file.read()), allow_pickle=False)
+        array = read_array(file, _MAX_SCALAR_BYTES)
     if array.size != 1:
         raise ValueError(f"{array.size} numbers where one is wanted")
     text = str(array.reshape(())[()])
@@ -198,12 +197,23 @@ def _yolo_names(tree: Tree) -> dict[int, str]:
     if where is None:
         raise InputError(f"{tree.path} has YOLO labels and no data.yaml, which says what its numbers mean")
     try:
-        document: Any = yaml.safe_load(text_of(tree, where))
+        document: Any = yaml.safe_load(text_of(tree, where, _MAX_YAML_BYTES))
         names = document["names"]
         numbered = dict(enumerate(names)) if isinstance(names, list) else dict(names)
-        return {int(at): EMOTIONS[canonical(str(name))] for at, name in numbered.items()}
+        return {int(at): EMOTIONS[canonical(_word(name))] for at, name in numbered.items()}
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{where} does not name its classes ({one_line(error)}): get the set's own") from error
+
+
+def _word(name: Any) -> str:
+    """A class's name; anything else could be a list of lists whose text has no end.
+
+    Raises:
+        ValueError: it is no word.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"a {type(name).__name__} where a class's name is wanted")
+    return name
 
 
 def _in_folders(tree: Tree) -> _Found | None:

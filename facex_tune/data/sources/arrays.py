@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,15 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress
+from facex_tune.data.members import array_header, n_bytes, read_array
+from facex_tune.data.pictures import HEAD_BYTES
 from facex_tune.data.sources._labelled import Marked, read
 from facex_tune.data.sources._tables import emotions, require_unpacked, split_of, tree_of
-from facex_tune.data.tree import DAMAGE, one_line, open_tree, require_readable
+from facex_tune.data.tree import DAMAGE, Tree, one_line, open_tree, require_readable, told_as_damage
 from facex_tune.errors import InputError, nearest
 
 DESCRIPTION = "NPZ, NPY or HDF5 arrays of faces and labels (--arrays images=X labels=Y); --as NAME names the set"
 NEEDS_SOURCE = True
 NAMED_BY_USER = True
 OPTIONS = ("arrays", "classes", "splits", "numbers")
+MAX_ARRAY_BYTES = 2**32
+_ALONE = "is one array alone, where its folder or an NPZ is wanted"
 _HDF5 = (".h5", ".hdf5", ".he5", ".hdf")
 
 Images = NDArray[np.uint8]
@@ -90,7 +94,7 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, str], Callable[[str], NDArra
     if path.is_dir():
         with open_tree(path) as tree:
             files = {PurePosixPath(name).stem: path / name for name in tree.names if name.lower().endswith(".npy")}
-        arrays = {name: np.load(file, mmap_mode="r", allow_pickle=False) for name, file in files.items()}
+        arrays = {name: _mapped(file) for name, file in files.items()}
         yield {name: _told(array) for name, array in arrays.items()}, arrays.__getitem__
     elif path.suffix.lower() in _HDF5:
         with _hdf5(path) as found:
@@ -104,20 +108,59 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, str], Callable[[str], NDArra
 def _npz(path: Path) -> Iterator[tuple[dict[str, str], Callable[[str], NDArray[Any]]]]:
     with ExitStack() as stack:
         try:
-            archive: Any = np.load(path, allow_pickle=False)
-            stack.enter_context(nullcontext() if isinstance(archive, np.ndarray) else archive)
-            there = {name: _told(archive[name]) for name in archive.files}
-        except (*DAMAGE, ValueError, AttributeError) as error:
+            tree = stack.enter_context(_zip_of(path))
+            members = {name.removesuffix(".npy"): name for name in tree.names if name.endswith(".npy")}
+            there = {name: _header(tree, member) for name, member in members.items()}
+        except (*DAMAGE, ValueError) as error:
             raise InputError(f"{path} {_fault(error)}: save both arrays with numpy.savez") from error
-        yield there, archive.__getitem__
+        yield there, lambda name: _unpacked(tree, members[name])
 
 
-def _fault(error: Exception) -> str:
-    if isinstance(error, AttributeError):
-        return "is one array alone, where its folder or an NPZ is wanted"
+@contextmanager
+def _zip_of(path: Path) -> Iterator[Tree]:
+    """An NPZ as the zip that it is.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if not head.startswith(b"PK"):
+        is_pickle = head[:1] == b"\x80"
+        raise ValueError(_ALONE if head.startswith(b"\x93NUMPY") else "pickled objects" if is_pickle else "no zip")
+    with open_tree(path) as tree:
+        yield tree
+
+
+def _header(tree: Tree, member: str) -> str:
+    with tree.open(member) as file:
+        shape, _, dtype = array_header(file)
+    return _told_of(shape, dtype)
+
+
+def _unpacked(tree: Tree, member: str) -> NDArray[Any]:
+    with told_as_damage(member), tree.open(member) as file:
+        try:
+            return read_array(file, MAX_ARRAY_BYTES)
+        except ValueError as error:
+            raise InputError(f"{tree.path}: {member}: {one_line(error)}") from error
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """An array of a file of its own, which stays on the disk."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (*DAMAGE, ValueError) as error:
+        raise InputError(f"{path} {_fault(error, 'NPY')}: save it with numpy.save") from error
+    return array
+
+
+def _fault(error: Exception, kind: str = "NPZ") -> str:
+    if str(error) == _ALONE:
+        return _ALONE
     if "pickle" in str(error):
         return "holds pickled objects, which are not read, since opening one runs whatever its maker wrote"
-    return f"cannot be read as NPZ ({one_line(error)})"
+    return f"cannot be read as {kind} ({one_line(error)})"
 
 
 @contextmanager
@@ -135,13 +178,30 @@ def _hdf5(path: Path) -> Iterator[tuple[dict[str, str], Callable[[str], NDArray[
                     there[name] = _told(each)
 
             file.visititems(note)
-            yield there, lambda name: np.asarray(file[name][()])
+            yield there, lambda name: _dataset(path, file[name])
     except OSError as error:
         raise InputError(f"{path} is no whole HDF5 file ({one_line(error)}): download it again") from error
 
 
+def _dataset(path: Path, dataset: Any) -> NDArray[Any]:
+    """An HDF5 array, whose numbers must lie in the file itself.
+
+    Raises:
+        InputError: they lie in other files, or take too much memory.
+    """
+    if dataset.external or dataset.is_virtual:
+        raise InputError(f"{path}: {dataset.name} lies in other files: save it into one of its own")
+    if n_bytes(dataset.shape, dataset.dtype) > MAX_ARRAY_BYTES:
+        raise InputError(f"{path}: {dataset.name} ({_told(dataset)}) takes more than {MAX_ARRAY_BYTES:,} bytes")
+    return np.asarray(dataset[()])
+
+
 def _told(array: Any) -> str:
-    return f"{' x '.join(map(str, array.shape)) or 'one value'} {array.dtype}"
+    return _told_of(array.shape, array.dtype)
+
+
+def _told_of(shape: tuple[int, ...], dtype: Any) -> str:
+    return f"{' x '.join(map(str, shape)) or 'one value'} {dtype}"
 
 
 def _array(take: Callable[[str], NDArray[Any]], name: str) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,10 +36,13 @@ from facex_tune.errors import InputError
 
 DESCRIPTION = "FER+: SOURCE has fer2013.csv and fer2013new.csv (annotators' votes), FER2013Train/label.csv, or classes"
 NEEDS_SOURCE = True
+MOST_ROWS = 100_000  # of votes; there are 35,887
 VOTES_FILE = "fer2013new.csv"
+VOTES_COMMIT = "8ad5426c7b69e86e78afccb42c5f516850f52a28"  # of 2017-03-13, the last one that changed them
 DOWNLOAD = Download(
     kaggle="deadskull7/fer2013",
-    file_url=f"https://raw.githubusercontent.com/microsoft/FERPlus/master/{VOTES_FILE}",
+    file_url=f"https://raw.githubusercontent.com/microsoft/FERPlus/{VOTES_COMMIT}/{VOTES_FILE}",
+    file_sha256="9206e20d62f56475939f516847d61753e4860caeac9718b560129541b776fc2c",
 )
 
 OPTIONS = ("incomplete",)
@@ -90,8 +94,8 @@ def _left_out(faces: Faces) -> str:
     majority_N = majority_labels(faces.votes_NC)
     contempt, none = int((majority_N == EMOTIONS.index("contempt")).sum()), int((majority_N < 0).sum())
     return (
-        f"by the annotators' majority {contempt:,} faces are contempt, which is none of the seven emotions, and "
-        f"{none:,} have no majority for an emotion: with their labels neither is trained on"
+        f"by the annotators' majority {contempt:,} faces are contempt, which is trained on with classes: 8 alone, and "
+        f"{none:,} have no majority for an emotion: with their labels those are not trained on"
     )
 
 
@@ -160,7 +164,9 @@ def _load_folders(path: Path, progress: Callable[[int, int], None]) -> Loaded:
 def _read(file: BinaryIO, where: str) -> tuple[NDArray[np.str_], NDArray[np.int16]]:
     with closing(records_of(file, where)) as records:
         names = column_names(next(records))
-        rows = list(records)
+        rows = list(islice(records, MOST_ROWS + 1))
+    if len(rows) > MOST_ROWS:
+        raise InputError(f"{where}: more than {MOST_ROWS:,} rows are no votes of FER+: download it again")
     answers = [(names.index(name), answer) for name, answer in _ANSWER_OF_COLUMN.items()]
     votes_RC = np.zeros((len(rows), len(VOTE_ANSWERS)), np.int16)
     splits = []

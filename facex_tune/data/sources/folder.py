@@ -22,7 +22,8 @@ from facex_tune.data import known, label_files, naming
 from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, key, require_kept
 from facex_tune.data.pictures import FORMATS, said_of
-from facex_tune.data.tree import Tree, head_of, is_litter, is_picture, open_tree, read_images
+from facex_tune.data.sources._pixel_csv import first_line
+from facex_tune.data.tree import Tree, advice_on_binaries, head_of, is_litter, is_picture, open_tree, read_images
 from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError, nearest
 
@@ -120,9 +121,8 @@ def _find(
     times = Counter(images)
     if not times:
         there = ", ".join(tree.names[:3]) or "nothing"
-        raise InputError(
-            f"{tree.path} has no image ({', '.join(FORMATS)}) but {there}: name the folder above the classes"
-        )
+        what_to_do = advice_on_binaries(tree) or _on_tables(tree) or "name the folder above the classes"
+        raise InputError(f"{tree.path} has no image ({', '.join(FORMATS)}) but {there}: {what_to_do}")
     skipped = [Skipped(name, None, "a second member of that name") for name, n in times.items() for _ in range(n - 1)]
     _require_there(tree.path, times, asked)
     people = [pattern for pattern in (asked.subject, asked.sequence, habit and habit.pattern) if pattern]
@@ -141,6 +141,18 @@ def _find(
             continue
         found.append(_Image(SPLITS.index(split or "test"), name, label))
     return sorted(found), skipped, notes
+
+
+def _on_tables(tree: Tree) -> str:
+    """What reads the first table of a tree without pictures; "" where there is none."""
+    for name in tree.names:
+        columns = first_line(tree, name) if name.lower().endswith((".csv", ".tsv")) else []
+        if {"emotion", "pixels"} <= set(columns):
+            return f"{name} is a CSV of pixels: read it with `facex-tune data prepare fer2013 SOURCE`"
+        if len(columns) > 1:
+            how = "read it with `facex-tune data prepare table SOURCE --as NAME`"
+            return f"{name} is a table: put the pictures that it names beside it and {how}"
+    return ""
 
 
 def _require_there(path: Path, images: Collection[str], asked: Asked) -> None:

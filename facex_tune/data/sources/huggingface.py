@@ -24,6 +24,7 @@ DESCRIPTION = "Parquet of the Hugging Face hub with an image and a class column;
 NEEDS_SOURCE = True
 NAMED_BY_USER = True
 OPTIONS = ("classes", "splits", "numbers", "uncropped")
+MAX_GROUP_BYTES = 2**31
 
 
 def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loaded:
@@ -111,9 +112,26 @@ def _features(table: Any) -> dict[str, Any]:
 def _rows(table: Any, image: str, label: str) -> Iterator[tuple[int, Any]]:
     """(bytes of the picture, label) of each row, one row group in memory at a time."""
     for group in range(table.num_row_groups):
-        columns = table.read_row_group(group, columns=[image, label], use_threads=False)
+        columns = _group(table, group, [image, label])
         for picture, word in zip(columns[image], columns[label].to_pylist(), strict=True):
             yield len(_bytes(picture.as_py())), word
+
+
+def _group(table: Any, group: int, columns: list[str]) -> Any:
+    """Columns of a row group.
+
+    Raises:
+        InputError: by the file's own directory they take too much memory.
+    """
+    said = table.metadata.row_group(group)
+    chunks = (said.column(at) for at in range(said.num_columns))
+    wanted = sum(each.total_uncompressed_size for each in chunks if each.path_in_schema.split(".")[0] in columns)
+    if wanted > MAX_GROUP_BYTES:
+        raise InputError(
+            f"row group {group} takes {wanted:,} bytes, and {MAX_GROUP_BYTES:,} are read at most: write the table with "
+            "smaller row groups"
+        )
+    return table.read_row_group(group, columns=columns, use_threads=False)
 
 
 def _bytes(picture: Any) -> bytes:
@@ -144,6 +162,6 @@ class _Pictures:
             if row < end:
                 image = _columns(table, Path(where))[0]
                 with told_as_damage(where):
-                    return start, end, table.read_row_group(group, columns=[image], use_threads=False)[image]
+                    return start, end, _group(table, group, [image])[image]
             start = end
         raise IndexError(row)

@@ -16,6 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from facex_tune.data.faces import Skipped
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress
+from facex_tune.data.members import read_whole
+from facex_tune.data.pictures import MAX_BYTES
 from facex_tune.data.sources._labelled import Marked, files, read, text_of
 from facex_tune.data.sources._tables import emotions, require_split, require_unpacked, split_of, tree_of
 from facex_tune.data.tree import IMAGE_SUFFIXES, one_line, open_tree, printable
@@ -58,7 +60,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         def member(name: str) -> bytes:
             where, info = members[name]
             file = archives[where].extractfile(info)
-            return b"" if file is None else file.read()
+            return b"" if file is None else read_whole(file, info.size, MAX_BYTES)  # type: ignore[arg-type]
 
         tree = tree_of(path, {name: info.size for name, (_, info) in members.items()}, member)
         return read(tree, kept, skipped, progress)

@@ -1,9 +1,10 @@
 for (const table of document.querySelectorAll("table.sortable")) {
   table.querySelectorAll("thead th").forEach((head, column) => {
     const button = head.querySelector("[role=button]");
-    button.addEventListener("keydown", (event) => { if (event.key === "Enter") button.click(); });
+    button.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); button.click(); } });
     button.addEventListener("click", () => {
-      const falling = head.getAttribute("aria-sort") === "ascending";
+      const sorted = head.getAttribute("aria-sort");
+      const falling = sorted ? sorted === "ascending" : head.dataset.first === "descending";
       const key = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent.trim();
       const rows = [...table.tBodies[0].rows].sort((one, other) => {
         const a = key(one), b = key(other);

@@ -6,6 +6,8 @@ const SVG = "http://www.w3.org/2000/svg";
 const RUNS_ASKED_EVERY_MS = 3000;
 let watching = null; // the open event source
 let asking = null; // the timer of the list of runs
+const rows = new Map(); // of the list of runs, by name: only what has changed is asked for
+let stamp = "";
 let current = null; // the run shown last
 
 function say(text, wrong = false) {
@@ -26,6 +28,7 @@ async function api(path, options = {}) {
 
 function show(section) {
   for (const id of ["enter", "runs", "run"]) $("#" + id).hidden = id !== section;
+  $("#leave").hidden = section === "enter" || document.body.dataset.asks !== "true";
 }
 
 function cell(row, text, name = "") {
@@ -39,21 +42,26 @@ const shown = (value) => (typeof value === "number" ? value.toFixed(3) : "");
 const counted = (trials) => Object.entries(trials ?? {}).map(([state, n]) => `${n} ${state}`).join(", ");
 
 async function listRuns() {
-  const { runs } = await api("runs");
-  const body = $("#runs tbody");
-  body.replaceChildren();
-  for (const run of runs) {
-    const row = body.insertRow();
-    const link = document.createElement("a");
-    link.textContent = run.run;
-    link.href = "#" + encodeURIComponent(run.run);
-    cell(row, "").append(link);
-    cell(row, run.problem ?? stateOf(run));
-    cell(row, typeof run.trials === "object" ? counted(run.trials) : run.trials);
-    cell(row, shown(run.best?.value ?? run.best), "n");
-    cell(row, (run.created_utc ?? "").slice(0, 16).replace("T", " "));
-  }
-  $("#none").hidden = runs.length > 0;
+  const changed = await api("runs" + (stamp ? "?since=" + encodeURIComponent(stamp) : ""));
+  stamp = changed.stamp;
+  for (const run of changed.runs) rows.set(run.run, rowOf(run));
+  for (const name of rows.keys()) if (!changed.names.includes(name)) rows.delete(name);
+  if (changed.runs.length || $("#runs tbody").rows.length !== rows.size)
+    $("#runs tbody").replaceChildren(...changed.names.map((name) => rows.get(name)));
+  $("#none").hidden = rows.size > 0;
+}
+
+function rowOf(run) {
+  const row = document.createElement("tr");
+  const link = document.createElement("a");
+  link.textContent = run.run;
+  link.href = "#" + encodeURIComponent(run.run);
+  cell(row, "").append(link);
+  cell(row, run.problem ?? stateOf(run));
+  cell(row, typeof run.trials === "object" ? counted(run.trials) : run.trials);
+  cell(row, shown(run.best?.value ?? run.best), "n");
+  cell(row, (run.created_utc ?? "").slice(0, 16).replace("T", " "));
+  return row;
 }
 
 function stateOf(run) {
@@ -76,6 +84,7 @@ function showRun(run) {
   report.hidden = !run.has_report;
   report.href = path + "/report/index.html";
   room.querySelector("[data-file=archive]").href = path + "/archive";
+  room.querySelector("[data-file=faceless]").href = path + "/archive?faces=false";
   room.querySelector("figcaption").textContent = `${run.objective} by epoch, on validation; the best trial in colour`;
   room.querySelector("figure").hidden = !run.curves.length;
   $("#unreported").hidden = run.leaderboard.length > 0;
@@ -85,11 +94,12 @@ function showRun(run) {
   const differing = differingKnobs(run.leaderboard);
   for (const trial of run.leaderboard) {
     const row = body.insertRow();
-    cell(row, trial.rank, "n");
+    cell(row, trial.repeats === null ? trial.rank : "", "n");
     cell(row, trial.trial);
     cell(row, trial.reason ? `${trial.state} (${trial.reason})` : trial.state);
     cell(row, trial.epochs, "n");
-    cell(row, shown(trial.value), "n");
+    const mean = trial.n > 1 && trial.repeats === null ? ` (mean of ${trial.n} seeds ${shown(trial.mean)})` : "";
+    cell(row, shown(trial.value) + mean, "n");
     cell(row, told(trial.config, differing), "config");
   }
   const best = run.leaderboard[0]?.config ?? {};
@@ -205,6 +215,11 @@ $("#enter").addEventListener("submit", (event) => {
   event.preventDefault();
   const token = event.target.token.value;
   act("session", { headers: { Authorization: `Bearer ${token}` } }, () => { event.target.reset(); route(); });
+});
+
+$("#leave").addEventListener("click", () => {
+  if (watching) watching.close();
+  act("session", { method: "DELETE" }, () => { show("enter"); say("logged out"); });
 });
 
 $("#submit").addEventListener("submit", (event) => {

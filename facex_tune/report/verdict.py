@@ -1,0 +1,110 @@
+"""The report's first words: three plain sentences for a reader who reads no more. How good the winner is, which faces
+it fails on, and what to do next. Numbers come as shares of faces, their intervals beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from facex_tune import metrics
+from facex_tune.report.findings import least_recognised
+from facex_tune.report.wording import listed
+from facex_tune.study.words import plural
+
+SEEDS_FOR_AN_INTERVAL = 3
+WEAK = 0.5  # of the accuracy: an emotion recognised less than half as often as faces in general
+
+
+def verdict(report: Mapping[str, Any]) -> list[str]:
+    """Gives the three sentences; fewer where nothing was scored yet.
+
+    Args:
+        report: report.json, with or without its findings.
+    """
+    scored = {name: found for name, found in report["evaluation"].items() if found["n"] and found["per_emotion"]}
+    if not scored:
+        return [_unscored(report), _next_unscored(report)]
+    name, found = next(iter(scored.items()))
+    return [_how_good(name, found), _fails_on(found), f"Next: {_next(report, found)}."]
+
+
+def _how_good(name: str, found: Mapping[str, Any]) -> str:
+    """Against chance, and against the commonest emotion as the answer to every face."""
+    accuracy = found["metrics"]["accuracy"]
+    commonest, share = constant(found["per_emotion"])
+    answers = len(found["confusion"]["classes"])  # that a model may give, also of emotions that the set does not have
+    said = f"Of {found['n']:,} sealed faces ({name}) the winner names the emotion of {_share(accuracy['mean'])}"
+    said += f" right{_between(accuracy['interval'])}"
+    others = f"guessing names {_share(1 / answers)}, and always answering {commonest} {_share(share)}"
+    return f"{said}; {others}{_not_better(accuracy, share)}."
+
+
+def _not_better(accuracy: Mapping[str, Any], share: float) -> str:
+    low = accuracy["interval"][0] if accuracy["interval"] else accuracy["mean"]
+    return "" if low > share else ": it is not shown to be better than one answer for every face"
+
+
+def constant(per_emotion: Mapping[str, Mapping[str, Any]]) -> tuple[str, float]:
+    """The commonest emotion of a set, and its share of the faces."""
+    answer, reached = metrics.constant_answer({emotion: row["support"] for emotion, row in per_emotion.items()})
+    return answer, reached["accuracy"]
+
+
+def _fails_on(found: Mapping[str, Any]) -> str:
+    rows = {emotion: row for emotion, row in found["per_emotion"].items() if row["support"]}
+    least = least_recognised(rows)
+    told = [f"{each} ({_share(rows[each]['recall'])} of {plural(rows[each]['support'], 'face')})" for each in least]
+    said = f"It fails most on {listed(told)}"
+    taken = _taken_for(found["confusion"], least[0])
+    return f"{said}{', which cannot be told apart' if len(least) > 1 else ''}{taken}."
+
+
+def _taken_for(confusion: Mapping[str, Any], emotion: str) -> str:
+    """What faces of an emotion are most often taken for, where they are taken for something."""
+    classes: Sequence[str] = confusion["classes"]
+    if emotion not in classes:
+        return ""
+    row = list(confusion["counts"][classes.index(emotion)])
+    row[classes.index(emotion)] = 0
+    return f"; {emotion} is most often taken for {classes[row.index(max(row))]}" if any(row) else ""
+
+
+def _next(report: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    accuracy = found["metrics"]["accuracy"]
+    _, share = constant(found["per_emotion"])
+    low = accuracy["interval"][0] if accuracy["interval"] else accuracy["mean"]
+    seeds = len({model["seed"] for model in report["models"]})
+    weakest = min(row["recall"] for row in found["per_emotion"].values() if row["support"])
+    if low <= share:
+        return "search longer (budget.trials, fidelity.max_epochs), and look at the faces with `facex-tune data audit`"
+    if seeds < SEEDS_FOR_AN_INTERVAL:
+        return (
+            f"train the winner with {SEEDS_FOR_AN_INTERVAL} seeds or more (retrain.seeds), so that it is known how "
+            "much training varies"
+        )
+    if weakest < WEAK * accuracy["mean"]:
+        return "look at the faces that it confuses, below, and search over more of balance and augment"
+    return "score it on faces of another source, as `facex-tune evaluate RUN --protocol folder.NAME` does"
+
+
+def _unscored(report: Mapping[str, Any]) -> str:
+    trials = sum(report["search"]["trials"].values())
+    found = f"{plural(trials, 'trial')} searched, {plural(len(report['models']), 'model')} retrained"
+    return f"How good the winner is on new faces is not known yet ({found}): no sealed test set was opened."
+
+
+def _next_unscored(report: Mapping[str, Any]) -> str:
+    command = "evaluate" if report["models"] else "retrain"
+    if report["search"]["best"] is None:
+        return f"Next: `facex-tune resume {report['run']}`."
+    return f"Next: `facex-tune {command} {report['run']}`."
+
+
+def _share(value: float) -> str:
+    """A whole percentage, with a digit more near the ends."""
+    return f"{100 * value:.1f} %" if 0 < value < 0.01 or 0.99 < value < 1 else f"{100 * value:.0f} %"
+
+
+def _between(ends: Sequence[float] | None) -> str:
+    return "" if ends is None else f" (95 % interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f} %)"

@@ -1,0 +1,414 @@
+"""The page's interactive views: figures of plotly.js as plain data, and what a click on a trial opens.
+
+A colour is the name of one of the page's own (`--link`), which the page's script looks up, so that a figure follows
+light and dark. `customdata` is the number of the trial that a point belongs to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from facex_tune.metrics import MAXIMIZE
+from facex_tune.report.figure_choice import best_so_far, winner_label
+from facex_tune.report.wording import metric_words, number
+from facex_tune.runs.events import EpochDone, TrialPaused, TrialPromoted, TrialStarted, TrialStopped
+from facex_tune.runs.history import BY_BUDGET, ENDS, FAILED, FINISHED, RUNNING, STOPPED, Trial
+from facex_tune.space import Choice, Float, Int, Knob, Value
+from facex_tune.storage.files import finite
+from facex_tune.study.words import clock, not_shared, value_text
+
+if TYPE_CHECKING:
+    from facex_tune.runs.store import Event, Run
+
+MOST_TRIALS = 1000  # in the views, the best ones
+MOST_POINTS = 60_000  # of all learning curves together
+MOST_AXES, MOST_SLICES = 8, 6
+SHADES = ("--v0", "--v1", "--v2", "--v3", "--v4")  # worst to best
+STATES = {FINISHED: "--link", STOPPED: "--faint", RUNNING: "--good", FAILED: "--bad"}
+ABSENT = -0.14  # where an axis has what a trial's configuration lacks
+Figure = dict[str, Any]
+
+
+def script() -> str:
+    """plotly.js, for a script element: the same program, without the two words that mean something on the page."""
+    from plotly.offline import get_plotlyjs
+
+    # By the second `service.bundle` knows a page that shows faces.
+    said = str(get_plotlyjs()).replace("</script", "<\\/script")
+    return said.replace("data:image/png;base64,", "data:image/\\x70ng;base64,")
+
+
+def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """{objective, winner, shown, trials, knobs, ranked_by, figures}; None where no trial has a value.
+
+    `figures` are history, learning, parallel and timeline, a figure of plotly.js each, and slices, a list of them;
+    parallel and slices are left out where no knob varies. `trials` says of each trial, by its number, what a click
+    opens.
+    """
+    objective = run.study.objective[0]
+    history = run.history()
+    every = {trial.number: trial for trial in history.trials.values()}
+    drawn = [every[row["trial"]] for row in document["leaderboard"] if _curve(every[row["trial"]], objective)]
+    shown = sorted(drawn[:MOST_TRIALS], key=lambda trial: trial.number)
+    if not shown:
+        return None
+    events, importances = run.events(), document["importance"]["importances"]
+    axes = _axes(shown, dict(run.study.space.knobs()), importances or {})
+    usable = [trial for trial in shown if trial.state != FAILED]
+    values = {trial.number: _last(trial, objective) for trial in usable}
+    winner, label = winner_label(document), f"validation {metric_words(objective)}"
+    figures: dict[str, Any] = {
+        "history": _history(every.values(), usable, values, objective, winner),
+        "learning": _learning(shown, objective, winner),
+        "timeline": _timeline(shown, events),
+    }
+    if axes and usable:
+        figures["parallel"] = _parallel(axes[:MOST_AXES], usable, values, objective)
+        figures["slices"] = [_slice(axis, usable, values, label) for axis in axes[:MOST_SLICES]]
+    return {
+        "objective": metric_words(objective),
+        "winner": winner,
+        "shown": len(shown),
+        "with_value": len(drawn),
+        "ranked_by": "importance" if importances else "order",
+        "varying": len(axes),
+        "knobs": [axis.name for axis in axes],
+        "trials": _trials(shown, events, objective, document),
+        "figures": figures,
+    }
+
+
+def _curve(trial: Trial, objective: str) -> dict[int, float]:
+    found = {epoch: finite(metrics.get(objective)) for epoch, metrics in sorted(trial.epochs.items())}
+    return {epoch: value for epoch, value in found.items() if value is not None}
+
+
+def _last(trial: Trial, objective: str) -> float:
+    return list(_curve(trial, objective).values())[-1]
+
+
+def _thinned(curve: Mapping[int, float], most: int) -> tuple[list[int], list[float]]:
+    """At most about so many of a curve's points, its last one among them."""
+    step = max(1, math.ceil(len(curve) / most))
+    points = list(curve.items())[::-1][::step][::-1]
+    return [epoch for epoch, _ in points], [round(value, 5) for _, value in points]
+
+
+# What a click opens
+
+
+def _trials(
+    trials: Sequence[Trial], events: Iterable[Event], objective: str, document: Mapping[str, Any]
+) -> dict[int, dict[str, Any]]:
+    decided = _decisions(events)
+    ranks = {row["trial"]: row["rank"] for row in document["leaderboard"]}
+    most = max(2, MOST_POINTS // len(trials))
+    return {
+        trial.number: {
+            "label": trial.label,
+            "rank": ranks[trial.number],
+            "value": number(_last(trial, objective)),
+            "ended": _ended(trial),
+            "detail": trial.detail,
+            "epochs": trial.last_epoch,
+            "time": clock(trial.seconds),
+            "knobs": {name: value_text(value) for name, value in trial.config.items()},
+            "rungs": decided.get(trial.number, []),
+            "curve": _thinned(_curve(trial, objective), most),
+        }
+        for trial in trials
+    }
+
+
+def _ended(trial: Trial) -> str:
+    """Its state, and why: ``stopped at a rung``, ``failed: diverged``."""
+    if trial.state == STOPPED and not trial.reason.startswith(BY_BUDGET):
+        return "stopped at a rung"
+    if trial.paused:
+        return "waits at a rung"
+    return f"{trial.state}: {trial.reason.replace('_', ' ')}" if trial.reason else trial.state
+
+
+def _decisions(events: Iterable[Event]) -> dict[int, list[str]]:
+    """What rungs decided of each trial."""
+    said = {TrialPaused.TYPE: "waits", TrialPromoted.TYPE: "goes on", TrialStopped.TYPE: "stopped"}
+    found: dict[int, list[str]] = {}
+    for event in events:
+        if event["type"] in said and not str(event.get("reason") or "").startswith(BY_BUDGET):
+            found.setdefault(event["trial"], []).append(f"epoch {event.get('epoch') or 0}: {said[event['type']]}")
+    return found
+
+
+# Axes of knobs
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A knob along an axis.
+
+    Attributes:
+        values: trial -> value, of the trials that have the knob.
+        categories: the values in their order, where they are no range; else None.
+    """
+
+    name: str
+    values: dict[int, Value]
+    log: bool
+    categories: list[str] | None
+
+    def at(self, trial: int) -> float:
+        """Where a trial lies: 0 to 1, below 0 where it has no such knob."""
+        if trial not in self.values:
+            return ABSENT
+        if self.categories is not None:
+            return self.categories.index(value_text(self.values[trial])) / max(1, len(self.categories) - 1)
+        low, high = self._ends()
+        return 0.5 if low == high else (self._scaled(self.values[trial]) - low) / (high - low)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Places and what stands there."""
+        absent = [(ABSENT, "not used")] if ABSENT in {self.at(trial) for trial in self.values} else []
+        if self.categories is not None:
+            most = max(1, len(self.categories) - 1)
+            return [*absent, *((place / most, text) for place, text in enumerate(self.categories))]
+        low, high = self._ends()
+        places = [0.5] if low == high else [0, 0.5, 1]
+        told = [low + place * (high - low) for place in places]
+        return [*absent, *((place, value_text(self._value(each))) for place, each in zip(places, told, strict=True))]
+
+    def _ends(self) -> tuple[float, float]:
+        scaled = [self._scaled(value) for value in self.values.values()]
+        return min(scaled), max(scaled)
+
+    def _scaled(self, value: Any) -> float:
+        return math.log(value) if self.log else float(value)
+
+    def _value(self, scaled: float) -> float:
+        value = math.exp(scaled) if self.log else scaled
+        return round(value) if all(isinstance(each, int) for each in self.values.values()) else value
+
+
+def _axes(trials: Sequence[Trial], knobs: Mapping[str, Knob], importances: Mapping[str, float]) -> list[Axis]:
+    """The knobs that vary, the most important first; where none is known, parts first, then as in the space."""
+    names = not_shared([trial.config for trial in trials])
+    names.sort(key=lambda name: -importances.get(name, 0))
+    return [axis(name, knobs.get(name), trials) for name in names]
+
+
+def axis(name: str, knob: Knob | None, trials: Sequence[Trial]) -> Axis:
+    """The axis of one knob; of a knob that the space does not have, its values are categories."""
+    values = {trial.number: trial.config[name] for trial in trials if name in trial.config}
+    if isinstance(knob, Float | Int) and all(knob.holds(value) for value in values.values()):
+        return Axis(name, values, knob.log, None)
+    order = list(knob.options) if isinstance(knob, Choice) else []
+    known = {value_text(value): None for value in order if value in values.values()}
+    return Axis(name, values, False, list(known | {value_text(value): None for value in values.values()}))
+
+
+# Figures
+
+
+def _layout(x: str, y: str, **more: Any) -> dict[str, Any]:
+    return {"xaxis": {"title": {"text": x}, **more}, "yaxis": {"title": {"text": y}}, "showlegend": True}
+
+
+def _counted(most: int) -> dict[str, Any]:
+    """Ticks of an axis of trials or epochs: no halves, and none twice."""
+    return {"tickformat": "d"} | ({"dtick": 1} if most <= 10 else {})
+
+
+def _points(name: str, x: Sequence[Any], y: Sequence[Any], trials: Sequence[Any], colour: str, **more: Any) -> Figure:
+    return {
+        **{"type": "scatter", "mode": "markers", "name": name, "x": list(x), "y": list(y), "customdata": list(trials)},
+        "marker": {"color": colour, "size": 7, **more},
+    }
+
+
+def _by_state(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+    """State -> its trials; without the states that none is in."""
+    found = {state: [trial for trial in trials if trial.state == state] for state in STATES}
+    return {state: group for state, group in found.items() if group}
+
+
+def _state_points(trials: Sequence[Trial], x: Mapping[int, Any], y: Mapping[int, float]) -> list[Figure]:
+    """Finished trials as discs, others as rings: their values are of an earlier epoch."""
+    traces = []
+    for state, group in _by_state(trials).items():
+        numbers = [trial.number for trial in group if trial.number in x]
+        symbol = "circle" if state == FINISHED else "circle-open"
+        at = [x[n] for n in numbers], [y[n] for n in numbers]
+        traces.append(_points(state, *at, numbers, STATES[state], symbol=symbol))
+    return traces
+
+
+def _history(
+    every: Iterable[Trial], trials: Sequence[Trial], values: Mapping[int, float], objective: str, winner: str
+) -> Figure:
+    """Each trial's last value, and the best so far of those that compare."""
+    compared = sorted((t for t in every if t.state != FAILED and _curve(t, objective)), key=lambda t: t.number)
+    lasts = {trial.number: _last(trial, objective) for trial in compared}
+    best = best_so_far(compared, lasts, MAXIMIZE[objective])
+    line = {"type": "scatter", "mode": "lines", "name": "best so far", "x": list(best), "y": list(best.values())}
+    traces = [line | {"line": {"shape": "hv", "color": "--link", "width": 2}, "hoverinfo": "skip"}]
+    traces += _state_points(trials, {n: n for n in values}, values)
+    for trial in trials:
+        if trial.label == winner:
+            star = _points("winner", [trial.number], [values[trial.number]], [trial.number], "--best", symbol="star")
+            traces.append(star | {"marker": star["marker"] | {"size": 14}})
+    numbers = _counted(max(best, default=0))
+    return {"data": traces, "layout": _layout("trial", f"validation {metric_words(objective)}", **numbers)}
+
+
+def _lines(name: str, pieces: Iterable[tuple[int, Sequence[Any], Sequence[Any]]], colour: str, width: float) -> Figure:
+    """Many lines as one trace, with a gap after each; a piece is (trial, x, y)."""
+    x: list[Any] = []
+    y: list[Any] = []
+    trials: list[int] = []
+    for trial, xs, ys in pieces:
+        x += [*xs, None]
+        y += [*ys, None]
+        trials += [trial] * (len(xs) + 1)
+    drawn = {"type": "scatter", "mode": "lines+markers", "name": name, "x": x, "y": y, "customdata": trials}
+    return drawn | {"line": {"color": colour, "width": width}, "marker": {"color": colour, "size": 3 + width}}
+
+
+def _learning(trials: Sequence[Trial], objective: str, winner: str) -> Figure:
+    most = max(2, MOST_POINTS // len(trials))
+    traces = []
+    for state, group in _by_state([trial for trial in trials if trial.label != winner]).items():
+        pieces = [(trial.number, *_thinned(_curve(trial, objective), most)) for trial in group]
+        traces.append(_lines(state, pieces, "--v1" if state == FINISHED else STATES[state], 1))
+    for trial in trials:
+        if trial.label == winner:
+            own = [(trial.number, *_thinned(_curve(trial, objective), most))]
+            traces.append(_lines(f"{winner} (winner)", own, "--best", 2.5))
+    for trace in traces:
+        trace["hovertemplate"] = "epoch %{x}: %{y:.3f}<br>%{hovertext}<extra></extra>"
+    epochs = _counted(max(trial.last_epoch for trial in trials))
+    return {"data": traces, "layout": _layout("epoch", f"validation {metric_words(objective)}", **epochs)}
+
+
+def _parallel(axes: Sequence[Axis], trials: Sequence[Trial], values: Mapping[int, float], objective: str) -> Figure:
+    """A line for each trial over its knobs to its value, in fifths of the finished ones; others faint."""
+    finished = [trial for trial in trials if trial.state == FINISHED] or list(trials)
+    ends = Axis(metric_words(objective), dict(values), False, None)
+    along = [*axes, ends]
+    numbers = {trial.number for trial in finished}
+    ranked = sorted(finished, key=lambda trial: values[trial.number], reverse=not MAXIMIZE[objective])
+    groups = [("not finished", "--faint", [trial for trial in trials if trial.number not in numbers])]
+    for fifth, colour in enumerate(SHADES):
+        part = ranked[len(ranked) * fifth // 5 : len(ranked) * (fifth + 1) // 5]
+        told = {0: "worst fifth", 4: "best fifth"}.get(fifth, "")
+        groups.append((told, colour, part))
+    traces = []
+    for name, colour, group in groups:
+        if group:
+            pieces = [(trial.number, range(len(along)), [each.at(trial.number) for each in along]) for trial in group]
+            width = 2 if colour == SHADES[-1] else 1
+            traces.append(_lines(name, pieces, colour, width) | {"showlegend": bool(name), "hoverinfo": "text"})
+    return {"data": traces, "layout": _upright(along)}
+
+
+def _upright(axes: Sequence[Axis]) -> dict[str, Any]:
+    """Axes side by side, each with its own ticks beside it."""
+    notes: list[dict[str, Any]] = []
+    for place, each in enumerate(axes):
+        last = place == len(axes) - 1
+        shift = {"xanchor": "right", "xshift": -5} if last else {"xanchor": "left", "xshift": 5}
+        notes += [_note(place, y, text, **shift) for y, text in each.ticks()]
+        if not last and len(each.values) < len(axes[-1].values):
+            notes.append(_note(place, ABSENT, "not used", **shift))
+        title = f"<b>{escape(_short(each.name)).replace(' ', '<br>', 1)}</b>"
+        notes.append({"x": place, "y": 1.09, "text": title, "showarrow": False, "yanchor": "bottom"})
+    line = {"color": "--soft", "width": 1}
+    shapes = [
+        {"type": "line", "x0": x, "x1": x, "y0": ABSENT, "y1": 1.04, "line": line, "layer": "below"}
+        for x in range(len(axes))
+    ]
+    hidden = {"visible": False, "fixedrange": True}
+    room = {"range": [-0.35, len(axes) - 0.65]}
+    y = hidden | {"range": [ABSENT - 0.06, 1.2]}
+    margin = {"l": 10, "r": 10, "t": 34, "b": 6}
+    layout = {"xaxis": hidden | room, "yaxis": y, "annotations": notes, "shapes": shapes}
+    return layout | {"margin": margin, "showlegend": True}
+
+
+def _note(x: float, y: float, text: str, **shift: Any) -> dict[str, Any]:
+    plain = {"x": x, "y": y, "text": escape(text[:24]), "showarrow": False, "bgcolor": "--veil", "borderpad": 1}
+    return plain | {"font": {"size": 10}, **shift}
+
+
+def _short(knob: str) -> str:
+    """A knob's name as a heading: ``train.batch_size`` is ``batch size``, ``model.resnet.width`` ``resnet width``."""
+    return " ".join(knob.split(".")[1:] or [knob]).replace("_", " ")
+
+
+def _slice(each: Axis, trials: Sequence[Trial], values: Mapping[int, float], label: str) -> Figure:
+    """Every trial's value by one knob."""
+    if each.categories is None:
+        where: dict[int, Any] = dict(each.values)
+        kind: dict[str, Any] = {"type": "log" if each.log else "linear"}
+    else:
+        where = {trial: escape(value_text(value)) for trial, value in each.values.items()}
+        kind = {"type": "category", "categoryorder": "array"}
+        kind["categoryarray"] = [escape(text) for text in each.categories]
+    layout = _layout(escape(_short(each.name)), label, **kind)
+    return {"data": _state_points(trials, where, values), "layout": layout | {"showlegend": False}}
+
+
+# The timeline
+
+
+def _timeline(trials: Sequence[Trial], events: Sequence[Event]) -> Figure:
+    """When each trial held a worker, and where rungs ended that."""
+    shown = {trial.number: trial for trial in trials}
+    spans = [span for span in _spans(events) if span[0] in shown]
+    begun = min(start for _, start, _ in spans)
+    longest = max(end for _, _, end in spans) - begun
+    unit, seconds = _unit(longest)
+    traces: list[Figure] = []
+    for state, group in _by_state(trials).items():
+        members = {trial.number for trial in group}
+        own = [span for span in spans if span[0] in members]
+        traces.append(
+            {
+                **{"type": "bar", "orientation": "h", "name": state, "width": 0.8, "marker": {"color": STATES[state]}},
+                "base": [round((start - begun) / seconds, 4) for _, start, _ in own],
+                "x": [round((end - start) / seconds, 4) for _, start, end in own],
+                "y": [trial for trial, _, _ in own],
+                "customdata": [trial for trial, _, _ in own],
+            }
+        )
+    layout = _layout(f"{unit} since the first trial began", "trial")
+    layout["yaxis"] |= {"autorange": "reversed", **_counted(max(shown))}
+    return {"data": traces, "layout": layout | {"barmode": "overlay"}}
+
+
+def _unit(longest_s: float) -> tuple[str, int]:
+    """A unit of time for an axis of so many seconds, and its own."""
+    return ("hours", 3600) if longest_s >= 7200 else ("minutes", 60) if longest_s >= 120 else ("seconds", 1)
+
+
+def _spans(events: Iterable[Event]) -> list[tuple[int, float, float]]:
+    """(trial, from, to) in seconds, of each time that it held a worker; to its last epoch where it still does."""
+    held: dict[int, list[float]] = {}
+    spans: list[tuple[int, float, float]] = []
+    for event in events:
+        kind = event["type"]
+        if kind in (TrialStarted.TYPE, TrialPromoted.TYPE):
+            now = _seconds(event)
+            held.setdefault(event["trial"], [now, now])
+        elif kind == EpochDone.TYPE and event["trial"] in held:
+            held[event["trial"]][1] = _seconds(event)
+        elif kind in (*ENDS, TrialPaused.TYPE) and event["trial"] in held:
+            spans.append((event["trial"], held.pop(event["trial"])[0], _seconds(event)))
+    return [*spans, *((trial, start, end) for trial, (start, end) in held.items())]
+
+
+def _seconds(event: Event) -> float:
+    return datetime.fromisoformat(event["time_utc"]).timestamp()
