@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from facex_tune import parts
-from facex_tune.errors import InputError, Interrupted, RayLost, StorageOutage
+from facex_tune.errors import InputError, Interrupted, RayLost, RayNotStarted, StorageOutage
 from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.pipeline.options import Options, joins, plain_options, resume_words, trial_device
 from facex_tune.pipeline.preflight import device_problems, ema_note, header_as_begun, same_data, same_header
@@ -58,7 +58,10 @@ def execute(run: Run, stages: Sequence[str], options: Options, listeners: Sequen
             try:
                 _execute(run, stages, options, log, ray, lambda process: signals.end(RayLost(resume, process)))
             except BaseException as error:  # Ray's compiled half may have made another one of the interruption
-                interrupted = error if isinstance(error, Interrupted) else signals.behind(error)
+                if isinstance(error, RayNotStarted):
+                    interrupted: Interrupted | None = Interrupted(resume, str(error))
+                else:
+                    interrupted = error if isinstance(error, Interrupted) else signals.behind(error)
                 if interrupted is not None:
                     signals.last_words = None
                     _log_interrupted(log, interrupted)

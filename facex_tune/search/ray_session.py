@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from facex_tune.errors import InputError, Interrupted
+from facex_tune.errors import InputError, Interrupted, RayNotStarted
 from facex_tune.search import ray_folder, ray_processes
 from facex_tune.storage.loopback import spare_proxy
 from facex_tune.study import Resources
@@ -54,6 +54,7 @@ def connected(
     Raises:
         InputError: the address is none, the cluster does not answer or does not let us in, or a Ray of our own finds no
             place.
+        RayNotStarted: a Ray of our own has not started in Ray's time.
     """
     said = f"--address {address}" if address else f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}"
     address = address or os.environ.get("RAY_ADDRESS") or None
@@ -96,17 +97,23 @@ def _started(stack: ExitStack, cpus: int | None) -> Any:
 
     folder = ray_folder.temporary_folder()
     stack.enter_context(ray_folder.own_token())
-    # Object store small: faces travel as memory maps, checkpoints as files.
-    return ray.init(
-        address="local",  # without it, Ray joins whatever cluster was last started on this machine
-        num_cpus=cpus,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        include_dashboard=False,
-        configure_logging=True,
-        object_store_memory=256 * 1024 * 1024,
-        _temp_dir=folder,
-    )
+    try:
+        # Object store small: faces travel as memory maps, checkpoints as files.
+        return ray.init(
+            address="local",  # without it, Ray joins whatever cluster was last started on this machine
+            num_cpus=cpus,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+            configure_logging=True,
+            object_store_memory=256 * 1024 * 1024,
+            _temp_dir=folder,
+        )
+    except Exception as error:
+        if type(error) is not Exception:  # Ray raises the bare class where its node does not answer within 30 s
+            raise
+        load = f"load {os.getloadavg()[0]:.0f}, {os.cpu_count()} CPUs"
+        raise RayNotStarted(f"a Ray that did not start in its time ({load})") from error
 
 
 def _joined(address: str, said: str) -> Any:
