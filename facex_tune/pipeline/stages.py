@@ -15,6 +15,7 @@ from facex_tune.errors import InputError, Interrupted, RayLost, RayNotStarted, S
 from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.pipeline.options import Options, joins, plain_options, resume_words, trial_device
 from facex_tune.pipeline.preflight import device_problems, ema_note, header_as_begun, same_data, same_header
+from facex_tune.pipeline.raising import stay_stopped
 from facex_tune.pipeline.signals import raising_interrupted
 from facex_tune.runs import events as vocabulary
 from facex_tune.runs.events import (
@@ -89,6 +90,8 @@ def _execute(
     else:
         log.append(RunStarted(left, plain_options(options), **header_as_begun(run)))
     if options.raised is not None:
+        if told := stay_stopped(run, options.raised):
+            log.tell(Note(told))
         log.append(options.raised)
     if not log.is_fenced:
         log.tell(Note(f"{run.storage}: this store itself keeps no second writer out; start none"))

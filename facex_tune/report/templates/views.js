@@ -13,7 +13,10 @@ if (window.Plotly) {
     if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, coloured(each, style)]));
     return (typeof value === "string" && /^--\w+$/.test(value) && style.getPropertyValue(value).trim()) || value;
   };
-  const figureOf = (name) => name.startsWith("slice-") ? views.figures.slices[name.slice(6)] : views.figures[name];
+  const figureOf = (name) => {
+    const [family, number] = name.split("-");
+    return number === undefined ? views.figures[name] : views.figures[`${family}s`][number];
+  };
   const dressed = ({ data, layout }) => {
     const style = getComputedStyle(document.documentElement);
     const grid = { gridcolor: "--line", linecolor: "--soft", zeroline: false, automargin: true, exponentformat: "power" };
