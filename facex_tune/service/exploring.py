@@ -33,10 +33,13 @@ Runs = Annotated[
 ]
 
 
-def router(held: Held, reads: Reads, slow: Reads, errors: Mapping[int | str, Any], report_policy: str) -> APIRouter:
+def router(
+    held: Held, apart: Held, reads: Reads, slow: Reads, errors: Mapping[int | str, Any], report_policy: str
+) -> APIRouter:
     """The doors.
 
     Args:
+        apart: runs whose views are reckoned, which nothing else waits for.
         reads: for what is asked each second.
         slow: for what takes longer: views, comparisons.
         errors: what every door may answer with.
@@ -49,7 +52,7 @@ def router(held: Held, reads: Reads, slow: Reads, errors: Mapping[int | str, Any
         """The report's interactive views as they are now: figures of plotly.js, and what a click on a trial opens.
         With the `stamp` of an answer before, `views` is left out where nothing has changed since.
         """
-        return await slow.do(of_views, held, run, since)
+        return await slow.do(of_views, apart, run, since)
 
     @made.get("/runs/{run}/trials")
     async def list_trials(

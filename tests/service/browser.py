@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DEADLINE_S = 240
+DEADLINE_S = 600
 needed = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 
 
@@ -89,7 +89,9 @@ class Browser:
         """Waits for it to be true."""
         deadline = time.monotonic() + DEADLINE_S
         while not self.value(expression):
-            assert time.monotonic() < deadline, (expression, self.complaints, self.value("document.body.innerText"))
+            if time.monotonic() > deadline:
+                said = self.value("document.body.innerText.slice(0, 500)")
+                raise AssertionError((expression, self.complaints[:5], said))
             time.sleep(0.05)
 
     def look(self, *, width: int, dark: bool = False, height: int = 900) -> None:

@@ -13,8 +13,14 @@ export function show(section) {
   $("#leave").hidden = section === "enter" || document.body.dataset.asks !== "true";
 }
 
-async function asked(path, options) {
+const AGAIN_AFTER_MS = 3000, AGAIN_AT_MOST = 4; // where a storage does not answer, or there is no room
+
+async function asked(path, options, again = AGAIN_AT_MOST) {
   const answer = await fetch("api/" + path, { cache: "no-store", credentials: "same-origin", ...options });
+  if (answer.status === 503 && !options.method && again) {
+    await new Promise((done) => setTimeout(done, AGAIN_AFTER_MS));
+    return asked(path, options, again - 1);
+  }
   if (answer.status === 401) {
     show("enter");
     throw new Error("enter the service's token");
