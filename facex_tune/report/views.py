@@ -115,7 +115,7 @@ def _thinned(curve: Mapping[int, float], most: int) -> tuple[list[int], list[flo
 def _trials(
     trials: Sequence[Trial], events: Iterable[Event], objective: str, document: Mapping[str, Any]
 ) -> dict[int, dict[str, Any]]:
-    decided = _decisions(events)
+    decided = decisions(events)
     ranks = {row["trial"]: row["rank"] for row in document["leaderboard"]}
     most = max(2, MOST_POINTS // len(trials))
     return {
@@ -123,7 +123,7 @@ def _trials(
             "label": trial.label,
             "rank": ranks[trial.number],
             "value": number(_last(trial, objective)),
-            "ended": _ended(trial),
+            "ended": ended(trial),
             "detail": trial.detail,
             "epochs": trial.last_epoch,
             "time": clock(trial.seconds),
@@ -135,8 +135,8 @@ def _trials(
     }
 
 
-def _ended(trial: Trial) -> str:
-    """Its state, and why: ``stopped at a rung``, ``failed: diverged``."""
+def ended(trial: Trial) -> str:
+    """A trial's state, and why: ``stopped at a rung``, ``failed: diverged``."""
     if trial.state == STOPPED and not trial.reason.startswith(BY_BUDGET):
         return "stopped at a rung"
     if trial.paused:
@@ -144,8 +144,8 @@ def _ended(trial: Trial) -> str:
     return f"{trial.state}: {trial.reason.replace('_', ' ')}" if trial.reason else trial.state
 
 
-def _decisions(events: Iterable[Event]) -> dict[int, list[str]]:
-    """What rungs decided of each trial."""
+def decisions(events: Iterable[Event]) -> dict[int, list[str]]:
+    """What rungs decided of each trial, by its number."""
     said = {TrialPaused.TYPE: "waits", TrialPromoted.TYPE: "goes on", TrialStopped.TYPE: "stopped"}
     found: dict[int, list[str]] = {}
     for event in events:
