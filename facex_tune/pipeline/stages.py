@@ -35,7 +35,7 @@ from facex_tune.study import protocols
 
 if TYPE_CHECKING:
     from facex_tune.runs.history import History
-    from facex_tune.search.worker import Context
+    from facex_tune.search.job import Context
 
 ORDER = ("search", "retrain", "evaluate", "factors", "report")
 NEED_RAY = ("search", "retrain", "factors")
@@ -233,7 +233,7 @@ def _without_ray(stages: Sequence[str], run: Run, log: Log, options: Options) ->
 
 
 def _context(run: Run, options: Options, fence: int) -> Context:
-    from facex_tune.search.worker import Context
+    from facex_tune.search.job import Context
 
     study = run.study
     return Context(

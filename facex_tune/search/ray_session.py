@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from facex_tune.errors import InputError, Interrupted
-from facex_tune.search import ray_folder, ray_processes
+from facex_tune.search import ray_folder, ray_lean, ray_processes
 from facex_tune.storage.loopback import spare_proxy
 from facex_tune.study import Resources
 
@@ -96,6 +96,7 @@ def _started(stack: ExitStack, cpus: int | None) -> Any:
 
     folder = ray_folder.temporary_folder()
     stack.enter_context(ray_folder.own_token())
+    stack.enter_context(ray_lean.without_unasked())
     # Object store small: faces travel as memory maps, checkpoints as files.
     return ray.init(
         address="local",  # without it, Ray joins whatever cluster was last started on this machine
