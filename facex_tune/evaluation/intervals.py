@@ -178,6 +178,16 @@ def rests_on(name: str, labels_N: NDArray[np.integer[Any]], groups_N: NDArray[np
     return max(2.0, len(counts) / sum(1 / count for count in counts))
 
 
+def together(draws: Sequence[NDArray[np.float64]], n_clusters: Sequence[float]) -> float:
+    """How many clusters the difference of two numbers rests on that have nothing to do with each other, each with its
+    draws and what it rests on: one more than the degrees of freedom of the sum of their variances (Welch; Satterthwaite,
+    Biometrics Bulletin 2, 1946).
+    """
+    variances = [float(np.nanvar(values_D)) if np.isfinite(values_D).any() else 0.0 for values_D in draws]
+    shares = [own**2 / max(n - 1, 1e-9) for own, n in zip(variances, n_clusters, strict=True)]
+    return sum(variances) ** 2 / sum(shares) + 1 if sum(shares) > 0 else min(n_clusters)
+
+
 def percentile(values_D: NDArray[np.float64], n_clusters: float | None = None) -> Interval | None:
     """The central 95 % of the draws; None where they agree (a class never recognised), which is not certainty, and
     where more than half of them are NaN and say nothing.
