@@ -15,6 +15,7 @@ import torch
 
 from facex_tune import parts
 from facex_tune.balance import Targets
+from facex_tune.pipeline import side_by_side
 from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.search import scheduler
 from facex_tune.space import Config
@@ -81,7 +82,7 @@ def estimate(
         asked = study.resources.least_cpus
         torch.set_num_threads(max(1, min(asked, ray_cpus())))  # more would only wait for each other
     try:
-        measured = _measured(study, train_faces, device, progress)
+        measured = _measured(study, train_faces, device, progress, at_once)
     finally:
         torch.set_num_threads(threads)
     if device.type == "cuda":
@@ -268,28 +269,39 @@ def _at_once(study: Study, device: torch.device) -> int:
 
 
 def _measured(
-    study: Study, train_faces: int, device: torch.device, progress: Callable[[str, int, int], object]
+    study: Study, train_faces: int, device: torch.device, progress: Callable[[str, int, int], object], at_once: int
 ) -> dict[str, dict[str, float]]:
-    """`_measure` of each model, one after another."""
+    """`_measure` of each model, one after another; on a CPU beside as many like it as would train at once, which share
+    its caches and memory, and as low in priority as Ray's workers are.
+    """
     models = list(study.space.parts["model"])
     found = {}
-    for number, model in enumerate(models, start=1):
-        progress(model, number, len(models))
-        found[model] = _measure(study, model, train_faces, device)
+    beside = at_once if device.type == "cpu" else 1
+    with side_by_side.Gauges(beside, study.resources.least_cpus) as gauges:
+        for number, model in enumerate(models, start=1):
+            progress(model, number, len(models))
+            found[model] = _measure(study, model, train_faces, device)
+            if (speed := gauges.images_per_second(study.space.of_model(model), study.classes)) is not None:
+                found[model]["seconds"] = _epoch_seconds(study, model, train_faces, speed)
     return found
 
 
 def _measure(study: Study, model: str, train_faces: int, device: torch.device) -> dict[str, float]:
     """Seconds of an epoch of every training face once and number of parameters, of a model at the study's defaults."""
     config = study.space.of_model(model)
-    share = _share_of_pixels() if config["train.progressive"] else 1.0
     with parts.blaming(config):
         steps = GPU_STEPS if device.type == "cuda" else random_faces.STEPS
         training = random_faces.training(config, study.classes, device, steps)
         training.epoch()  # the first pays for the library's own set-up
         images_per_second = training.epoch().metrics["train_images_per_second"]
-    seconds = train_faces / images_per_second * (1 + VALIDATION_SHARE) * share
+    seconds = _epoch_seconds(study, model, train_faces, images_per_second)
     return {"seconds": seconds, "parameters": sum(parameter.numel() for parameter in training.model.parameters())}
+
+
+def _epoch_seconds(study: Study, model: str, train_faces: int, images_per_second: float) -> float:
+    """Of an epoch of every training face once, with validation."""
+    share = _share_of_pixels() if study.space.of_model(model)["train.progressive"] else 1.0
+    return train_faces / images_per_second * (1 + VALIDATION_SHARE) * share
 
 
 def _share_of_pixels() -> float:

@@ -425,8 +425,14 @@ def _ticked(each: Axis) -> dict[str, Any]:
 def _importance(importances: Mapping[str, float]) -> Figure:
     """A bar for each knob, the most important at the top."""
     names = list(importances)[::-1]
-    bars = {"type": "bar", "orientation": "h", "y": [escape(name) for name in names], "marker": {"color": "--link"}}
-    bars |= {"x": [round(importances[name], 4) for name in names], "hovertemplate": "%{y}: %{x:.3f}<extra></extra>"}
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [round(importances[name], 4) for name in names],
+        "y": [escape(name) for name in names],
+        "marker": {"color": "--link"},
+        "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
+    }
     layout = _layout("importance (PED-ANOVA)", "")
     return {"data": [bars], "layout": layout | {"showlegend": False, "height": 90 + 22 * len(names)}}
 

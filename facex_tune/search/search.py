@@ -26,7 +26,7 @@ from facex_tune.search.data_placement import Shared
 from facex_tune.search.referee import Referee
 from facex_tune.search.searcher import AHEAD_FROM_SLOTS
 from facex_tune.search.trainable import FaceTrial
-from facex_tune.search.worker import Context
+from facex_tune.search.job import Context
 from facex_tune.search.worker_losses import WORKER_LOSSES
 
 

@@ -15,7 +15,7 @@ from facex_tune.search import ray_session, retrain, search, thread_choice
 from facex_tune.search.fleet import Order
 from facex_tune.search.referee import Referee
 from facex_tune.search.thread_choice import allotted
-from facex_tune.search.worker import Job
+from facex_tune.search.job import Job
 from tests.search.conftest import tiny_study
 
 CPUS = 2
