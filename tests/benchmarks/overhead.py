@@ -5,11 +5,13 @@
 
 Each round runs the study once with each build, the first one first in even rounds and last in odd ones, so that a
 machine whose speed drifts slows all of them. Workers have the priority of everything else here (Ray would nice them),
-so that other work on the machine slows a build's parts alike. Told of each run: seconds from the command to its end,
-and when the first epoch, the search, retraining, the evaluation and the report had ended; seconds of processor time of all
-its processes; the most memory that its driver, Ray's own processes and its workers held at one moment (proportional set
-size, as the kernel shares pages out), and what each kind held then; epochs and models that were trained, which ought to
-be the same. Last the ratios of each build to the first, paired by round, median [least, greatest]. OUT keeps the runs.
+so that other work on the machine slows a build's parts alike.
+
+Told of each run: seconds from the command to its end, and when the first epoch, the search, retraining, the evaluation
+and the report had ended; seconds of processor time of all its processes; the most memory that its driver, Ray's own
+processes and its workers held at one moment (proportional set size, as the kernel shares pages out), and what each kind
+held then; epochs and models that were trained, which ought to be the same. Last the ratios of each build to the first,
+paired by round, median [least, greatest]. OUT keeps the runs.
 
 `budget.time` is set to an hour, so that every build trains what the study says; say `--set search.scheduler=none` where
 the builds' rungs differ.

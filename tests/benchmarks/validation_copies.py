@@ -6,9 +6,9 @@
 DATA holds FER2013, prepared; OUT is a folder that takes one file a configuration as it ends (those that stand there
 are not trained again). Configurations are drawn from a space of small residual networks with and without augmentation,
 dropout and smoothing, at 24×24 pixels. They train on Training less a third part: faces of it that have no copy
-anywhere, held out here. Validation is PublicTest, whole and without the faces that have a copy among those trained on; with
---faces so many are trained on, all copies of validation faces among them. PrivateTest stays shut: whatever is chosen
-here is judged on the third part.
+anywhere, held out here. Validation is PublicTest, whole and without the faces that have a copy among those trained on;
+with --faces so many are trained on, all copies of validation faces among them. PrivateTest stays shut: whatever is
+chosen here is judged on the third part.
 
 Told, each with a 95 % interval over drawn configurations (bootstrap, 2,000 draws; a draw's ties and repeats count
 once): by how much the winner of a search of eight, chosen without copies, is better on the third part than the one
