@@ -218,7 +218,7 @@ def rests_on(name: str, labels_N: NDArray[np.integer[Any]], groups_N: NDArray[np
 
 def together(draws: Sequence[NDArray[np.float64]], n_clusters: Sequence[float]) -> float:
     """How many clusters the difference of two numbers rests on that have nothing to do with each other, each with its
-    draws and what it rests on: one more than the degrees of freedom of the sum of their variances (Welch; Satterthwaite,
+    draws and what it rests on: one more than the degrees of freedom of the sum of their variances (Satterthwaite,
     Biometrics Bulletin 2, 1946).
     """
     variances = [float(np.nanvar(values_D)) if np.isfinite(values_D).any() else 0.0 for values_D in draws]

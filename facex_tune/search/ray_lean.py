@@ -1,5 +1,5 @@
-"""A Ray of our own without those of its processes that nothing here asks: the autoscaler's monitor, which has no node to
-start, the log monitor, whose lines go to nobody with `log_to_driver=False`, and the head of a dashboard that is not
+"""A Ray of our own without those of its processes that nothing here asks: the autoscaler's monitor, which has no node
+to start, the log monitor, whose lines go to nobody with `log_to_driver=False`, and the head of a dashboard that is not
 included. Each of them imports Ray beside the start of the first trials, `ray.init` waits for the last one until it has
 done so, and together they hold some 250 MB.
 

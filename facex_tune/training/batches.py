@@ -40,8 +40,8 @@ class Split:
         device: torch.device,
         odds_N: NDArray[np.float32] | None = None,
     ) -> Split:
-        """Copies arrays to the device, once. On a CPU images that nobody can write to stay where they are: the processes
-        of a host then share the pages of one memory map.
+        """Copies arrays to the device, once. On a CPU images that nobody can write to stay where they are: the
+        processes of a host then share the pages of one memory map.
         """
         return cls(
             _resident(images_NHW, device),

@@ -263,6 +263,7 @@ def choose(simulations: int) -> int:
     """
     held: dict[tuple[str, str, int], list[bool]] = {}
     gaps: dict[tuple[str, str], list[bool]] = {}
+    classes: dict[tuple[str, str], list[bool]] = {}
     for world in CHOOSING:
         for number in range(simulations):
             rng = np.random.default_rng([7, number])
@@ -270,16 +271,43 @@ def choose(simulations: int) -> int:
             for drawn, counts_K, clusters, truth in sides[:1]:
                 for metric in intervals.MEANS_OVER_CLASSES:
                     for rule, rests_on in RULES.items():
-                        if counts_K.min() > 1 and (ends := intervals.percentile(drawn[metric], rests_on(counts_K, clusters))):
+                        if counts_K.min() < 2:
+                            continue
+                        if ends := intervals.percentile(drawn[metric], rests_on(counts_K, clusters)):
                             key = metric, rule, max((n for n in LEAST if n <= counts_K.min()), default=2)
                             held.setdefault(key, []).append(ends[0] <= truth[metric] <= ends[1])
             for metric in intervals.MEANS_OVER_CLASSES:
                 _gaps(gaps, metric, sides)
+            _of_classes(classes, world, number)
     for (metric, rule, least), each in sorted(held.items()):
         print(f"{metric:20} {rule:15} rarest class {least:2} clusters: {np.mean(each):.3f} of {len(each):,}")
     for (metric, rule), each in sorted(gaps.items()):
         print(f"gap in {metric:20} {rule:20} {np.mean(each):.3f} of {len(each):,}")
+    for (kind, rule), each in sorted(classes.items()):
+        print(f"{kind} of a class, {rule:30} {np.mean(each):.3f} of {len(each):,}")
     return 0
+
+
+def _of_classes(classes: dict[tuple[str, str], list[bool]], world: World, number: int) -> None:
+    """Precision and F1 of a class by the clusters that have it, that have an answer of it, and that have either."""
+    rng = np.random.default_rng([7, number])
+    labels_N, answers_N, groups_N = world.draw(rng)
+    seed = np.random.SeedSequence([7, number])
+    draws_DMKK = intervals.resampled_confusion(answers_N[None], labels_N, groups_N, 7, seed)
+    assert draws_DMKK is not None
+    drawn, truth = intervals.scores_of_draws(draws_DMKK), world.truth(labels_N)
+    for k in np.unique(labels_N):
+        has_N, said_N = labels_N == k, answers_N == k
+        own = len(np.unique(groups_N[has_N]))
+        ways = {"that have it": own, "an answer of it": len(np.unique(groups_N[said_N])),
+                "either": len(np.unique(groups_N[has_N | said_N])), "all": len(np.unique(groups_N))}  # fmt: skip
+        for kind in ("precision", "f1"):
+            for rule, clusters in ways.items():
+                ends = intervals.percentile(drawn[kind][:, 0, k], clusters) if own >= intervals.MIN_CLUSTERS else None
+                if ends is not None:
+                    classes.setdefault((kind, f"clusters {rule}"), []).append(
+                        ends[0] <= truth[f"{kind}.{EMOTIONS[k]}"] <= ends[1]
+                    )
 
 
 Side = tuple[dict[str, np.ndarray], np.ndarray, int, dict[str, float]]

@@ -1,15 +1,17 @@
 """What a run takes beside its training: builds of this project in turn, on one study.
 
-    python tests/benchmarks/overhead.py OUT --code before=DIR --code after=. [--rounds 3] [--study quick.yaml] [--data DIR]
-        [--set budget.trials=4 …]
+    python tests/benchmarks/overhead.py OUT --code before=DIR --code after=. [--rounds 3] [--study quick.yaml]
+        [--data DIR] [--set budget.trials=4 …]
 
 Each round runs the study once with each build, the first one first in even rounds and last in odd ones, so that a
-machine whose speed drifts slows all of them. Workers have the priority of everything else here (Ray would nice them), so
-that other work on the machine slows a build's parts alike. Told of each run: seconds from the command to its end, and
-when the first epoch, the search, retraining, the evaluation and the report had ended; seconds of processor time of all
-its processes; the most memory that its driver, Ray's own processes and its workers held at one moment (proportional set
-size, as the kernel shares pages out), and what each kind held then; epochs and models that were trained, which ought to
-be the same. Last the ratios of each build to the first, paired by round, median [least, greatest]. OUT keeps the runs.
+machine whose speed drifts slows all of them. Workers have the priority of everything else here (Ray would nice them),
+so that other work on the machine slows a build's parts alike.
+
+Told of each run: seconds from the command to its end, and when the first epoch, the search, retraining, the evaluation
+and the report had ended; seconds of processor time of all its processes; the most memory that its driver, Ray's own
+processes and its workers held at one moment (proportional set size, as the kernel shares pages out), and what each kind
+held then; epochs and models that were trained, which ought to be the same. Last the ratios of each build to the first,
+paired by round, median [least, greatest]. OUT keeps the runs.
 
 `budget.time` is set to an hour, so that every build trains what the study says; say `--set search.scheduler=none` where
 the builds' rungs differ.
@@ -41,7 +43,7 @@ def main() -> None:
     asked.add_argument("--code", action="append", required=True, metavar="NAME=DIR")
     asked.add_argument("--study", default="quick.yaml", help="a file of search_spaces")
     asked.add_argument("--rounds", type=int, default=3)
-    asked.add_argument("--data", type=Path, help="a folder of prepared sets; each build draws its own where none is said")
+    asked.add_argument("--data", type=Path, help="a folder of prepared sets; none: each build draws its own")
     asked.add_argument("--set", action="append", default=[], dest="sets")
     said = asked.parse_args()
     builds = dict(each.split("=", 1) for each in said.code)
@@ -73,8 +75,9 @@ def timed(out: Path, name: str, code: Path, number: int, said: argparse.Namespac
     start = time.time()
     with (out / f"{run}.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "facex_tune", "run", *words], env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
+            [sys.executable, "-m", "facex_tune", "run", *words],
+            env=environment, cwd=out, stdout=log, stderr=subprocess.STDOUT,  # -m takes a folder's own code first
+        )  # fmt: skip
         look = Look(process.pid)
         while process.poll() is None:
             look.again()

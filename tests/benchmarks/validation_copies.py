@@ -1,13 +1,14 @@
 """Whether choosing on validation faces that have a copy in training generalizes worse than choosing without them.
 
-    python tests/benchmarks/validation_copies.py DATA OUT [--configurations 24] [--epochs 6] [--held-out 4000] [--faces 6000]
+    python tests/benchmarks/validation_copies.py DATA OUT [--configurations 24] [--epochs 6] [--held-out 4000]
+        [--faces 6000]
 
-DATA holds FER2013, prepared; OUT is a folder that takes one file a configuration as it ends (those that stand there are
-not trained again). Configurations are drawn from a space of small residual networks with and without augmentation,
-dropout and smoothing, at 24×24 pixels. They train on Training less a third part: faces of it that have no copy anywhere,
-held out here. Validation is PublicTest, whole and without the faces that have a copy among those trained on; with
---faces so many are trained on, all copies of validation faces among them. PrivateTest stays shut: whatever is chosen
-here is judged on the third part.
+DATA holds FER2013, prepared; OUT is a folder that takes one file a configuration as it ends (those that stand there
+are not trained again). Configurations are drawn from a space of small residual networks with and without augmentation,
+dropout and smoothing, at 24×24 pixels. They train on Training less a third part: faces of it that have no copy
+anywhere, held out here. Validation is PublicTest, whole and without the faces that have a copy among those trained on;
+with --faces so many are trained on, all copies of validation faces among them. PrivateTest stays shut: whatever is
+chosen here is judged on the third part.
 
 Told, each with a 95 % interval over drawn configurations (bootstrap, 2,000 draws; a draw's ties and repeats count
 once): by how much the winner of a search of eight, chosen without copies, is better on the third part than the one
@@ -69,7 +70,8 @@ def main() -> None:
             answers = trained(config, seen, (validation, third), said.epochs, number)
             if answers is not None:
                 np.savez(path, validation=answers[0], third=answers[1], shares=answers[2])
-            print(f"{number}: {time.thread_time() - start:.0f} s of processor, load {os.getloadavg()[0]:.1f}", flush=True)
+            took = f"{time.thread_time() - start:.0f} s of processor"
+            print(f"{number}: {took}, load {os.getloadavg()[0]:.1f}", flush=True)
     found = [np.load(path) for path in sorted(said.out.glob(f"*-{said.epochs}.npz"))]
     print(table(found, np.asarray(validation.labels_N), np.asarray(third.labels_N), copied_N))
 
@@ -140,13 +142,14 @@ def table(
         sign = 1 if metrics.MAXIMIZE[objective] else -1
         third = np.array([sign * metrics.scores(each["third"], labels_T)[objective] for each in found])
         by = {
-            way: np.array([sign * metrics.scores(each["validation"][kept], labels_V[kept])[objective] for each in found])
+            way: np.array([sign * _score(each, labels_V, kept, objective) for each in found])
             for way, kept in ways.items()
         }
         gain = chosen_gain(by["all"], by["without copies"], third)
         ranks = ", ".join(f"{way} {rank_correlation(values, third):.3f}" for way, values in by.items())
         best = [f"{way} {third[np.argmax(values)] * sign:.4f}" for way, values in by.items()]
-        lines.append(f"winner by {objective}: {gain}; rank correlation with the third part: {ranks}; best of all: {best}")
+        lines.append(f"winner by {objective}: {gain}")
+        lines.append(f"  rank correlation with the third part: {ranks}; there the best of all: {', '.join(best)}")
     pairs: dict[str, Callable[[NDArray[np.bool_], NDArray[np.float32]], float]] = {
         "tau, macro-F1 adjusted": lambda kept, each: _adjusted(each, labels_V, labels_T, kept),
         "temperature, log loss": lambda kept, each: -metrics.log_loss(
@@ -158,6 +161,12 @@ def table(
         low, high = intervals.over_seeds(gains) or (np.nan, np.nan)
         lines.append(f"{name}: {np.mean(gains):+.5f} [{low:+.5f}, {high:+.5f}] better without copies, n = {len(found)}")
     return "\n".join(lines)
+
+
+def _score(
+    each: NDArray[np.float32], labels_V: NDArray[np.int64], kept: NDArray[np.bool_], objective: str
+) -> float:
+    return metrics.scores(each["validation"][kept], labels_V[kept])[objective]
 
 
 def _adjusted(

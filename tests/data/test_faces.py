@@ -148,7 +148,8 @@ def test_emotion_count_matches_vote_columns(faces: Faces) -> None:
 
 
 def test_a_split_of_what_nobody_can_write_to_is_not_copied() -> None:
-    faces = replace(blank([0, 1, 2, 3], [0, 1, 2, 3]), images_NHW=np.arange(4 * 48 * 48).reshape(4, 48, 48).astype("u1"))
+    pixels_NHW = np.arange(4 * 48 * 48).reshape(4, 48, 48).astype(np.uint8)
+    faces = replace(blank([0, 1, 2, 3], [0, 1, 2, 3]), images_NHW=pixels_NHW)
     whole = faces.images_NHW.copy()
     assert not np.shares_memory(faces.take(np.array([1, 2])).images_NHW, faces.images_NHW), "it may be changed"
     faces.images_NHW.flags.writeable = False

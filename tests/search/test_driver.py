@@ -42,13 +42,20 @@ class FakeNode:
 def test_processes_that_nothing_asks_are_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node, "Node", FakeNode)
     before = {name: getattr(FakeNode, name) for name in ray_lean.UNASKED}
-    with pytest.raises(OSError, match="broke off"), ray_lean.without_unasked():
-        started: Any = FakeNode()
+    started: Any = FakeNode()
+    with ray_lean.without_unasked():
         started.start_monitor()
         started.start_log_monitor()
         started.start_api_server(include_dashboard=False, raise_on_failure=False)
-        assert started._webui_url == ""
-        raise OSError("broke off")
+    assert started._webui_url == ""
+    assert {name: getattr(FakeNode, name) for name in ray_lean.UNASKED} == before
+
+    def break_off() -> None:
+        with ray_lean.without_unasked():
+            raise OSError("broke off")
+
+    with pytest.raises(OSError, match="broke off"):
+        break_off()
     assert {name: getattr(FakeNode, name) for name in ray_lean.UNASKED} == before
 
 
