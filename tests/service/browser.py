@@ -8,6 +8,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DEADLINE_S = 600
+DEADLINE_S = 240
 needed = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 
 
@@ -58,6 +59,7 @@ class Browser:
 
     def _next(self) -> Any:
         while b"\0" not in self._rest:
+            assert select.select([self._from], [], [], DEADLINE_S)[0], "the browser does not answer"
             piece = os.read(self._from, 1 << 20)
             assert piece, "the browser has ended"
             self._rest += piece
