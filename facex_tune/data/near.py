@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.faces import SIDE
+from facex_tune.data.shapes import to_compare
+from facex_tune.emotions import GREY_48
 
+SIDE = GREY_48.size  # to which faces of other sizes are reduced here, and colours to grey
 Floats = NDArray[np.float32]
 Images = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -57,8 +59,9 @@ def _silent(done: int, total: int) -> None:
 
 
 def blank(images_NHW: Images) -> NDArray[np.bool_]:
-    """Which images show next to nothing: a standard deviation of pixels under 1."""
-    flat_N = [np.std(images_NHW[rows], axis=(1, 2)) < _FLAT for rows in _blocks(len(images_NHW))]
+    """Which images show next to nothing: a standard deviation of pixels, of every colour, under 1."""
+    spread_N = [np.std(images_NHW[rows], axis=(1, 2)) for rows in _blocks(len(images_NHW))]
+    flat_N = [(each if each.ndim == 1 else each.max(axis=1)) < _FLAT for each in spread_N]
     return np.concatenate([np.zeros(0, np.bool_), *flat_N])
 
 
@@ -77,6 +80,8 @@ def near_between(images_NHW: Images, other_NHW: Images, progress: Progress = _si
 
 
 def _search(asking_NHW: Images, asked_NHW: Images, progress: Progress, *, within: bool) -> Pairs:
+    asked_NHW = to_compare(asked_NHW)
+    asking_NHW = asked_NHW if within else to_compare(asking_NHW)
     asking_rows_N, asked_rows_M = np.flatnonzero(~blank(asking_NHW)), np.flatnonzero(~blank(asked_NHW))
     asked_MD = _descriptors(asked_NHW, asked_rows_M, (0, 0), mirrored=False)
     found = []

@@ -15,6 +15,7 @@ import torch
 
 from facex_tune import parts
 from facex_tune.balance import Targets
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.search import scheduler
 from facex_tune.space import Config
@@ -66,10 +67,12 @@ def estimate(
     *,
     progress: Callable[[str, int, int], object] = lambda _model, _number, _all: None,
     retrains: bool = True,
+    face: FaceShape = GREY_48,
 ) -> dict[str, Any]:
     """See `dry_run.estimate`.
 
     Args:
+        face: the shape of the faces.
         train_faces: training images, of FER2013's classes unless `faces` tells how many of each there are.
         device_name: what trials train on.
     """
@@ -81,7 +84,7 @@ def estimate(
         asked = study.resources.least_cpus
         torch.set_num_threads(max(1, min(asked, ray_cpus())))  # more would only wait for each other
     try:
-        measured = _measured(study, train_faces, device, progress)
+        measured = _measured(study, train_faces, device, progress, face)
     finally:
         torch.set_num_threads(threads)
     if device.type == "cuda":
@@ -94,6 +97,7 @@ def estimate(
     models = study.n_final_models if retrains else 0
     per_epoch = {model: costs.mean(model) for model in measured}
     retrain_s = math.ceil(models / at_once) * study.final_epochs * statistics.fmean(per_epoch.values())
+    more_bytes = math.prod(face.images(1)) - math.prod(GREY_48.images(1))  # of a face, than PROCESS_GB has
     checkpoint_gb = max(each["parameters"] for each in measured.values()) * 4 * 3 / 1e9
     return {
         "trials": trials,
@@ -103,7 +107,7 @@ def estimate(
         **({"hours_are": _meaning_of_hours(study, courses)} if courses else {}),
         "hours_search": round(search_s / 3600, 3) if search_s is not None else None,
         **({"hours_retrain": round(retrain_s / 3600, 3)} if retrains else {}),
-        "memory_gb": round(HOST_GB + at_once * PROCESS_GB, 1),
+        "memory_gb": round(HOST_GB + at_once * (PROCESS_GB + more_bytes * train_faces / 1e9), 1),
         "disk_gb": round(checkpoint_gb * (at_once + 2 * study.retrain.top + models), 2),
         "seconds_per_epoch": {model: round(seconds, 1) for model, seconds in per_epoch.items()},
         "device": str(device),
@@ -268,24 +272,30 @@ def _at_once(study: Study, device: torch.device) -> int:
 
 
 def _measured(
-    study: Study, train_faces: int, device: torch.device, progress: Callable[[str, int, int], object]
+    study: Study,
+    train_faces: int,
+    device: torch.device,
+    progress: Callable[[str, int, int], object],
+    face: FaceShape,
 ) -> dict[str, dict[str, float]]:
     """`_measure` of each model, one after another."""
     models = list(study.space.parts["model"])
     found = {}
     for number, model in enumerate(models, start=1):
         progress(model, number, len(models))
-        found[model] = _measure(study, model, train_faces, device)
+        found[model] = _measure(study, model, train_faces, device, face)
     return found
 
 
-def _measure(study: Study, model: str, train_faces: int, device: torch.device) -> dict[str, float]:
+def _measure(
+    study: Study, model: str, train_faces: int, device: torch.device, face: FaceShape
+) -> dict[str, float]:
     """Seconds of an epoch of every training face once and number of parameters, of a model at the study's defaults."""
     config = study.space.of_model(model)
     share = _share_of_pixels() if config["train.progressive"] else 1.0
     with parts.blaming(config):
         steps = GPU_STEPS if device.type == "cuda" else random_faces.STEPS
-        training = random_faces.training(config, study.classes, device, steps)
+        training = random_faces.training(config, study.classes, device, steps, face)
         training.epoch()  # the first pays for the library's own set-up
         images_per_second = training.epoch().metrics["train_images_per_second"]
     seconds = train_faces / images_per_second * (1 + VALIDATION_SHARE) * share
