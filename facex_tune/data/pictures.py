@@ -187,7 +187,8 @@ def _plain(image: Image, colour: bool) -> Image:
         colours = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         _refuse_dark(colours, raw_mode)
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert(mode)
-    plain = image.convert(mode)
+    image.load()
+    plain = image if image.mode == mode else image.convert(mode)  # most JPEGs are grey after `draft`: no copy is made
     _refuse_dark(plain, raw_mode)
     return plain
 
