@@ -72,7 +72,7 @@ def test_the_margin_is_a_share_of_the_longer_side_around_the_middle() -> None:
 def found(monkeypatch: pytest.MonkeyPatch) -> list[Found]:
     """What is found in each photograph, for a test to fill."""
     faces: list[Found] = []
-    monkeypatch.setattr(find_faces, "in_file", lambda path, margin: list(faces))
+    monkeypatch.setattr(find_faces, "in_file", lambda path, margin, face: list(faces))
     return faces
 
 
