@@ -244,5 +244,6 @@ def test_precision_rests_on_answers_too() -> None:
     """Three clusters have a happy face, a fourth was answered so by one of two models."""
     labels_N, groups_N = np.array([3, 3, 3, 0, 0]), np.array([0, 1, 2, 3, 4])
     answers_MN = np.array([[3, 3, 0, 0, 0], [3, 3, 3, 3, 0]])
-    found = {kind: intervals.rests_on_class(answers_MN, labels_N, groups_N, kind, 3) for kind in ("recall", "precision")}
-    assert found == {"recall": 3, "precision": 4}
+    given = answers_MN, labels_N, groups_N
+    assert intervals.rests_on_class(*given, "recall", 3) == 3
+    assert intervals.rests_on_class(*given, "precision", 3) == 4
