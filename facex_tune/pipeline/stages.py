@@ -11,10 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from facex_tune import parts
-from facex_tune.errors import InputError, Interrupted, RayLost, StorageOutage
+from facex_tune.errors import InputError, Interrupted, RayLost, RayNotStarted, StorageOutage
 from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.pipeline.options import Options, joins, plain_options, resume_words, trial_device
 from facex_tune.pipeline.preflight import device_problems, ema_note, header_as_begun, same_data, same_header
+from facex_tune.pipeline.raising import stay_stopped
 from facex_tune.pipeline.signals import raising_interrupted
 from facex_tune.runs import events as vocabulary
 from facex_tune.runs.events import (
@@ -58,7 +59,10 @@ def execute(run: Run, stages: Sequence[str], options: Options, listeners: Sequen
             try:
                 _execute(run, stages, options, log, ray, lambda process: signals.end(RayLost(resume, process)))
             except BaseException as error:  # Ray's compiled half may have made another one of the interruption
-                interrupted = error if isinstance(error, Interrupted) else signals.behind(error)
+                if isinstance(error, RayNotStarted):
+                    interrupted: Interrupted | None = Interrupted(resume, str(error))
+                else:
+                    interrupted = error if isinstance(error, Interrupted) else signals.behind(error)
                 if interrupted is not None:
                     signals.last_words = None
                     _log_interrupted(log, interrupted)
@@ -86,6 +90,8 @@ def _execute(
     else:
         log.append(RunStarted(left, plain_options(options), **header_as_begun(run)))
     if options.raised is not None:
+        if told := stay_stopped(run, options.raised):
+            log.tell(Note(told))
         log.append(options.raised)
     if not log.is_fenced:
         log.tell(Note(f"{run.storage}: this store itself keeps no second writer out; start none"))

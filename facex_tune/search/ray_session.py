@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from facex_tune.errors import InputError, Interrupted
+from facex_tune.errors import InputError, Interrupted, RayNotStarted
 from facex_tune.search import ray_folder, ray_lean, ray_processes
 from facex_tune.storage.loopback import spare_proxy
 from facex_tune.study import Resources
@@ -61,6 +61,7 @@ def connected(
     Raises:
         InputError: the address is none, the cluster does not answer or does not let us in, or a Ray of our own finds no
             place.
+        RayNotStarted: a Ray of our own has not started in Ray's time.
     """
     said = f"--address {address}" if address else f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}"
     address = address or os.environ.get("RAY_ADDRESS") or None
@@ -104,18 +105,24 @@ def _started(stack: ExitStack, cpus: int | None, workers_load: bool) -> Any:
     folder = ray_folder.temporary_folder()
     stack.enter_context(ray_folder.own_token())
     stack.enter_context(ray_lean.without_unasked())
-    # Object store small: faces travel as memory maps, checkpoints as files.
-    return ray.init(
-        address="local",  # without it, Ray joins whatever cluster was last started on this machine
-        num_cpus=cpus,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        include_dashboard=False,
-        configure_logging=True,
-        object_store_memory=256 * 1024 * 1024,
-        _temp_dir=folder,
-        _system_config={"preload_python_modules": list(WORKERS_NEED)} if workers_load else None,
-    )
+    try:
+        # Object store small: faces travel as memory maps, checkpoints as files.
+        return ray.init(
+            address="local",  # without it, Ray joins whatever cluster was last started on this machine
+            num_cpus=cpus,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+            configure_logging=True,
+            object_store_memory=256 * 1024 * 1024,
+            _temp_dir=folder,
+            _system_config={"preload_python_modules": list(WORKERS_NEED)} if workers_load else None,
+        )
+    except Exception as error:
+        if type(error) is not Exception:  # Ray raises the bare class where its node does not answer within 30 s
+            raise
+        load = f"load {os.getloadavg()[0]:.0f}, {os.cpu_count()} CPUs"
+        raise RayNotStarted(f"a Ray that did not start in its time ({load})") from error
 
 
 def _joined(address: str, said: str) -> Any:
