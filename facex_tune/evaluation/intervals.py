@@ -216,6 +216,24 @@ def rests_on(name: str, labels_N: NDArray[np.integer[Any]], groups_N: NDArray[np
     return float((1 / counts_K).sum() ** 2 / (1 / counts_K**2 / (counts_K - 1)).sum()) + 1
 
 
+def rests_on_class(
+    answers_MN: NDArray[np.integer[Any]],
+    labels_N: NDArray[np.integer[Any]],
+    groups_N: NDArray[np.integer[Any]],
+    kind: str,
+    k: int,
+) -> int:
+    """How many clusters a class's recall, precision or F1 rests on: those that have a face of it; of the other two also
+    those with an answer of it.
+
+    Chosen like `rests_on`: by the former alone precision held in .976 and F1 in .965 of 2,767, by both in .962, .948.
+    """
+    counted_N = labels_N == k
+    if kind != "recall":
+        counted_N = counted_N | (answers_MN == k).any(axis=0)
+    return len(np.unique(groups_N[counted_N]))
+
+
 def together(draws: Sequence[NDArray[np.float64]], n_clusters: Sequence[float]) -> float:
     """How many clusters the difference of two numbers rests on that have nothing to do with each other, each with its
     draws and what it rests on: one more than the degrees of freedom of the sum of their variances (Satterthwaite,

@@ -156,7 +156,8 @@ def validation_faces(run: Run, document: Mapping[str, Any]) -> str:
     else:
         which = f"a holdout of {100 * validation.holdout:g} % of train"
         which += f" of {data_text(study.validated_on)}" * (len(study.sets) > 1)
-    which += ", without those that have a copy in training" * (study.validation_copies == "drop")
+    if study.validation_copies == "drop" and study.duplicates == "keep":
+        which += ", without those that have a copy in training"
     return f"{n:,} validation faces ({which})" if n else f"validation faces ({which})"
 
 

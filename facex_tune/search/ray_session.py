@@ -104,20 +104,21 @@ def _started(stack: ExitStack, cpus: int | None, workers_load: bool) -> Any:
 
     folder = ray_folder.temporary_folder()
     stack.enter_context(ray_folder.own_token())
-    stack.enter_context(ray_lean.without_unasked())
+    preloaded = {"preload_python_modules": list(WORKERS_NEED)} if workers_load else None
     try:
-        # Object store small: faces travel as memory maps, checkpoints as files.
-        return ray.init(
-            address="local",  # without it, Ray joins whatever cluster was last started on this machine
-            num_cpus=cpus,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False,
-            configure_logging=True,
-            object_store_memory=256 * 1024 * 1024,
-            _temp_dir=folder,
-            _system_config={"preload_python_modules": list(WORKERS_NEED)} if workers_load else None,
-        )
+        with ray_lean.without_unasked():
+            # Object store small: faces travel as memory maps, checkpoints as files.
+            return ray.init(
+                address="local",  # without it, Ray joins whatever cluster was last started on this machine
+                num_cpus=cpus,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False,
+                configure_logging=True,
+                object_store_memory=256 * 1024 * 1024,
+                _temp_dir=folder,
+                _system_config=preloaded,
+            )
     except Exception as error:
         if type(error) is not Exception:  # Ray raises the bare class where its node does not answer within 30 s
             raise

@@ -244,7 +244,7 @@ class Body(_Said):
     classes: Literal[7, 8] = Field(default=7, description="emotions to tell apart: FER2013's seven, or with contempt")
     duplicates: Literal["keep", "drop"] = "keep"
     validation_copies: Literal["keep", "drop"] = Field(
-        default="keep",
+        default="drop",
         description="drop: validation faces that have a copy among those trained on judge nothing, where duplicates "
         "keeps such copies",
     )

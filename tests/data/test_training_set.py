@@ -235,7 +235,8 @@ def test_validation_faces_with_a_copy_in_training_judge_nothing_where_the_study_
     load: Load, wild: Faces, lab: Faces
 ) -> None:
     copied = with_copies(wild, lab)
-    found = load(copied, lab, validation_copies="drop")
+    assert sources(load(copied, lab, validation_copies="keep").validation) == rows(N_TRAIN, N_PUBLIC)
+    found = load(copied, lab)
     assert sources(found.validation) == rows(N_TRAIN + 1, N_PUBLIC - 1), "the first has a copy, and one mirrored"
     assert sources(found.train) == rows(0, N_TRAIN), "the copies are trained on"
     without = load(copied, lab, validation_copies="drop", duplicates="drop")
@@ -337,6 +338,6 @@ def test_a_model_on_all_faces_keeps_copies_of_validation_and_not_of_sealed_faces
     assert sources(found.train) == rows(0, 2) | rows(6, N_TRAIN + N_PUBLIC - 6)
     images_NHW = copies.images_NHW.copy()
     images_NHW[N_TRAIN : N_TRAIN + N_PUBLIC] = images_NHW[-1]
-    load(replace(copies, images_NHW=images_NHW))
+    load(replace(copies, images_NHW=images_NHW), validation_copies="keep")
     with pytest.raises(InputError, match=r"retrain.on: all would add nothing"):
         training_set.load_all(parsed(duplicates="drop"), tmp_path)

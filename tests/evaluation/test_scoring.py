@@ -238,3 +238,12 @@ def test_a_difference_of_two_sets_rests_on_the_clusters_of_both(
     plain_D = np.array([-1.0, 1.0] * 500)
     found = intervals.together([plain_D * spread for spread in spreads], clusters)
     assert found == pytest.approx(together, rel=0.01)
+
+
+def test_precision_rests_on_answers_too() -> None:
+    """Three clusters have a happy face, a fourth was answered so by one of two models."""
+    labels_N, groups_N = np.array([3, 3, 3, 0, 0]), np.array([0, 1, 2, 3, 4])
+    answers_MN = np.array([[3, 3, 0, 0, 0], [3, 3, 3, 3, 0]])
+    given = answers_MN, labels_N, groups_N
+    assert intervals.rests_on_class(*given, "recall", 3) == 3
+    assert intervals.rests_on_class(*given, "precision", 3) == 4
