@@ -235,7 +235,8 @@ def work(run: StoredRun, stages: Sequence[str], options: Options, *, show: bool 
         InputError, Interrupted: see `facex_tune.pipeline.stages.execute`.
     """
     from facex_tune.display.board import Board
-    from facex_tune.display.view import Past, View
+    from facex_tune.display.pace import Past
+    from facex_tune.display.view import View
     from facex_tune.pipeline.stages import execute
     from facex_tune.search.factor_progress import Progress
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facex_tune.cli import completing
 from facex_tune.cli.common import examples, print_json, print_out, use_parts
 from facex_tune.cli.options import STORAGE, Device, Json, OwnParts, Storage
 from facex_tune.errors import InputError
@@ -38,7 +39,11 @@ def add_to(app: typer.Typer) -> None:
 def predict(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A run (its winner), RUN/t0007-s0, a model's folder, an exported file."),
+        typer.Argument(
+            metavar="MODEL",
+            help="A run (its winner), RUN/t0007-s0, a model's folder, an exported file.",
+            autocompletion=completing.run_names,
+        ),
     ],
     images: Annotated[
         list[Path],
@@ -132,7 +137,14 @@ def _many(
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run (its winner), RUN/t0007-s0, or a model's folder.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run (its winner), RUN/t0007-s0, or a model's folder.",
+            autocompletion=completing.run_names,
+        ),
+    ],
     form: Annotated[str, typer.Option("--format", help="onnx or safetensors.")] = "onnx",
     out: Annotated[
         Path | None,

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -23,9 +22,10 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.text import Text
 
-from facex_tune.display import notebook
+from facex_tune.display import notebook, pace
 from facex_tune.display.board import Board
 from facex_tune.display.event_lines import line
+from facex_tune.display.pace import Past
 from facex_tune.display.screen import TALL, headline, screen, under_way
 from facex_tune.display.text import metric
 from facex_tune.runs.events import FactorFinished, Note, StageStarted, TrialFinished, TrialStopped
@@ -37,23 +37,6 @@ ONE_LINE_WIDTH = 110  # columns
 PULSE_S = 2.0  # an epoch may take many minutes, in which no event comes: a clock of its own ends those silences
 # In a terminal these need no line of their own.
 _ON_BOARD = (TrialFinished.TYPE, TrialStopped.TYPE, FactorFinished.TYPE, Note.TYPE)
-_TELLING = 0.05  # below this share of a stage its pace says little about the rest
-
-
-@dataclass(frozen=True)
-class Past:
-    """What had happened before somebody began to watch.
-
-    Attributes:
-        searched_s: seconds of searching before the current stage began in this session.
-        elapsed_s, stage_s: seconds that this session, and the current stage in it, have taken.
-        share: how much of the current stage was done when it began in this session.
-    """
-
-    searched_s: float = 0.0
-    elapsed_s: float = 0.0
-    stage_s: float = 0.0
-    share: float = 0.0
 
 
 class View:
@@ -183,22 +166,8 @@ class View:
         return self._searched_s + (self._now() - self._stage_began_s if self._board.stage == "search" else 0.0)
 
     def _remaining_s(self) -> float | None:
-        """Seconds to go in this stage at its pace so far in this session, and not less than its slowest model needs,
-        or until its own budget ends it; None while that would be a guess.
-        """
         stage_s = self._now() - self._stage_began_s
-        paced_s, budget_s = self._paced_s(stage_s), self._board.stage_budget_s
-        if budget_s is None:
-            return paced_s
-        rest_s = max(0.0, budget_s - stage_s)
-        return rest_s if paced_s is None else min(rest_s, paced_s)
-
-    def _paced_s(self, stage_s: float) -> float | None:
-        share = self._board.share_done(self._searched_s + stage_s)
-        if share is None or share >= 1 or share - self._share_before < _TELLING:
-            return None
-        paced_s = stage_s * (1 - share) / (share - self._share_before)
-        return max(paced_s, self._board.slowest_s()) if self._board.stage == "retrain" else paced_s
+        return pace.remaining_s(self._board, stage_s, self._searched_s, self._share_before)
 
     def _heartbeat_s(self) -> float:
         return min(HEARTBEAT_MAX_S, max(HEARTBEAT_S, HEARTBEAT_SHARE * (self._now() - self._began_s)))

@@ -127,8 +127,8 @@ def _gap(sides: list[_Side], objective: str) -> dict[str, Any]:
     draws = [side.drawn(metric) for side in sides]
     interval = None
     if draws[0] is not None and draws[1] is not None:
-        clusters = min(intervals.rests_on(metric, side.labels_N, side.groups_N) for side in sides)
-        interval = intervals.percentile(draws[0] - draws[1], clusters)
+        each = [intervals.rests_on(metric, side.labels_N, side.groups_N) for side in sides]
+        interval = intervals.percentile(draws[0] - draws[1], intervals.together([draws[0], draws[1]], each))
     return {"metric": metric, "validation": validation, "test": test, "gap": validation - test, "interval": interval}
 
 

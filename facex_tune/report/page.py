@@ -156,6 +156,7 @@ def validation_faces(run: Run, document: Mapping[str, Any]) -> str:
     else:
         which = f"a holdout of {100 * validation.holdout:g} % of train"
         which += f" of {data_text(study.validated_on)}" * (len(study.sets) > 1)
+    which += ", without those that have a copy in training" * (study.validation_copies == "drop")
     return f"{n:,} validation faces ({which})" if n else f"validation faces ({which})"
 
 

@@ -85,6 +85,7 @@ def _training(run: Run) -> dict[str, Any]:
         "labels": study.labels,
         "classes": study.classes,
         "duplicates": study.duplicates,
+        "validation copies": study.validation_copies,
         "training faces": (run.header.get("faces") or {}).get("train"),
         "epochs of final models": study.final_epochs,
         "weights": study.retrain.weights,

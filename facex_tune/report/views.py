@@ -115,7 +115,7 @@ def _thinned(curve: Mapping[int, float], most: int) -> tuple[list[int], list[flo
 def _trials(
     trials: Sequence[Trial], events: Iterable[Event], objective: str, document: Mapping[str, Any]
 ) -> dict[int, dict[str, Any]]:
-    decided = _decisions(events)
+    decided = decisions(events)
     ranks = {row["trial"]: row["rank"] for row in document["leaderboard"]}
     most = max(2, MOST_POINTS // len(trials))
     return {
@@ -123,7 +123,7 @@ def _trials(
             "label": trial.label,
             "rank": ranks[trial.number],
             "value": number(_last(trial, objective)),
-            "ended": _ended(trial),
+            "ended": ended(trial),
             "detail": trial.detail,
             "epochs": trial.last_epoch,
             "time": clock(trial.seconds),
@@ -135,8 +135,8 @@ def _trials(
     }
 
 
-def _ended(trial: Trial) -> str:
-    """Its state, and why: ``stopped at a rung``, ``failed: diverged``."""
+def ended(trial: Trial) -> str:
+    """A trial's state, and why: ``stopped at a rung``, ``failed: diverged``."""
     if trial.state == STOPPED and not trial.reason.startswith(BY_BUDGET):
         return "stopped at a rung"
     if trial.paused:
@@ -144,8 +144,8 @@ def _ended(trial: Trial) -> str:
     return f"{trial.state}: {trial.reason.replace('_', ' ')}" if trial.reason else trial.state
 
 
-def _decisions(events: Iterable[Event]) -> dict[int, list[str]]:
-    """What rungs decided of each trial."""
+def decisions(events: Iterable[Event]) -> dict[int, list[str]]:
+    """What rungs decided of each trial, by its number."""
     said = {TrialPaused.TYPE: "waits", TrialPromoted.TYPE: "goes on", TrialStopped.TYPE: "stopped"}
     found: dict[int, list[str]] = {}
     for event in events:
@@ -435,9 +435,14 @@ def _ticked(each: Axis) -> dict[str, Any]:
 def _importance(importances: Mapping[str, float]) -> Figure:
     """A bar for each knob, the most important at the top."""
     names = list(importances)[::-1]
-    bars: Figure = {"type": "bar", "orientation": "h", "y": [escape(name) for name in names]}
-    bars |= {"marker": {"color": "--link"}}
-    bars |= {"x": [round(importances[name], 4) for name in names], "hovertemplate": "%{y}: %{x:.3f}<extra></extra>"}
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [round(importances[name], 4) for name in names],
+        "y": [escape(name) for name in names],
+        "marker": {"color": "--link"},
+        "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
+    }
     layout = _layout("importance (PED-ANOVA)", "")
     return {"data": [bars], "layout": layout | {"showlegend": False, "height": 90 + 22 * len(names)}}
 

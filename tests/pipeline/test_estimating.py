@@ -13,13 +13,22 @@ import torch
 from facex_tune import study
 from facex_tune.data import faces as faces_room
 from facex_tune.data.sources import synthetic
-from facex_tune.pipeline import dry_run, estimating
+from facex_tune.pipeline import dry_run, estimating, side_by_side
 from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.pipeline.options import Options
 from facex_tune.pipeline.preflight import ema_note
 from facex_tune.search import scheduler
 from facex_tune.study import Study
 from facex_tune.training import train
+
+COUNTED = estimating._Sizes._counted
+
+
+@pytest.fixture(autouse=True)
+def _one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that measure beside each other have tests of their own; so have sizes."""
+    monkeypatch.setattr(side_by_side, "MOST", 0)
+    monkeypatch.setattr(estimating._Sizes, "_counted", lambda *_: 1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +173,23 @@ def test_time_bounds_the_search_and_concurrency_its_width() -> None:
     assert told["hours_search"] == 0.01
     assert told["epochs_expected"] <= 1 + 36 / told["seconds_per_epoch"]["resnet"], "not those of all 10⁹ trials"
     assert told["at_once"] == 1
+
+
+def test_an_epoch_of_a_wider_network_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as wide is four times the multiply-accumulates, but for the stem's; measured is one of the two."""
+    monkeypatch.setattr(estimating._Sizes, "_counted", COUNTED)
+    monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, _d: {"seconds": faces / 100, "parameters": 1e6})
+
+    small = {"depth": 10, "pool": True, "squeeze_excitation": False}
+
+    def seconds(width: list[int]) -> float:
+        space = {"model": [{"resnet": {**small, "width": width}}], "augment": ["none"], "balance": ["none"]}
+        search = {"concurrency": 1, "scheduler": "none", "sampler": "random"}
+        study = parsed(budget={"trials": 300}, space=space, search=search)
+        return float(estimating.estimate(study, 28_709, "cpu")["seconds_per_epoch"]["resnet"])
+
+    one, two = seconds([16]), seconds([16, 32])
+    assert two / one in (pytest.approx(2.5, rel=0.15), pytest.approx(0.625, rel=0.15)), "half of the trials are wide"
 
 
 @pytest.mark.parametrize(("at_once", "gpus", "slowed"), [(1, 1, 1.0), (2, 1, 2.0), (4, 2, 2.0), (2, 4, 1.0)])
