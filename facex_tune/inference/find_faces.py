@@ -24,7 +24,7 @@ from facex_tune.errors import InputError
 if TYPE_CHECKING:
     from facex_tune.inference.answers import Asked
 
-MARGIN = 0.15  # of a box's longer side, on each side: as FER2013's faces are cut (docs/find-faces.md)
+MARGIN = 0.02  # of a box's longer side, on each side: as FER2013's faces are cut (docs/find-faces.md)
 MOST_MARGIN = 2.0
 SURE = 0.5  # the detector's score, below which there is no face
 SIDES = (1280, 640, 320)  # to which a photograph's longer side is brought: the first finds small faces, the last large
