@@ -98,7 +98,7 @@ def predict(
         else:
             print_out(tables.found_faces(found))
         return
-    found_NC = asked.probabilities_NC(predict.read_faces(images, uncropped=uncropped))
+    found_NC = asked.probabilities_NC(predict.read_faces(images, face=asked.face, uncropped=uncropped))
     document = predict.document(asked.name, asked.emotions, tta, images, found_NC)
     if as_json:
         print_json(document)
@@ -153,7 +153,7 @@ def export(
     storage: Storage = STORAGE,
     parts: OwnParts = None,
 ) -> None:
-    """Write a trained model for use elsewhere; the ONNX graph takes grey 48×48 faces as they are."""
+    """Write a trained model for use elsewhere; the ONNX graph takes faces as they are, uint8."""
     from facex_tune.inference import export, predict
 
     use_parts(parts)

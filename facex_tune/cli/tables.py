@@ -12,7 +12,7 @@ from rich.text import Text
 
 from facex_tune.data.faces import told_of
 from facex_tune.display.table import plain
-from facex_tune.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS, GREY_48, FaceShape
 from facex_tune.inspection import doctor
 from facex_tune.inspection.doctor import Finding
 from facex_tune.study.words import clock, measured_text, value_text
@@ -61,7 +61,7 @@ def costs(document: Mapping[str, Any]) -> list[RenderableType]:
         speeds = [f"{cost[kind]:,.0f}/s" if kind in cost else "-" for kind in ("forward", "training")]
         counts = f"{cost['parameters']:,}", f"{cost['macs'] / 1e6:,.1f} M"
         table.add_row(name, *counts, *speeds, str(cost.get("precision", "-")), "")
-    faces = f"{document['batch']} faces of {document['pixels']}×{document['pixels']}"
+    faces = f"{document['batch']} {FaceShape.of(document)} faces"
     told = (
         f"at the defaults; images a second here ({document['device']}, {document['threads']} threads, {faces} a batch)"
     )
@@ -147,7 +147,9 @@ def data_sets(document: Mapping[str, Any]) -> Table:
             table.add_row(name, "-", manifest["problem"], style="red")
             continue
         splits = ", ".join(f"{split} {sum(counts.values()):,}" for split, counts in manifest["counts"].items())
-        table.add_row(name, f"{manifest['n']:,}", splits + " | incomplete" * bool(manifest["incomplete"]))
+        face = FaceShape.of(manifest)
+        shape = f" | {face}" if face != GREY_48 else ""
+        table.add_row(name, f"{manifest['n']:,}", splits + shape + " | incomplete" * bool(manifest["incomplete"]))
     for name, source in document["sources"].items():
         if name not in document["prepared"]:
             command = f"facex-tune data prepare {name}{' SOURCE' if source['needs_source'] else ''}"
@@ -159,7 +161,8 @@ def data_sets(document: Mapping[str, Any]) -> Table:
 def data_set(document: Mapping[str, Any]) -> list[RenderableType]:
     """`catalog.of_set`: the classes of each split, and of the annotators' majority where there are votes."""
     sequences = f", {document['sequences']:,} sequences" if document["sequences"] else ""
-    heading = f"{document['name']} | {document['n']:,} faces{sequences} | {document['folder']}"
+    face = FaceShape.of(document)
+    heading = f"{document['name']} | {document['n']:,} faces of {face}{sequences} | {document['folder']}"
     parts: list[RenderableType] = [Text(heading, "bold"), _classes("labels", document["counts"], document["groups"])]
     if document["majority_counts"] is not None:
         parts += [Text(), _classes("annotators' majority", document["majority_counts"], None)]
@@ -204,6 +207,9 @@ def audit(document: Mapping[str, Any]) -> list[RenderableType]:
         suspects, uncropped = (f"{len(about[key]):,}" for key in ("unlike_faces", "uncropped"))
         sets.add_row(name, f"{about['n']:,}", groups, *differ, f"{len(about['blank']):,}", no_face, suspects, uncropped)
     parts: list[RenderableType] = [sets]
+    if len({FaceShape.of(about) for about in document["sets"].values()}) > 1:
+        shapes = ", ".join(f"{name} {FaceShape.of(about)}" for name, about in document["sets"].items())
+        parts.append(Text(f"sets of several shapes ({shapes}), all compared as {document['compared_as']}"))
     if document["copies"]:
         copies = plain("faces of", "with a copy in", ">exact", ">mirrored", ">near")
         for row in document["copies"]:

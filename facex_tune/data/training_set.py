@@ -18,7 +18,7 @@ from facex_tune.data import faces as faces_room
 from facex_tune.data.faces import Faces
 from facex_tune.data.groups import copies_between
 from facex_tune.data.joining import Joined, even_odds, join
-from facex_tune.emotions import N_FER2013
+from facex_tune.emotions import GREY_48, N_FER2013, FaceShape
 from facex_tune.errors import InputError
 from facex_tune.study import Holdout, Study, data_text, protocols
 
@@ -61,6 +61,34 @@ class TrainingSet:
             name: {"train": train[name], "validation": validation[name], "copies": self.copies.get(name, 0)}
             for name in train
         }
+
+
+def face_of(study: Study, data_dir: Path) -> FaceShape:
+    """The shape of the faces that a study trains on: that of its prepared sets; as long as none is prepared the one
+    that it asks for, else 48×48 grey.
+
+    Raises:
+        InputError: the sets have several shapes, or another one than the study asks for; with what to do.
+    """
+    prepared = [name for name in study.sets if faces_room.is_prepared(data_dir, name)]
+    found = {name: FaceShape.of(faces_room.read_manifest(data_dir, name)) for name in prepared}
+    shapes = list(dict.fromkeys(found.values()))
+    if len(shapes) > 1:
+        told = ", ".join(f"{name} {face}" for name, face in found.items())
+        raise InputError(
+            f"data: the sets have faces of several shapes ({told}), which are not mixed: prepare them alike, each with "
+            "the same --size and --colour, into a folder of their own with --data"
+        )
+    wanted = study.face_shape
+    if shapes and wanted not in (None, shapes[0]):
+        assert wanted is not None
+        name = next(iter(found))
+        options = wanted.options or "neither --size nor --colour"
+        raise InputError(
+            f"face: the study is for {wanted} faces, and data set {name!r} in {data_dir} has {shapes[0]}: name "
+            f"another folder with --data, or prepare it again with {options}"
+        )
+    return shapes[0] if shapes else wanted or GREY_48
 
 
 def load(study: Study, data_dir: Path) -> TrainingSet:
@@ -118,6 +146,7 @@ def _both(study: Study, data_dir: Path) -> tuple[Joined, Joined, dict[str, int]]
     """Train and validation of all sets, relabelled, with every copy but those that stand in another of the sets; how
     many of those each set had.
     """
+    face_of(study, data_dir)
     splits = [_splits(name, study, data_dir) for name in study.sets]
     _require_contempt(study, [train for train, _ in splits])
     train, validation, copies = join(study.sets, [train for train, _ in splits], [held for _, held in splits], data_dir)

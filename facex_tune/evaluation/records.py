@@ -44,6 +44,7 @@ class Opened:
         seen_N: which have a copy in training.
         chosen_N: which have one among the validation faces, by which the winner, its temperature and its adjustment
             were chosen; None where that is not known.
+        converted: what became of the faces before the models saw them, where they are of another shape; "" else.
     """
 
     faces: Faces
@@ -52,6 +53,7 @@ class Opened:
     seen_N: NDArray[np.bool_]
     adjustments_M: tuple[Adjustment | None, ...] = ()
     chosen_N: NDArray[np.bool_] | None = None
+    converted: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Scored:
     adjustments_M: tuple[Adjustment | None, ...] = ()
     chosen_N: NDArray[np.bool_] | None = None
     answerable: tuple[int, ...] | None = None
+    converted: str = ""
 
     @property
     def known_N(self) -> NDArray[np.bool_]:
@@ -89,7 +92,8 @@ class Scored:
         faces, seen_N = opened.faces.take(kept_N), opened.seen_N[kept_N]
         rows_N, n = opened.rows_N[kept_N], len(opened.faces)
         chosen_N = None if opened.chosen_N is None else opened.chosen_N[kept_N]
-        return cls(faces, rows_N, labels_N, probabilities_MNC, seen_N, n, opened.adjustments_M, chosen_N, answerable)
+        about = (opened.adjustments_M, chosen_N, answerable, opened.converted)
+        return cls(faces, rows_N, labels_N, probabilities_MNC, seen_N, n, *about)
 
 
 def _document(
@@ -103,8 +107,10 @@ def _document(
     return {
         "schema": SCHEMA,
         "protocol": protocol.id,
-        "about": protocol.doc,
+        "about": protocol.doc + (f"; faces {scored.converted}" if scored.converted else ""),
         "data": protocol.data,
+        "face": scored.faces.face.to_data(),
+        **({"converted": scored.converted} if scored.converted else {}),
         "sha256": sha256,
         "splits": list(protocol.splits),
         "classes": [EMOTIONS[k] for k in np.unique(scored.labels_N)],

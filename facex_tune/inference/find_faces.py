@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data.boxes import Box, cut
-from facex_tune.data.pictures import MAX_BYTES, Picture, decode
+from facex_tune.data.pictures import MAX_BYTES, Picture, decode_whole
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,12 +43,12 @@ class Found:
     Attributes:
         box: of the face itself, from forehead to chin, in pixels of the photograph as it is seen.
         score: how sure the detector is, 0 to 1.
-        face_HW: what a model is asked about: the box with its margin, square, 48 x 48, grey.
+        face_image: what a model is asked about: the box with its margin, square, H x W or H x W x 3.
     """
 
     box: Box
     score: float
-    face_HW: NDArray[np.uint8]
+    face_image: NDArray[np.uint8]
 
 
 def asked_margin(said: float | None) -> float:
@@ -63,10 +64,11 @@ def asked_margin(said: float | None) -> float:
     return margin
 
 
-def in_file(path: Path, margin: float = MARGIN) -> list[Found]:
+def in_file(path: Path, margin: float = MARGIN, face: FaceShape = GREY_48) -> list[Found]:
     """The faces of a photograph, from left to right; none where there is none.
 
     Args:
+        face: the shape of faces that the model takes.
         margin: a share of a box's longer side, added on each side.
 
     Raises:
@@ -78,11 +80,11 @@ def in_file(path: Path, margin: float = MARGIN) -> list[Found]:
     session = _session()
     try:
         with path.open("rb") as file:
-            picture = decode(read_whole(file, path.stat().st_size, MAX_BYTES), side=None)
+            picture = decode_whole(read_whole(file, path.stat().st_size, MAX_BYTES), colour=face.is_colour)
     except Exception as error:  # a decoder fed damaged bytes raises whatever it likes
         raise InputError(f"IMAGE {path}: not an image that can be read ({reason_of(error)})") from error
     return [
-        Found(box, score, cut(picture, framed(box, margin)).grey_HW)
+        Found(box, score, cut(picture, framed(box, margin), face.size).image_HW)
         for box, score in detected(picture, session)
         if _lies_in(framed(box, margin), picture)
     ]
@@ -99,7 +101,7 @@ def document(asked: Asked, tta: str, paths: Sequence[Path], margin: float = MARG
     images, problems = [], []
     for path in paths:
         try:
-            found = in_file(path, margin)
+            found = in_file(path, margin, asked.face)
         except InputError as error:
             problems += error.problems
             continue
@@ -113,7 +115,7 @@ def document(asked: Asked, tta: str, paths: Sequence[Path], margin: float = MARG
 def _answered(asked: Asked, found: Sequence[Found]) -> Iterator[dict[str, Any]]:
     if not found:
         return
-    found_NC = asked.probabilities_NC(np.stack([face.face_HW for face in found]))
+    found_NC = asked.probabilities_NC(np.stack([face.face_image for face in found]))
     for face, found_C in zip(found, found_NC, strict=True):
         yield {
             "box": [round(corner, 1) for corner in face.box],
@@ -128,7 +130,7 @@ def rows(asked: Asked, path: Path, margin: float) -> list[list[Any]]:
     where there is none, or the photograph cannot be read.
     """
     try:
-        found = in_file(path, margin)
+        found = in_file(path, margin, asked.face)
     except InputError as error:
         return [[str(path), *[""] * (len(columns(asked)) - 2), error.problems[0].removeprefix(f"IMAGE {path}: ")]]
     if not found:
@@ -171,9 +173,10 @@ def _at_side(picture: Picture, side: int, session: Any) -> Iterator[tuple[Box, f
     """What the detector says of the photograph brought to that longer side."""
     from PIL import Image
 
+    bilinear = Image.Resampling.BILINEAR
     scale = side / max(picture.width, picture.height)
     width, height = (max(1, round(scale * each)) for each in (picture.width, picture.height))
-    small_HW = np.asarray(Image.fromarray(picture.grey_HW).resize((width, height), Image.Resampling.BILINEAR))
+    small_HW = np.asarray(Image.fromarray(picture.image_HW).convert("L").resize((width, height), bilinear))
     across, down = (-(-each // _MULTIPLE) * _MULTIPLE for each in (width, height))
     laid_HW = np.full((down, across), _GREY, np.float32)
     laid_HW[:height, :width] = small_HW

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from facex_tune.data.pictures import HEAD_BYTES, kind_of
 from facex_tune.data.tree import IMAGE_SUFFIXES, is_litter
+from facex_tune.emotions import FaceShape
 from facex_tune.errors import InputError, nearest
 from facex_tune.inference import find_faces
 from facex_tune.inference.answers import Asked
@@ -125,7 +126,7 @@ def answer(
 
 
 def _rows(asked: Asked, batch: Sequence[Path], uncropped: bool) -> Iterator[list[Any]]:
-    read = [_read(path, uncropped) for path in batch]
+    read = [_read(path, asked.face, uncropped) for path in batch]
     faces = [face for face, _ in read if face is not None]
     answers = iter(asked.probabilities_NC(np.stack(faces))) if faces else iter(())
     for path, (face, problem) in zip(batch, read, strict=True):
@@ -142,9 +143,9 @@ def _found(asked: Asked, batch: Sequence[Path], margin: float) -> Iterator[list[
         yield from find_faces.rows(asked, path, margin)
 
 
-def _read(path: Path, uncropped: bool) -> tuple[NDArray[np.uint8] | None, str]:
+def _read(path: Path, shape: FaceShape, uncropped: bool) -> tuple[NDArray[np.uint8] | None, str]:
     try:
-        return read_faces([path], uncropped=uncropped)[0], ""
+        return read_faces([path], face=shape, uncropped=uncropped)[0], ""
     except InputError as error:
         return None, error.problems[0].removeprefix(_READ_AS.format(path))
 

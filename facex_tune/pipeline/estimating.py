@@ -15,7 +15,7 @@ import torch
 
 from facex_tune import parts
 from facex_tune.balance import Targets
-from facex_tune.data.faces import SIDE
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.pipeline import side_by_side
 from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.search import scheduler
@@ -70,10 +70,12 @@ def estimate(
     *,
     progress: Callable[[str, int, int], object] = lambda _model, _number, _all: None,
     retrains: bool = True,
+    face: FaceShape = GREY_48,
 ) -> dict[str, Any]:
     """See `dry_run.estimate`.
 
     Args:
+        face: the shape of the faces.
         train_faces: training images, of FER2013's classes unless `faces` tells how many of each there are.
         device_name: what trials train on.
     """
@@ -85,19 +87,20 @@ def estimate(
         asked = study.resources.least_cpus
         torch.set_num_threads(max(1, min(asked, ray_cpus())))  # more would only wait for each other
     try:
-        measured = _measured(study, train_faces, device, progress, at_once)
+        measured = _measured(study, train_faces, device, progress, at_once, face)
     finally:
         torch.set_num_threads(threads)
     if device.type == "cuda":
         slowed = shared_gpu(at_once, torch.cuda.device_count())
         measured = {model: {**each, "seconds": each["seconds"] * slowed} for model, each in measured.items()}
-    of_epochs = _Costs(study, {model: each["seconds"] for model, each in measured.items()}, faces)
+    of_epochs = _Costs(study, {model: each["seconds"] for model, each in measured.items()}, faces, face)
     trials = study.budget.trials
     courses = [] if trials is None else simulated(study, trials, at_once, of_epochs)
     search_s = _search_seconds(study, courses, at_once)
     models = study.n_final_models if retrains else 0
     per_epoch = {model: of_epochs.mean(model) for model in measured}
     retrain_s = math.ceil(models / at_once) * study.final_epochs * statistics.fmean(per_epoch.values())
+    more_bytes = math.prod(face.images(1)) - math.prod(GREY_48.images(1))  # of a face, than PROCESS_GB has
     checkpoint_gb = max(each["parameters"] for each in measured.values()) * 4 * 3 / 1e9
     return {
         "trials": trials,
@@ -107,7 +110,7 @@ def estimate(
         **({"hours_are": _meaning_of_hours(study, courses)} if courses else {}),
         "hours_search": round(search_s / 3600, 3) if search_s is not None else None,
         **({"hours_retrain": round(retrain_s / 3600, 3)} if retrains else {}),
-        "memory_gb": round(HOST_GB + at_once * PROCESS_GB, 1),
+        "memory_gb": round(HOST_GB + at_once * (PROCESS_GB + more_bytes * train_faces / 1e9), 1),
         "disk_gb": round(checkpoint_gb * (at_once + 2 * study.retrain.top + models), 2),
         "seconds_per_epoch": {model: round(seconds, 1) for model, seconds in per_epoch.items()},
         "device": str(device),
@@ -120,11 +123,11 @@ class _Costs:
     validation.
     """
 
-    def __init__(self, study: Study, seconds: Mapping[str, float], faces: Faces) -> None:
+    def __init__(self, study: Study, seconds: Mapping[str, float], faces: Faces, face: FaceShape) -> None:
         self._study, self._seconds, self._faces = study, seconds, faces
         self._labels_N = torch.repeat_interleave(torch.arange(len(faces.train_C)), torch.tensor(faces.train_C))
         self._shares: dict[tuple[Any, ...], float] = {}
-        self._sizes = _Sizes(study)
+        self._sizes = _Sizes(study, face)
 
     def of(self, config: Config) -> float:
         """Of a configuration."""
@@ -162,8 +165,8 @@ class _Sizes:
     by its multiply-accumulates, counted for as many sizes as there is time for, and in their mean for the others.
     """
 
-    def __init__(self, study: Study) -> None:
-        self._study = study
+    def __init__(self, study: Study, face: FaceShape) -> None:
+        self._study, self._face = study, face
         self._macs: dict[str, dict[tuple[Any, ...], float]] = {}
 
     def of(self, config: Config) -> float:
@@ -182,8 +185,8 @@ class _Sizes:
 
     def _counted(self, config: Config) -> float:
         with parts.blaming(config):
-            network = build_model(config, self._study.classes)
-        return float(costs.counted(network, SIDE, torch.device("cpu"))["macs"])
+            network = build_model(config, self._study.classes, face=self._face)
+        return float(costs.counted(network, self._face, torch.device("cpu"))["macs"])
 
 
 def _discrete(knobs: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -308,7 +311,12 @@ def _at_once(study: Study, device: torch.device) -> int:
 
 
 def _measured(
-    study: Study, train_faces: int, device: torch.device, progress: Callable[[str, int, int], object], at_once: int
+    study: Study,
+    train_faces: int,
+    device: torch.device,
+    progress: Callable[[str, int, int], object],
+    at_once: int,
+    face: FaceShape,
 ) -> dict[str, dict[str, float]]:
     """`_measure` of each model, one after another; on a CPU beside as many like it as would train at once, which share
     its caches and memory, and as low in priority as Ray's workers are.
@@ -316,21 +324,23 @@ def _measured(
     models = list(study.space.parts["model"])
     found = {}
     beside = at_once if device.type == "cpu" else 1
-    with side_by_side.Gauges(beside, study.resources.least_cpus) as gauges:
+    with side_by_side.Gauges(beside, study.resources.least_cpus, face) as gauges:
         for number, model in enumerate(models, start=1):
             progress(model, number, len(models))
-            found[model] = _measure(study, model, train_faces, device)
+            found[model] = _measure(study, model, train_faces, device, face)
             if (speed := gauges.images_per_second(study.space.of_model(model), study.classes)) is not None:
                 found[model]["seconds"] = _epoch_seconds(study, model, train_faces, speed)
     return found
 
 
-def _measure(study: Study, model: str, train_faces: int, device: torch.device) -> dict[str, float]:
+def _measure(
+    study: Study, model: str, train_faces: int, device: torch.device, face: FaceShape
+) -> dict[str, float]:
     """Seconds of an epoch of every training face once and number of parameters, of a model at the study's defaults."""
     config = study.space.of_model(model)
     with parts.blaming(config):
         steps = GPU_STEPS if device.type == "cuda" else random_faces.STEPS
-        training = random_faces.training(config, study.classes, device, steps)
+        training = random_faces.training(config, study.classes, device, steps, face)
         training.epoch()  # the first pays for the library's own set-up
         images_per_second = training.epoch().metrics["train_images_per_second"]
     seconds = _epoch_seconds(study, model, train_faces, images_per_second)

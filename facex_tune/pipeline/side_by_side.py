@@ -14,6 +14,7 @@ import time
 from typing import Any, Self
 
 from facex_tune import parts
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.space import Config
 
 NICENESS = "RAY_worker_niceness"  # Ray's setting, and what it is unless set
@@ -28,11 +29,12 @@ class Gauges:
     Args:
         at_once: trainings; one needs no process, and gets none.
         threads: of each.
+        face: what they train on.
     """
 
-    def __init__(self, at_once: int, threads: int) -> None:
+    def __init__(self, at_once: int, threads: int, face: FaceShape = GREY_48) -> None:
         self._n = min(at_once, MOST) if at_once > 1 else 0
-        self._begin = {"threads": threads, "folders": parts.own_folders()}
+        self._begin = {"threads": threads, "folders": parts.own_folders(), "face": face.to_data()}
         self._processes: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:
@@ -97,7 +99,8 @@ def _work() -> None:
     for line in sys.stdin:
         said = json.loads(line)
         if said:
-            training = random_faces.training(said["config"], said["classes"], torch.device("cpu"))
+            cpu = torch.device("cpu")
+            training = random_faces.training(said["config"], said["classes"], cpu, face=FaceShape.of(begin))
             training.epoch()
         print(_speed(training) if not said else 0.0, flush=True)
 

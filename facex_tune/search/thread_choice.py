@@ -14,11 +14,13 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from facex_tune import parts
+from facex_tune.data import training_set
 from facex_tune.errors import one_line
 from facex_tune.runs.events import Note, ThreadsChosen
 from facex_tune.runs.store import Log, Run
@@ -157,7 +159,8 @@ class _Gauge:
     def __init__(self, context: Context) -> None:
         for folder in context.parts:
             parts.use_folder(folder)
-        self._classes = Study.from_data(context.study).classes
+        study = Study.from_data(context.study)
+        self._classes, self._face = study.classes, training_set.face_of(study, Path(context.data_dir))
 
     def prepare(self, config: Config, threads: int) -> None:
         """Builds a training, and trains an epoch that pays for the library's own set-up."""
@@ -166,7 +169,7 @@ class _Gauge:
         from facex_tune.training import random_faces
 
         torch.set_num_threads(threads)
-        self._training = random_faces.training(config, self._classes, torch.device("cpu"))
+        self._training = random_faces.training(config, self._classes, torch.device("cpu"), face=self._face)
         self._training.epoch()
 
     def images_per_second(self, seconds: float) -> float:

@@ -164,6 +164,7 @@ class Worker:
             "epochs": self.training.done,
             "weights": self.study.retrain.weights,
             "n_classes": self.n_classes,
+            "face": self.training.face.to_data(),
             "class_counts": self.training.class_counts.tolist(),
             "target_shares": self.training.target_shares.tolist(),
             "metrics": self._kept_metrics(last),
@@ -261,12 +262,11 @@ class Worker:
         known = {**(self.history[-1] if self.history else {}), **self.job.costs}
         found = {name: known[name] for name in COSTS if name in known}
         wanted = {*self.study.objective, *self.study.bounds}.intersection(COSTS)
-        pixels = int(training.train.images_NHW.shape[1])
         try:
             if not {"parameters", "macs"} <= found.keys():
-                found = {**costs.counted(training.kept, pixels, self.device), **found}
+                found = {**costs.counted(training.kept, training.face, self.device), **found}
             if "images_per_second" in wanted - found.keys():
-                found["images_per_second"] = costs.images_per_second(training.kept, pixels, self.device)
+                found["images_per_second"] = costs.images_per_second(training.kept, training.face, self.device)
         except Exception:  # of a network that takes no single face; it matters where the study asks
             if wanted - found.keys():
                 raise

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from facex_tune import metrics
+from facex_tune.emotions import GREY_48, LARGEST_SIZE, SMALLEST_SIZE
 from facex_tune.storage.files import NAME
 
 VERSION = 1
@@ -112,6 +113,13 @@ def validated_sets(data: str | Sequence[str], of: str | None) -> tuple[str, ...]
     """The sets whose faces a search is judged by: the first, unless a holdout is `of` another, or of all."""
     sets = sets_of(data)
     return sets if of == ALL else (of or sets[0],)
+
+
+class Face(_Said):
+    """The shape of the faces that a study is for."""
+
+    size: int = Field(default=GREY_48.size, ge=SMALLEST_SIZE, le=LARGEST_SIZE, description="pixels of a side")
+    channels: Literal[1, 3] = Field(default=1, description="1: grey, 3: red, green and blue")
 
 
 class Bounds(_Said):
@@ -224,6 +232,10 @@ class Body(_Said):
     name: str = Field(pattern=NAME)
     data: Annotated[str | tuple[str, ...], BeforeValidator(_data), WithJsonSchema(_DATA)] = Field(
         description="a prepared set, or several whose training faces are joined"
+    )
+    face: Face | None = Field(
+        default=None,
+        description="the size and channels that its sets must be prepared with; none: whatever they have, all alike",
     )
     validation: Annotated[Literal["public_test"] | Holdout, BeforeValidator(_validation)] = "public_test"
     labels: Annotated[

@@ -19,7 +19,7 @@ class Split:
     """Faces to train on or to validate with, resident on the training device.
 
     Attributes:
-        images_NHW: uint8.
+        images_NHW: uint8 N x size x size, in colour N x size x size x 3.
         labels_N: int64, the label that counts in scores.
         targets_NC: probabilities to train towards, where annotators' votes replace the label; else None.
         odds_N: how much more often than others of its class each face is drawn, with a mean of 1 over each class; None

@@ -13,7 +13,7 @@ import pytest
 from facex_tune import study
 from facex_tune.data import faces as faces_room
 from facex_tune.data import training_set
-from facex_tune.data.faces import SIDE, VOTE_ANSWERS, Faces
+from facex_tune.data.faces import VOTE_ANSWERS, Faces
 from facex_tune.data.training_set import TrainingSet
 from facex_tune.errors import InputError
 from facex_tune.study import Study
@@ -29,7 +29,7 @@ def made(splits: list[str], *, seed: int, group_size: int = 1) -> Faces:
     votes_NC[np.arange(n), (np.arange(n) + 2) % SEVEN] = 8
     votes_NC[np.arange(n), (np.arange(n) + 3) % SEVEN] = 2
     return Faces(
-        images_NHW=rng.integers(0, 256, (n, SIDE, SIDE), dtype=np.uint8),
+        images_NHW=rng.integers(0, 256, (n, 48, 48), dtype=np.uint8),
         labels_N=np.arange(n, dtype=np.int64) % SEVEN,
         split_N=np.array(splits),
         group_N=np.arange(n, dtype=np.int64) // group_size,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facex_tune.data.faces import SIDE, VOTE_ANSWERS, Faces
+from facex_tune.data.faces import VOTE_ANSWERS, Faces
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 from facex_tune.evaluation import compare, intervals, scoring
@@ -19,7 +19,7 @@ SEED = np.random.SeedSequence([0, 4])
 def _faces(labels: list[int], split: str = "private_test", votes: list[list[int]] | None = None) -> Faces:
     n = len(labels)
     return Faces(
-        images_NHW=np.random.default_rng(0).integers(0, 256, (n, SIDE, SIDE), np.uint8),
+        images_NHW=np.random.default_rng(0).integers(0, 256, (n, 48, 48), np.uint8),
         labels_N=np.array(labels, np.int64),
         split_N=np.array([split] * n),
         group_N=np.arange(n, dtype=np.int64),

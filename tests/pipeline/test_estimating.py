@@ -85,7 +85,7 @@ def test_epochs_without_anything_to_compare(trials: int, fidelity: tuple[int, in
 
 def priced(monkeypatch: pytest.MonkeyPatch, balance: object, **said: Any) -> dict[str, Any]:
     """The estimate for FER2013's faces at 100 a second."""
-    monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, _d: {"seconds": faces / 100, "parameters": 1e6})
+    monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, _d, _f: {"seconds": faces / 100, "parameters": 1e6})
     space = {"model": [{"resnet": {"width": 16}}], "augment": ["none"], "balance": [balance]}
     return estimating.estimate(parsed(budget={"trials": 4}, space=space, **said), 28_709, "cpu")
 
@@ -178,7 +178,7 @@ def test_time_bounds_the_search_and_concurrency_its_width() -> None:
 def test_an_epoch_of_a_wider_network_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice as wide is four times the multiply-accumulates, but for the stem's; measured is one of the two."""
     monkeypatch.setattr(estimating._Sizes, "_counted", COUNTED)
-    monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, _d: {"seconds": faces / 100, "parameters": 1e6})
+    monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, _d, _f: {"seconds": faces / 100, "parameters": 1e6})
 
     small = {"depth": 10, "pool": True, "squeeze_excitation": False}
 
@@ -213,7 +213,7 @@ def test_a_search_bounded_by_time_alone() -> None:
 
 def test_twice_the_faces_take_twice_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measured speed held still, since two measurements never agree."""
-    monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, _d: {"seconds": faces / 100, "parameters": 1e6})
+    monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, _d, _f: {"seconds": faces / 100, "parameters": 1e6})
     once, twice = (
         estimating.estimate(parsed(budget={"trials": 9}, search={"concurrency": 1}), n, "cpu") for n in (28_000, 56_000)
     )
