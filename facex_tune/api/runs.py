@@ -127,13 +127,14 @@ class Run:
         return self if is_done else self._do("search")
 
     def retrain(self) -> Run:
-        """Trains the best candidates again with new seeds, at the full budget.
+        """Trains the best candidates again with new seeds, at the full budget; does nothing where that was done.
 
         Raises:
             InputError: the search has not ended.
             Interrupted: see `search`.
         """
-        return self._do("retrain")
+        is_done = self._stored.history().stages.get("retrain") == "finished"
+        return self if is_done else self._do("retrain")
 
     def evaluate(self, protocols: Sequence[str] = ()) -> Run:
         """Scores the final models on the sealed test sets. Each opening is logged, and counted in the report.

@@ -48,8 +48,9 @@ def fall_KHW(
     Negative where it rises.
     """
     total_KHW, times_HW = np.zeros((len(whole_K), side, side)), np.zeros((side, side))
-    for row, top in enumerate(places_of(side)):
-        for column, left in enumerate(places_of(side)):
+    places = np.linspace(0, side - PATCH, hidden_KPP.shape[1]).round().astype(int).tolist()
+    for row, top in enumerate(places):
+        for column, left in enumerate(places):
             here = slice(top, top + PATCH), slice(left, left + PATCH)
             total_KHW[:, *here] += (whole_K - hidden_KPP[:, row, column])[:, None, None]
             times_HW[here] += 1

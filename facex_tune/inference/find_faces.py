@@ -25,10 +25,10 @@ from facex_tune.errors import InputError
 if TYPE_CHECKING:
     from facex_tune.inference.answers import Asked
 
-MARGIN = 0.15  # of a box's longer side, on each side: as FER2013's faces are cut (docs/find-faces.md)
+MARGIN = 0.02  # of a box's longer side, on each side: as FER2013's faces are cut (docs/find-faces.md)
 MOST_MARGIN = 2.0
 SURE = 0.5  # the detector's score, below which there is no face
-SIDES = (640, 320)  # to which a photograph's longer side is brought: the first finds small faces, the second large ones
+SIDES = (1280, 640, 320)  # to which a photograph's longer side is brought: the first finds small faces, the last large
 OVERLAP = 0.3  # of two boxes' union, above which they are one face
 STRIDE = 4  # pixels of the detector's map
 _MULTIPLE = 32  # of pixels, which the network's halvings want

@@ -12,7 +12,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -133,13 +133,36 @@ def paint(drawing: Drawing) -> tuple[bytes, bytes]:
         return figures.rendered(drawing.function(*drawing.args))
 
 
-def painted(helpers: Helpers, drawings: list[Drawing], folder: Place) -> dict[str, str]:
-    """Writes <name>.svg and <name>.png of each; name -> data URI of its SVG."""
-    asked = [(drawing.name, helpers.submit(paint, drawing)) for drawing in drawings]
-    found = {}
-    for name, future in asked:
-        svg, png = future.result()
-        files.write_bytes(folder / f"{name}.svg", svg)
-        files.write_bytes(folder / f"{name}.png", png)
-        found[name] = figures.data_uri(svg)
-    return found
+class Painted(Mapping[str, str]):
+    """Name -> data URI of a figure's SVG. Helpers draw while others go on; who asks for a figure waits for it.
+
+    Args:
+        folder: where <name>.svg and <name>.png of each are written, once it is asked for, or by `finish`.
+    """
+
+    def __init__(self, helpers: Helpers, drawings: Iterable[Drawing], folder: Place) -> None:
+        self._asked = {drawing.name: helpers.submit(paint, drawing) for drawing in drawings}
+        self._done: dict[str, str] = {}
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._done:
+            svg, png = self._asked[name].result()
+            files.write_bytes(self._folder / f"{name}.svg", svg)
+            files.write_bytes(self._folder / f"{name}.png", png)
+            self._done[name] = figures.data_uri(svg)
+        return self._done[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._asked)
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._asked
+
+    def finish(self) -> None:
+        """Writes those that nobody asked for, too."""
+        for name in self:
+            self[name]

@@ -39,14 +39,15 @@ def report(run: Run, data_dir: Path | None, *, faces: bool = True) -> Place:
     with painting.Helpers() as helpers:
         helpers.warm()
         document = summary.document(run, manifests(run, data_dir))
-        drawn = painting.painted(helpers, figure_choice.of_run(run, document), folder / "figures")
-    files.write_json(folder / "report.json", document)
-    files.write_bytes(folder / SCHEMA.name, SCHEMA.read_bytes())
-    files.write_bytes(folder / "trials.csv", frames.trials_csv(run).encode())
-    table_files.write(document, folder / "tables")
-    _write_cards(run, document, folder / "cards")
-    index = folder / "index.html"
-    files.write_bytes(index, page.html(run, document, drawn, faces=faces).encode())
+        drawn = painting.Painted(helpers, figure_choice.of_run(run, document), folder / "figures")
+        files.write_json(folder / "report.json", document)
+        files.write_bytes(folder / SCHEMA.name, SCHEMA.read_bytes())
+        files.write_bytes(folder / "trials.csv", frames.trials_csv(run).encode())
+        table_files.write(document, folder / "tables")
+        _write_cards(run, document, folder / "cards")
+        index = folder / "index.html"
+        files.write_bytes(index, page.html(run, document, drawn, faces=faces).encode())
+        drawn.finish()
     return index
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MOST_TRIALS = 1000  # in the views, the best ones
 MOST_POINTS = 60_000  # of all learning curves together
-MOST_AXES, MOST_SLICES, MOST_CONTOURED = 8, 6, 3
+MOST_AXES, MOST_SLICES, MOST_CONTOURS = 8, 6, 3
 FEWEST_CONTOURED = 10  # finished trials that have both knobs
 CONTOUR_STEPS = 24  # along each axis
 NEAR = 0.12  # the standard deviation of the kernel under a contour plot, in shares of an axis
@@ -77,7 +77,7 @@ def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
     if axes and usable:
         figures["parallel"] = _parallel(axes[:MOST_AXES], usable, values, objective)
         figures["slices"] = [_slice(axis, usable, values, label) for axis in axes[:MOST_SLICES]]
-        figures["contours"] = _contours(axes[:MOST_CONTOURED], usable, values)
+        figures["contours"] = _contours(axes[:MOST_AXES], usable, values)
     if importances:
         figures["importance"] = _importance(importances)
     return {
@@ -372,10 +372,15 @@ def _slice(each: Axis, trials: Sequence[Trial], values: Mapping[int, float], lab
 
 
 def _contours(axes: Sequence[Axis], trials: Sequence[Trial], values: Mapping[int, float]) -> list[Figure]:
-    """Over each two knobs the mean value of the finished trials near a place, and the trials."""
+    """Over two knobs the mean value of the finished trials near a place, and the trials; of the pairs that enough
+    trials have, the first ones in the order of the knobs.
+    """
     finished = [trial for trial in trials if trial.state == FINISHED]
     found = []
-    for across, up in itertools.combinations(axes, 2):
+    pairs = sorted(itertools.combinations(range(len(axes)), 2), key=lambda pair: (_kinds(axes, pair), sum(pair), pair))
+    for across, up in ((axes[i], axes[j]) for i, j in pairs):
+        if len(found) == MOST_CONTOURS:
+            break
         both = [trial for trial in finished if trial.number in across.values and trial.number in up.values]
         if len(both) < FEWEST_CONTOURED:
             continue
@@ -396,6 +401,11 @@ def _contours(axes: Sequence[Axis], trials: Sequence[Trial], values: Mapping[int
         layout = {side: _ticked(each) for side, each in (("xaxis", across), ("yaxis", up))}
         found.append({"data": [surface, points], "layout": layout | {"showlegend": False}})
     return found
+
+
+def _kinds(axes: Sequence[Axis], pair: tuple[int, int]) -> int:
+    """How many of two axes are of categories, between which there is nothing to see: ranges come first."""
+    return sum(axes[place].categories is not None for place in pair)
 
 
 def smoothed(

@@ -628,7 +628,7 @@ def test_the_page_has_five_views_and_one_plotly(finished: Finished) -> None:
 def test_plotly_accepts_every_view(finished: Finished) -> None:
     """A colour of the page's own is looked up before plotly.js sees it."""
     found = _views(re.sub(r'"--\w+"', '"#123456"', finished.text))["figures"]
-    for figure in [*found.pop("slices"), *found.values()]:
+    for figure in [*found.pop("slices"), *found.pop("contours"), *found.values()]:
         plotly.graph_objects.Figure(**figure)
 
 
