@@ -24,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
             "facex-tune data prepare ckplus ~/Downloads/ckplus.zip",
             "facex-tune data prepare ferplus ~/Downloads/ferplus    # fer2013.csv and fer2013new.csv",
             "facex-tune data prepare folder ~/faces --as my_faces --drop other",
+            "facex-tune data prepare rafdb ~/rafdb --size 96 --colour --data data/96    # 48×48 grey, unless asked",
             "facex-tune data prepare synthetic",
         )
     )(prepare)
@@ -81,6 +82,12 @@ def prepare(
         tuple[str, str] | None,
         typer.Option("--arrays", metavar="images=X labels=Y", help="arrays: which hold the faces and their labels."),
     ] = None,
+    size: Annotated[
+        int, typer.Option("--size", metavar="PIXELS", help="Keep faces of so many pixels a side, 48 to 256.")
+    ] = 48,
+    colour: Annotated[
+        bool, typer.Option("--colour", "--color", help="Keep red, green and blue, where a set has them.")
+    ] = False,
     incomplete: Incomplete = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Write class histogram and a sheet of labelled faces; prepare nothing.")
@@ -95,6 +102,7 @@ def prepare(
     asked = Asked.parse(
         renames=renames or (), drop=drop or (), splits=splits or (), labels=labels, numbers=numbers, subject=subject,
         sequence=sequence, arrays=arrays or (), incomplete=incomplete, uncropped=uncropped,
+        size=size, colour=colour,
     )  # fmt: skip
     if preview:
         with counting(f"reading {name}") as progress:

@@ -24,6 +24,7 @@ from facex_tune.cli.options import (
     TrialStates,
     a_name,
 )
+from facex_tune.emotions import GREY, RGB, FaceShape
 from facex_tune.errors import InputError
 from facex_tune.storage import files
 
@@ -232,6 +233,8 @@ def parts(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="models: time each here, a second or two (of --parts).")
     ] = True,
+    size: Annotated[int, typer.Option("--size", metavar="PIXELS", help="models: cost of faces of that size.")] = 48,
+    colour: Annotated[bool, typer.Option("--colour", "--color", help="models: cost of faces in colour.")] = False,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -255,7 +258,7 @@ def parts(
         models = list(document["families"]["model"])
         own = [] if names else [name for name in models if is_own("model", name)]  # who asks by --parts asks for these
         timed = own or models
-        document["costs"] = _costs(models, device, timed if measure else [])
+        document["costs"] = _costs(models, device, timed if measure else [], FaceShape(size, RGB if colour else GREY))
     if as_json:
         print_json(document)
     else:
@@ -295,9 +298,9 @@ def _show_sheets(
             typer.echo(f"written: {path}")
 
 
-def _costs(models: list[str], device: str | None, timed: list[str]) -> dict[str, Any]:
+def _costs(models: list[str], device: str | None, timed: list[str], face: FaceShape) -> dict[str, Any]:
     from facex_tune.display.view import counting
     from facex_tune.inspection import costs
 
     with counting("measuring models") as progress:
-        return costs.of_models(models, device, timed=timed, progress=progress)
+        return costs.of_models(models, device, timed=timed, face=face, progress=progress)

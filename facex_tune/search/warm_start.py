@@ -18,7 +18,8 @@ from facex_tune.storage.files import Place, place
 from facex_tune.study import Holdout, Study, protocols
 from facex_tune.study.words import plural
 
-SAME = ("data", "validation", "labels", "classes", "duplicates", "set_balance")  # else values do not compare
+# else values do not compare
+SAME = ("data", "validation", "labels", "classes", "duplicates", "validation_copies", "set_balance")
 
 
 def find(storage: Place, name: str) -> Run:

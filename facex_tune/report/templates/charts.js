@@ -10,7 +10,10 @@ const charts = {
     ].join("<br>");
     return Object.fromEntries(Object.entries(views.trials).map(([number, trial]) => [number, told(trial)]));
   },
-  figure: (views, name) => name.startsWith("slice-") ? views.figures.slices?.[name.slice(6)] : views.figures[name],
+  figure(views, name) {
+    const [family, number] = name.split("-");
+    return number === undefined ? views.figures[name] : views.figures[`${family}s`]?.[number];
+  },
   // The names of colours become the colours themselves.
   coloured(value, style) {
     if (Array.isArray(value)) return value.map((each) => this.coloured(each, style));
