@@ -11,6 +11,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -88,9 +89,9 @@ class Browser:
         return told["result"].get("value")
 
     def until(self, expression: str) -> None:
-        """Waits for it to be true."""
+        """Waits for it to be true; a page that is only coming has nothing to look at yet."""
         deadline = time.monotonic() + DEADLINE_S
-        while not self.value(expression):
+        while not self.value(f"(() => {{ try {{ return Boolean({expression}); }} catch {{ return false; }} }})()"):
             if time.monotonic() > deadline:
                 said = self.value("document.body.innerText.slice(0, 500)")
                 raise AssertionError((expression, self.complaints[:5], said))
@@ -122,7 +123,8 @@ def browsing() -> Iterator[Browser]:
         words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         words += ["--no-first-run", "--disable-component-update", "--disable-extensions", f"--user-data-dir={folder}"]
         # the protocol's pipes are 3 and 4 of the browser's own
-        shell = ["sh", "-c", f'exec "$@" 3<&{to_read} 4>&{from_write}', "sh", *words, "--remote-debugging-pipe"]
+        begin = f"import os, sys; os.dup2({to_read}, 3); os.dup2({from_write}, 4); os.execv(sys.argv[1], sys.argv[1:])"
+        shell = [sys.executable, "-c", begin, *words, "--remote-debugging-pipe"]
         with subprocess.Popen(
             shell, pass_fds=(to_read, from_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:

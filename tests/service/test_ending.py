@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -23,8 +25,11 @@ def test_ctrl_c_is_answered(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "facex_tune", "serve", "--port", "0", "--storage", str(tmp_path)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as service:
         assert service.stdout is not None
-        assert service.stdout.readline().startswith("serving ")
+        found = re.search(r"at (http://\S+/)", service.stdout.readline())
+        assert found
         assert service.stdout.readline().startswith("no token")
+        with urllib.request.urlopen(f"{found[1]}healthz", timeout=120) as answer:  # it has taken over the signals
+            assert answer.status == 200
         service.send_signal(signal.SIGINT)
         said, errors = service.communicate()
     assert said.splitlines() == [listen.ending([]), "stopped"]

@@ -153,7 +153,8 @@ def test_errors_of_a_study_stand_beside_the_button_one_a_line(looked: Browser, s
     beside = f"{edge.format('#check', 'top')} - {edge.format('#problems', 'bottom')}"
     assert 0 <= looked.value(beside) < 40
     looked.value("document.querySelector('#problems button').click()")  # leads to its place
-    assert "metric" in looked.value("getSelection().toString()")
+    key = problems[0].partition(":")[0].split(".")[-1]
+    assert looked.value("getSelection().toString()").startswith(f"{key}: ")
 
 
 def test_the_help_follows_the_cursor(looked: Browser, served: Client) -> None:

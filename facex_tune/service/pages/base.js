@@ -103,7 +103,7 @@ export const shown = (value) => {
 };
 export const brief = (value) => (typeof value === "number" && !Number.isInteger(value) ? value.toPrecision(3) : String(value));
 export const counted = (trials) => Object.entries(trials ?? {}).map(([state, n]) => `${n} ${state}`).join(", ");
-export const words = (metric) => metric.replaceAll("_", " ");
+export const words = (metric) => metric.replaceAll("_", " ").replace("macro f1", "macro-F1").replace(/\bece\b/, "ECE");
 
 // 42s, 3m05s, 2h07m: as the terminal writes it.
 export function clock(seconds) {

@@ -2,7 +2,7 @@
 import { $, act, api, brief, cell, clock, counted, draw, link, make, pairs, runPath, say, show, shown, sortable, stateOf, table, text, words } from "./base.js";
 import { runNames } from "./runs.js";
 
-const AT_ONCE = 50; // trials
+const AT_ONCE = 12, MORE = 100; // trials: few at first, so that the charts are not far
 const CHARTS_EVERY_MS = 5000, CONSOLE_EVERY_MS = 2000, TRIALS_EVERY_MS = 2000;
 const CONSOLE_KEPT = 256 * 1024; // characters on the page
 
@@ -192,7 +192,7 @@ $("#trials-filter").addEventListener("input", () => {
   clearTimeout(typed);
   typed = setTimeout(() => now?.trials.at_once(), 200);
 });
-$("#more").addEventListener("click", () => { now.count += 2 * AT_ONCE; now.trials.at_once(); });
+$("#more").addEventListener("click", () => { now.count += MORE; now.trials.at_once(); });
 
 // Charts
 
