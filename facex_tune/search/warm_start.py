@@ -25,7 +25,8 @@ from facex_tune.study.words import plural
 
 FEWEST_BEST = 5  # trials that must agree
 AGREE = {"low": 0.5, "medium": 0.3}  # the scatter of the best over that of all, below which they do
-SAME = ("data", "validation", "labels", "classes", "duplicates", "set_balance")  # else values do not compare
+# else values do not compare
+SAME = ("data", "validation", "labels", "classes", "duplicates", "validation_copies", "set_balance")
 
 
 def find(storage: Place, name: str, key: str = "search.learn_from") -> Run:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from facex_tune import metrics
+from facex_tune.emotions import GREY_48, LARGEST_SIZE, SMALLEST_SIZE
 from facex_tune.storage.files import NAME
 
 VERSION = 1
@@ -127,6 +128,13 @@ def validated_sets(data: str | Sequence[str], of: str | None) -> tuple[str, ...]
     """The sets whose faces a search is judged by: the first, unless a holdout is `of` another, or of all."""
     sets = sets_of(data)
     return sets if of == ALL else (of or sets[0],)
+
+
+class Face(_Said):
+    """The shape of the faces that a study is for."""
+
+    size: int = Field(default=GREY_48.size, ge=SMALLEST_SIZE, le=LARGEST_SIZE, description="pixels of a side")
+    channels: Literal[1, 3] = Field(default=1, description="1: grey, 3: red, green and blue")
 
 
 class Bounds(_Said):
@@ -250,12 +258,21 @@ class Body(_Said):
     data: Annotated[str | tuple[str, ...], BeforeValidator(_data), WithJsonSchema(_DATA)] = Field(
         description="a prepared set, or several whose training faces are joined"
     )
+    face: Face | None = Field(
+        default=None,
+        description="the size and channels that its sets must be prepared with; none: whatever they have, all alike",
+    )
     validation: Annotated[Literal["public_test"] | Holdout, BeforeValidator(_validation)] = "public_test"
     labels: Annotated[
         Literal["own", "ferplus_majority", "ferplus_votes"], BeforeValidator(_labels), WithJsonSchema(_LABELS)
     ] = Field(default="own", description="the set's own, or by the votes of FER+'s annotators")
     classes: Literal[7, 8] = Field(default=7, description="emotions to tell apart: FER2013's seven, or with contempt")
     duplicates: Literal["keep", "drop"] = "keep"
+    validation_copies: Literal["keep", "drop"] = Field(
+        default="keep",
+        description="drop: validation faces that have a copy among those trained on judge nothing, where duplicates "
+        "keeps such copies",
+    )
     set_balance: Literal["none", "even"] = Field(
         default="none", description="even: within each emotion every set of `data` is drawn as often as any other"
     )

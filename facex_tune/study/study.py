@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from facex_tune import metrics
+from facex_tune.emotions import FaceShape
 from facex_tune.errors import InputError, nearest
 from facex_tune.space import Config, Space
 from facex_tune.storage import files
@@ -50,6 +51,11 @@ class Study(Body):
         """The sets whose faces the search is judged by: the first, unless a holdout says otherwise."""
         of = self.validation.of if isinstance(self.validation, Holdout) else None
         return validated_sets(self.data, of)
+
+    @property
+    def face_shape(self) -> FaceShape | None:
+        """The shape that its faces must have; None where it leaves that to the prepared sets."""
+        return FaceShape(self.face.size, self.face.channels) if self.face is not None else None
 
     @property
     def final_epochs(self) -> int:
@@ -108,8 +114,11 @@ class Study(Body):
         return {name: bounds.model_dump(exclude_none=True) for name, bounds in self.constraints.items()}
 
     def to_data(self) -> dict[str, Any]:
-        """Gives the study as plain data, for JSON and for the run's header."""
-        return {**self.model_dump(mode="json", exclude={"space"}), "space": self.space.to_data()}
+        """Gives the study as plain data, for JSON and for the run's header. A shape of faces is left out where it asks
+        for none, as in studies from before there was one.
+        """
+        said = self.model_dump(mode="json", exclude={"space"} | ({"face"} if self.face is None else set()))
+        return {**said, "space": self.space.to_data()}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Study:

@@ -395,7 +395,7 @@ def test_a_box_is_cut_out_square_and_whole(tmp_path: Path) -> None:
     ):
         face = cut(picture, box)
         assert (face.width, face.height) == size
-        assert face.grey_HW.shape == (48, 48)
+        assert face.image_HW.shape == (48, 48)
     for box in (Box(10, 10, 10, 50), Box(190, 10, 290, 90), Box(50, 50, 10, 10)):
         with pytest.raises(ValueError, match="does not lie in the picture of 200 x 100"):
             cut(picture, box)
