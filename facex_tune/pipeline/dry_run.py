@@ -97,10 +97,12 @@ def busy_note(load: float | None) -> str:
 def told(study: Study, options: Options) -> list[str]:
     """What a user should know before it starts, a sentence each: of the sets that the study reads; of an average of the
     weights that cannot act in so few steps; of final models that are trained less than trials; of a space that is
-    smaller than the budget; and what the chosen parts say of themselves (`parts.notes`).
+    smaller than the budget; of a search that may settle before its budget ends it; and what the chosen parts say of
+    themselves (`parts.notes`).
     """
     average = ema_note(study, sum(train_faces(study, options).train_C))
-    found = [line for line in (average, study.short_retraining, study.repetition, *parts.notes(study.space)) if line]
+    own = (study.short_retraining, study.repetition, study.settling)
+    found = [line for line in (average, *own, *parts.notes(study.space)) if line]
     for name in data_sets(study):
         with contextlib.suppress(InputError):
             manifest = faces.read_manifest(options.data_dir, name)

@@ -149,9 +149,11 @@ def _warm_start_problems(study: Study, options: Options) -> list[str]:
     from facex_tune.search import warm_start
 
     found: list[str] = []
-    for name in study.search.learn_from:
+    named = [("learn_from", name) for name in study.search.learn_from]
+    named += [("priors_from", name) for name in study.search.priors_from]
+    for key, name in named:
         try:
-            warm_start.find(options.storage, name)
+            warm_start.find(options.storage, name, f"search.{key}")
         except InputError as error:
             found += error.problems
     return found

@@ -71,7 +71,13 @@ def _fallen(name: str, was: float | None, now: float | None, study: Study, run: 
 
 
 def _not_enough(used: str, study: Study, history: History) -> str:
-    """That another budget than the one that was raised ends the search as well."""
+    """That another budget than the one that was raised ends the search as well, or that it had settled."""
+    if used == budgets.SETTLED:
+        assert history.settled is not None
+        return (
+            f"search.stop_when_settled: {history.settled.told(study.objective[0])}; a larger budget does not open it "
+            "again; start a new run, with --set search.stop_when_settled=never"
+        )
     spent = {
         "trials": f"{len(history.trials)} trials were begun",
         "time": f"the search has taken {history.search_seconds:.0f} seconds",

@@ -11,7 +11,7 @@ from facex_tune.evaluation.intervals import LEVEL, MIN_SEEDS
 from facex_tune.report import comparison_findings as more
 from facex_tune.report.generalization import below_own
 from facex_tune.report.wording import Finding, interval, listed, metric_words, number, say, with_interval
-from facex_tune.runs.history import Raise, keeps
+from facex_tune.runs.history import Raise, Settled, keeps
 from facex_tune.runs.names import model_name, trial_label
 from facex_tune.runs.overview import no_better_than_constant
 from facex_tune.study import ARRIVAL, sets_of
@@ -307,6 +307,10 @@ def _raised(report: Mapping[str, Any]) -> Iterator[Finding]:
 def _order(report: Mapping[str, Any]) -> Iterator[Finding]:
     """What besides the study had a part in which trials there are."""
     order = report["search"].get("order", {})
+    if settled := report["search"].get("settled"):
+        said = Settled(**settled).told(report["study"]["objective"][0])
+        said = f"{said[0].upper()}{said[1:]}. What is left was not looked for (`stop_when_settled`)."
+        yield say(said, "search.settled")
     if order.get("taken_in") == ARRIVAL and order["at_once"] > 1:
         said = (
             f"Up to {order['at_once']} trials ran at once and results were taken in as they arrived, so that which "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ def of_run(run: Run, *, states: Sequence[str] = (), top: int | None = None) -> d
             {"name": model_label(trial, seed, ALL), "candidate": trial, "seed": seed}
             for trial, seed in sorted(history.models_on_all)
         ],
+        "settled": None if history.settled is None else asdict(history.settled),
         "failed_models": [
             {"candidate": candidate, "seed": seed, "reason": reason}
             for (candidate, seed), reason in sorted(history.failed_models.items())

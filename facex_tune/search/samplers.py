@@ -7,7 +7,8 @@ What each knows of knobs that only some configurations have (a part's own):
 - `qmc` spreads its points over all knobs and drops the coordinates of those that do not apply, which leaves the others
   as evenly spread as they were;
 - `nsga2` lets a configuration carry the defaults of knobs that do not apply, as genes that are not expressed;
-- `gp` would take such a default for a setting that was measured: `study.consistency` refuses it there.
+- `gp` is our own (`gaussian_process.py`), where such a knob has no effect; with several objectives or constraints it is
+  Optuna's, which would take a default for a setting that was measured: `study.consistency` refuses it there.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ class Tpe(_Optuna):
 
 
 class Gp(_Optuna):
-    """A Gaussian process with expected improvement, over spaces without conditional knobs."""
+    """Optuna's Gaussian process, for several objectives or constraints, over spaces without conditional knobs."""
 
     view = View(models_values=True)
 
@@ -256,6 +257,10 @@ _KINDS: dict[str, Any] = {"tpe": Tpe, "random": Random, "qmc": Qmc, "gp": Gp, "n
 
 def build(study: Study) -> Sampler:
     """Makes the study's sampler."""
+    if study.search.sampler == "gp" and len(study.objective) == 1 and not study.bounds:
+        from facex_tune.search.gaussian_process import GaussianProcess  # here, since it builds on this module
+
+        return GaussianProcess(study)
     sampler: Sampler = _KINDS[study.search.sampler](study)
     return sampler
 

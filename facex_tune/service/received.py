@@ -130,6 +130,7 @@ def _too_much(found: Study) -> list[str]:
 def _elsewhere(found: Study) -> list[str]:
     """A person may learn from a run anywhere; who sends a study would make the service look there in their place."""
     named = [("search.learn_from", "runs of its own storage", name) for name in found.search.learn_from]
+    named += [("search.priors_from", "runs of its own storage", name) for name in found.search.priors_from]
     sets = [protocols.find(protocol).data for protocol in found.evaluate.protocols]
     named += [("data", "sets of its own data", name) for name in found.sets]
     named += [("evaluate.protocols", "sets of its own data", name) for name in sets]

@@ -22,9 +22,11 @@ from facex_tune.emotions import GREY_48, LARGEST_SIZE, SMALLEST_SIZE
 from facex_tune.storage.files import NAME
 
 VERSION = 1
+NEVER = "never"  # of `search.stop_when_settled`
 ARRIVAL, FIXED = "arrival", "fixed"  # the order in which a search takes in results
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}, {"type": "null"}]}
+_SETTLED = {"anyOf": [{"enum": ["never", "noise"]}, {"type": "number", "exclusiveMinimum": 0}]}
 _ONE_SET = {"type": "string", "pattern": NAME}
 _DATA = {"anyOf": [_ONE_SET, {"type": "array", "items": _ONE_SET, "minItems": 1, "uniqueItems": True}]}
 ALL = "all"  # of the sets of a study
@@ -76,6 +78,19 @@ def _cpus(said: Any) -> Any:
     if is_whole and number >= 1:
         return int(number)
     raise ValueError("write a whole number from 1, or auto: as many as make this machine fastest")
+
+
+def _settled(said: Any) -> Any:
+    """`never`, `noise`, or a gain; YAML reads `1e-3` as text."""
+    if said in ("never", "noise"):
+        return said
+    try:
+        gain = float(said)
+    except (TypeError, ValueError):
+        gain = 0.0
+    if isinstance(said, bool) or not gain > 0:
+        raise ValueError("write never, noise, or how much is too little to go on for, for example 0.005")
+    return gain
 
 
 def _validation(said: Any) -> Any:
@@ -176,6 +191,16 @@ class Search(_Said):
     start_with: tuple[dict[str, Any], ...] = ()
     learn_from: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)] = Field(
         default=(), description="earlier runs, by name or path, whose finished trials the sampler starts from"
+    )
+    priors_from: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)] = Field(
+        default=(), description="earlier runs, on any data: where the best of their trials lay is believed at first"
+    )
+    stop_when_settled: Annotated[
+        Literal["never", "noise"] | Annotated[float, Field(gt=0)], BeforeValidator(_settled), WithJsonSchema(_SETTLED)
+    ] = Field(
+        default="never",
+        description="ends the search once less than this is left to gain, in the objective's units; noise: what two "
+        "seeds of one configuration differ by",
     )
     concurrency: int | None = Field(
         default=None, ge=1, description="trials at once; none: as many as the resources hold"

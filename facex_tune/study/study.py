@@ -97,6 +97,18 @@ class Study(Body):
         )
 
     @property
+    def settling(self) -> str:
+        """What to tell of a search that may end before its budget is used up; "" for one that may not."""
+        if self.search.stop_when_settled == "never":
+            return ""
+        said = self.search.stop_when_settled
+        least = f"{said:g}" if isinstance(said, float) else "what two seeds differ by"
+        return (
+            f"search.stop_when_settled: no further trial begins once less than {least} is left to gain; the figures "
+            "are those of the whole budget"
+        )
+
+    @property
     def bounds(self) -> dict[str, dict[str, float]]:
         """The constraints as plain numbers, ``{metric: {min, max}}``."""
         return {name: bounds.model_dump(exclude_none=True) for name, bounds in self.constraints.items()}
@@ -170,14 +182,20 @@ def _filled(body: Body, space: Space) -> dict[str, Any]:
     starts: list[Config] = [space.complete(said) for said in body.search.start_with]
     return {
         "evaluate": body.evaluate.model_copy(update={"protocols": tuple(chosen)}),
-        "search": body.search.model_copy(update={"start_with": tuple(starts), "learn_from": _learned_from(body)}),
+        "search": body.search.model_copy(
+            update={
+                "start_with": tuple(starts),
+                "learn_from": _runs(body.search.learn_from),
+                "priors_from": _runs(body.search.priors_from),
+            }
+        ),
     }
 
 
-def _learned_from(body: Body) -> tuple[str, ...]:
+def _runs(names: Sequence[str]) -> tuple[str, ...]:
     """Runs to learn from, a path among them as it is meant from here: a resumed run may have another working folder."""
-    is_path = {name: "/" in name and "://" not in name for name in body.search.learn_from}
-    return tuple(str(files.absolute(name)) if is_path[name] else name for name in body.search.learn_from)
+    is_path = {name: "/" in name and "://" not in name for name in names}
+    return tuple(str(files.absolute(name)) if is_path[name] else name for name in names)
 
 
 def _line(detail: Any) -> str:

@@ -6,9 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from facex_tune.display.board import Board
+from facex_tune.display.event_lines import line
 from facex_tune.errors import InputError
+from facex_tune.runs.events import EpochDone, TrialFinished, TrialStarted
 from facex_tune.runs.store import Run
 from facex_tune.search import warm_start
 from facex_tune.search.referee import Referee
@@ -200,3 +204,68 @@ def test_a_run_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^search.learn_from: no run named 'none'") as told:
         warm_start.find(tmp_path, "none")
     assert len(told.value.problems) == 1
+
+
+# `priors_from`
+
+
+def of_rates(folder: Path, rates: list[float], name: str = "before", **changes: Any) -> Run:
+    """A run on other data whose trials had these learning rates; the best value is at .03."""
+    study = studied(data="synthetic_lab", validation={"holdout": 0.2}, evaluate={"protocols": []}, **changes)
+    run = Run.create(folder, name, study, data={}, environment={})
+    rng = np.random.default_rng(0)
+    with run.log() as log:
+        for number, rate in enumerate(rates):
+            config = study.space.random(rng) | {"train.lr": rate}
+            log.append(TrialStarted(number, config, "sampler"))
+            value = 0.6 - abs(np.log10(rate / 0.03))
+            log.append(EpochDone(number, 3, {"macro_f1": value}, 1.0, "here"))
+            log.append(TrialFinished(number))
+    return run
+
+
+EVENLY = [float(rate) for rate in np.geomspace(0.01, 0.1, 24)]
+
+
+def test_where_the_best_trials_on_other_data_agree_is_a_prior(tmp_path: Path) -> None:
+    run = of_rates(tmp_path, EVENLY)
+    count, found = warm_start.beliefs(run, studied())
+    assert count == 24
+    assert set(found) <= {"train.lr", "augment.flip_shift.pixels", "balance.logit_adjust.tau"}
+    assert found["train.lr"]["prior"] == pytest.approx(0.03, rel=0.15)
+    assert found["train.lr"]["confidence"] in ("low", "medium")
+
+
+def test_too_few_trials_a_prior_of_ones_own_and_other_ranges_give_none(tmp_path: Path) -> None:
+    run = of_rates(tmp_path, EVENLY)
+    own = {"low": 0.01, "high": 0.1, "log": True, "prior": 0.09}
+    for space in (narrowed(lr=own), narrowed(lr=[0.01, 0.03]), narrowed(lr={"low": 0.05, "high": 0.1})):
+        assert "train.lr" not in warm_start.beliefs(run, studied(space=space))[1]
+    assert warm_start.beliefs(of_rates(tmp_path, EVENLY[::3], "few"), studied()) == (8, {})
+
+
+def test_priors_are_settled_at_the_start_and_replayed(tmp_path: Path) -> None:
+    before = of_rates(tmp_path, EVENLY)
+    rates = []
+    for seed in range(8):
+        study = studied(search={"seed": seed, "priors_from": [str(before.folder)], "sampler": "random"})
+        run = Run.create(tmp_path, f"later{seed}", study, data={}, environment={})
+        with run.log() as log:
+            warm_start.learn(run, log)
+            trial = Referee(run, log).next_trial()
+        assert trial is not None
+        rates.append(float(trial.config["train.lr"] or 0))
+    shutil.rmtree(before.folder)
+    with run.log() as log:
+        warm_start.learn(run, log)
+        assert Referee(run, log).next_trial() == trial
+    (event,) = [each for each in run.events() if each["type"] == "priors_taken"]
+    assert (event["run"], event["trials"]) == (str(before.folder), 24)
+    assert f"train.lr {event['priors']['train.lr']['prior']:.3g}"[:12] in line(Board.of(study, run.history()), event)
+    near = [abs(np.log10(rate / 0.03)) for rate in rates]
+    assert np.median(near) < 0.2, "the first trials are drawn around the prior"
+
+
+def test_a_run_to_take_priors_from_that_is_not_there_is_told_by_its_key(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^search.priors_from: no run named 'none'"):
+        warm_start.find(tmp_path, "none", "search.priors_from")
