@@ -48,7 +48,12 @@ def test_a_study_from_its_pictures_to_predictions(
         budget={"trials": 1},
         fidelity={"min_epochs": 1, "max_epochs": 2, "reduction": 2},
         retrain={"top": 1, "seeds": 1, "epochs": 2},
-        space={"model": [{"patch_cnn": {"width": 32}}], "augment": ["flip_shift"], "balance": ["none"]},
+        space={
+            "model": [{"patch_cnn": {"width": 32}}],
+            "augment": ["flip_shift"],
+            "balance": ["none"],
+            "train": {"lr": {"low": 0.001, "high": 0.002}, "batch_size": 32},
+        },
         evaluate={"protocols": ["folder.mine", "folder.small"], "tta": "flip"},
     )
     options = Options(tmp_path / "runs", data, device="cpu")
