@@ -11,6 +11,7 @@
     ├── DamagedRun             (storage.files) a record or file of a run is malformed: exit code 1
     ├── LeaseLost              (runs.lease) another process has taken the run over: exit code 1
     ├── Diverged               (training.train) a training's values are not finite any more: the trial fails
+    ├── RayNotStarted          a Ray of our own did not start in its time; a run is interrupted by it: exit code 75
     ├── HostWait               (testing.host_waits) a part made the device wait for the host: its test fails
     └── UserWarning
         └── Remark             something to know that stops nothing
@@ -62,6 +63,10 @@ class RayLost(Interrupted):
     def __init__(self, resume: str, process: str) -> None:
         super().__init__(resume, f"the end of Ray's {process}")
         self.process = process
+
+
+class RayNotStarted(Exception):
+    """A Ray of our own did not start in the time that Ray gives itself, as on a machine that is busy with much else."""
 
 
 class StorageOutage(OSError):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from facex_tune.cli import completing
 from facex_tune.cli.common import examples, print_json, print_out
 from facex_tune.cli.options import DATA, DataDir, Incomplete, Json
 from facex_tune.storage import files
@@ -144,7 +145,14 @@ def list_data(data: DataDir = DATA, as_json: Json = False) -> None:
 
 
 def show_data(
-    name: Annotated[str, typer.Argument(metavar="SET", help="A prepared set; `facex-tune data list` names them.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="SET",
+            help="A prepared set; `facex-tune data list` names them.",
+            autocompletion=completing.set_names,
+        ),
+    ],
     data: DataDir = DATA,
     out: Annotated[
         Path | None,
@@ -175,7 +183,12 @@ def show_data(
 
 
 def audit(
-    names: Annotated[list[str], typer.Argument(metavar="SET...", help="Prepared sets; `facex-tune data list`.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SET...", help="Prepared sets; `facex-tune data list`.", autocompletion=completing.set_names
+        ),
+    ],
     data: DataDir = DATA,
     out: Annotated[
         Path | None,

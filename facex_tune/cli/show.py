@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from facex_tune.cli import completing
 from facex_tune.cli.common import examples, open_run, print_json, print_out, stdout_console, use_parts
 from facex_tune.cli.options import (
     DATA,
@@ -66,9 +67,9 @@ def add_to(app: typer.Typer) -> None:
             "facex-tune parts --parts my_parts --json",
         )
     )(parts)
-    app.command(
-        "doctor", epilog=examples("facex-tune doctor", "facex-tune doctor --full", "facex-tune doctor --json")
-    )(examine)
+    app.command("doctor", epilog=examples("facex-tune doctor", "facex-tune doctor --full", "facex-tune doctor --json"))(
+        examine
+    )
 
 
 def list_runs(storage: Storage = STORAGE, states: RunStates = None, as_json: Json = False) -> None:
@@ -176,7 +177,12 @@ def mirror(
 def gc(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="One run; default: all of the storage folder.", callback=a_name),
+        typer.Argument(
+            metavar="[RUN]",
+            help="One run; default: all of the storage folder.",
+            callback=a_name,
+            autocompletion=completing.run_names,
+        ),
     ] = None,
     storage: Storage = STORAGE,
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
@@ -197,7 +203,12 @@ def gc(
 
 def parts(
     family: Annotated[
-        str | None, typer.Argument(metavar="[FAMILY]", help="model, augment or balance; default: all.")
+        str | None,
+        typer.Argument(
+            metavar="[FAMILY]",
+            help="model, augment or balance; default: all.",
+            autocompletion=completing.among(completing.FAMILIES),
+        ),
     ] = None,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Parts of the family; default: all.")
@@ -207,7 +218,12 @@ def parts(
     ] = False,
     faces: Annotated[
         str | None,
-        typer.Option("--faces", metavar="SET", help="With --show: a prepared set's training faces; default: drawn."),
+        typer.Option(
+            "--faces",
+            metavar="SET",
+            help="With --show: a prepared set's training faces; default: drawn.",
+            autocompletion=completing.set_names,
+        ),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", parser=files.absolute, help="With --show: the sheets' folder.")

@@ -26,6 +26,19 @@ def predictions(document: Mapping[str, Any]) -> Table:
     return table
 
 
+def found_faces(document: Mapping[str, Any]) -> Table:
+    """`find_faces.document`: a line a face, and one for a photograph in which none was found."""
+    table = plain("image", ">face", "box", "emotion", *(f">{emotion}" for emotion in document["emotions"]))
+    for image in document["images"]:
+        for n, face in enumerate(image["faces"], start=1):
+            box = ", ".join(f"{corner:.0f}" for corner in face["box"])
+            probabilities = (f"{p:.3f}" for p in face["probabilities"].values())
+            table.add_row(image["file"], str(n), box, face["emotion"], *probabilities)
+        if not image["faces"]:
+            table.add_row(image["file"], "-", "no face was found", "", *[""] * len(document["emotions"]), style="dim")
+    return table
+
+
 def parts(document: Mapping[str, Any]) -> Table:
     """`catalog.of_parts`: a line a part, a line a knob."""
     table = plain("family", "part", "~what it is, and its knobs")

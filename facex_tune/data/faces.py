@@ -100,10 +100,13 @@ class Faces:
         return FaceShape.of_array(self.images_NHW.shape)
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.integer[Any]]) -> Faces:
-        """The faces at an index array (in its order) or under a boolean mask of length N."""
+        """The faces at an index array (in its order) or under a boolean mask of length N. Images that nobody can write
+        to, and that lie in one piece, are not copied: a split of a memory map stays one.
+        """
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in values.items():
-            values[name] = value if value is None else np.asarray(value[rows])
+            if value is not None:
+                values[name] = _images(value, rows) if name == "images_NHW" else np.asarray(value[rows])
         return Faces(**values)
 
     def where(self, split: str) -> Faces:
@@ -111,6 +114,17 @@ class Faces:
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
         return self.take(self.split_N == split)
+
+
+def _images(
+    images_NHW: NDArray[np.uint8], rows: NDArray[np.bool_] | NDArray[np.integer[Any]]
+) -> NDArray[np.uint8]:
+    """The images at `rows`, or a view of them."""
+    at_N = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+    in_one_piece = len(at_N) > 0 and at_N[0] >= 0 and bool((np.diff(at_N) == 1).all())
+    if images_NHW.flags.writeable or not in_one_piece:
+        return np.asarray(images_NHW[rows])
+    return np.asarray(images_NHW[at_N[0] : at_N[-1] + 1])
 
 
 def _check(name: str, value: NDArray[Any], shape: tuple[int, ...], kind: str) -> None:

@@ -93,6 +93,7 @@ def face_of(study: Study, data_dir: Path) -> FaceShape:
 
 def load(study: Study, data_dir: Path) -> TrainingSet:
     """The study's two splits, relabelled and without duplicates as it says. Several sets are joined, each copy once.
+    With `validation_copies: drop` the validation faces that have a copy among those trained on leave.
 
     Raises:
         InputError: a set is not prepared, lacks votes that the study wants, or leaves a split without faces.
@@ -101,9 +102,16 @@ def load(study: Study, data_dir: Path) -> TrainingSet:
     if study.duplicates == "drop":
         copied_N = copies_between(validation.faces, train.faces, one_set=True)[1]  # across sets there are none any more
         train = _without_copies(train.take(~copied_N), _sealed(study, data_dir), data_dir)
+    if study.validation_copies == "drop":
+        validation = validation.take(~copies_between(validation.faces, train.faces, one_set=True)[0])
     if len(train) == 0:
         raise InputError(
             f"data set {study.data_text!r}: every face to train on has a copy in a held-out set: use `duplicates: keep`"
+        )
+    if len(validation) == 0:
+        raise InputError(
+            f"data set {study.data_text!r}: every validation face has a copy among the faces to train on: use "
+            "`validation_copies: keep`, or `duplicates: drop`, which leaves the copies out of training instead"
         )
     return _training_set(train, validation, study, copies)
 
@@ -112,7 +120,8 @@ def load_all(study: Study, data_dir: Path) -> TrainingSet:
     """Training and validation faces to train on together, for `retrain: {on: all}`. `validation` is a sample of the
     same faces: it tells whether a training has lost its way, and nothing of how good a model is.
 
-    With `duplicates: drop`, copies of sealed faces are left out of both splits.
+    With `duplicates: drop`, copies of sealed faces are left out of both splits. Validation faces that copy a training
+    face are trained on too, whatever `validation_copies` says.
 
     Raises:
         InputError: as `load`; or no validation face is left.

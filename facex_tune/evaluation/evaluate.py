@@ -55,10 +55,26 @@ def evaluate(
     log.tell(Note(f"evaluate: {plural(len(models), 'model')} on the validation faces, to choose what tests must not"))
     choice = choices.choose(run, data_dir, device, names, [model for model, _ in loaded])
     opener = _Opener(run, log, data_dir, device, dict(zip(models, loaded, strict=True)), choice.tta)
+    first = _answers_plainly(loaded[0][0], device)
+    looked = set()  # one protocol of each set shows where the first model looked: the report shows no other's faces
     for protocol in chosen:
         scored = records.Scored.under(protocol, opener.open(protocol))
-        records.write(run, protocol, scored, models, choice, face_sets.read_manifest(data_dir, protocol.data)["sha256"])
+        sha256, key = face_sets.read_manifest(data_dir, protocol.data)["sha256"], (protocol.data, protocol.splits)
+        records.write(run, protocol, scored, models, choice, sha256, None if key in looked else first)
+        looked.add(key)
         log.tell(Note(f"{protocol.id}: scored {plural(len(models), 'model')}, in {run.evaluation_folder}"))
+
+
+def _answers_plainly(model: nn.Module, device_name: str | None) -> records.Answer:
+    """A model's probabilities without test-time augmentation: a mirror image would show a place twice."""
+    from facex_tune.training import classifier, devices
+
+    device = devices.pick_device(device_name)
+
+    def answer(images_NHW: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+        return classifier.probabilities_NC(model, images_NHW, device)
+
+    return answer
 
 
 def _load(run: Run, models: Sequence[records.ModelKey], device: str | None) -> list[tuple[nn.Module, dict[str, Any]]]:

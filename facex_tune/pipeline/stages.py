@@ -11,10 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from facex_tune import parts
-from facex_tune.errors import InputError, Interrupted, RayLost, StorageOutage
+from facex_tune.errors import InputError, Interrupted, RayLost, RayNotStarted, StorageOutage
 from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.pipeline.options import Options, joins, plain_options, resume_words, trial_device
 from facex_tune.pipeline.preflight import device_problems, ema_note, header_as_begun, same_data, same_header
+from facex_tune.pipeline.raising import stay_stopped
 from facex_tune.pipeline.signals import raising_interrupted
 from facex_tune.runs import events as vocabulary
 from facex_tune.runs.events import (
@@ -31,11 +32,11 @@ from facex_tune.runs.history import AFTER_A_RAISE
 from facex_tune.runs.names import STAGES
 from facex_tune.runs.store import Event, Log, Run, now_utc
 from facex_tune.storage import remote_path
-from facex_tune.study import protocols
+from facex_tune.study import Study, protocols
 
 if TYPE_CHECKING:
     from facex_tune.runs.history import History
-    from facex_tune.search.worker import Context
+    from facex_tune.search.job import Context
 
 ORDER = ("search", "retrain", "evaluate", "factors", "report")
 NEED_RAY = ("search", "retrain", "factors")
@@ -58,7 +59,10 @@ def execute(run: Run, stages: Sequence[str], options: Options, listeners: Sequen
             try:
                 _execute(run, stages, options, log, ray, lambda process: signals.end(RayLost(resume, process)))
             except BaseException as error:  # Ray's compiled half may have made another one of the interruption
-                interrupted = error if isinstance(error, Interrupted) else signals.behind(error)
+                if isinstance(error, RayNotStarted):
+                    interrupted: Interrupted | None = Interrupted(resume, str(error))
+                else:
+                    interrupted = error if isinstance(error, Interrupted) else signals.behind(error)
                 if interrupted is not None:
                     signals.last_words = None
                     _log_interrupted(log, interrupted)
@@ -86,6 +90,8 @@ def _execute(
     else:
         log.append(RunStarted(left, plain_options(options), **header_as_begun(run)))
     if options.raised is not None:
+        if told := stay_stopped(run, options.raised):
+            log.tell(Note(told))
         log.append(options.raised)
     if not log.is_fenced:
         log.tell(Note(f"{run.storage}: this store itself keeps no second writer out; start none"))
@@ -205,7 +211,12 @@ def _with_ray(
     if not stages:
         return
     log.tell(Note("starting Ray" if options.address is None else f"joining Ray at {options.address}"))
-    from facex_tune.search import factor_study, ray_session, retrain, search, telemetry
+    from facex_tune.search import ray_session
+
+    cpus = ray_cpus()
+    loads = _busy_cpus(run.study, stages[0], cpus) >= cpus / 2
+    ray.enter_context(ray_session.connected(options.address, cpus, on_lost, workers_load=loads))
+    from facex_tune.search import factor_study, retrain, search, telemetry  # while workers load torch
     from facex_tune.search.factor_progress import Asked
 
     work: dict[str, Callable[[Run, Log, Context], None]] = {
@@ -213,10 +224,18 @@ def _with_ray(
         "retrain": retrain.retrain,
         "factors": partial(factor_study.factors, asked=options.factors or Asked()),
     }
-    ray.enter_context(ray_session.connected(options.address, ray_cpus(), on_lost))
     log.listeners.append(telemetry.Telemetry(run.name, run.study, run.history()))
     for stage in stages:
         work[stage](run, log, _context(run, options, log.fence))
+
+
+def _busy_cpus(study: Study, stage: str, cpus: int) -> int:
+    """Of so many CPUs those that the stage has a worker for; none where GPUs say how many workers there are."""
+    if study.resources.gpus:
+        return 0
+    models = {"search": study.budget.trials, "retrain": study.n_final_models}.get(stage)
+    limits = [limit for limit in (study.search.concurrency, models) if limit is not None]
+    return min([cpus // study.resources.least_cpus, *limits])
 
 
 def _without_ray(stages: Sequence[str], run: Run, log: Log, options: Options) -> None:
@@ -233,7 +252,7 @@ def _without_ray(stages: Sequence[str], run: Run, log: Log, options: Options) ->
 
 
 def _context(run: Run, options: Options, fence: int) -> Context:
-    from facex_tune.search.worker import Context
+    from facex_tune.search.job import Context
 
     study = run.study
     return Context(

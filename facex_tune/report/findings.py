@@ -50,9 +50,7 @@ def _search(report: Mapping[str, Any]) -> Iterator[Finding]:
         front = [row for row in report["leaderboard"] if row["pareto"]]
         names = " and ".join(metric_words(objective) for objective in objectives)
         count = plural(len(front), "trial")
-        asha = report["study"]["search"]["scheduler"].startswith("asha")
-        how = "at rungs by how many others dominate them" if asha else f"by {name} alone"
-        said = f"Pareto front of {names}: {count}, listed first; trials were cut short {how}."
+        said = f"Pareto front of {names}: {count}, listed first; {_cut_short(report, name)}."
         yield say(said, "leaderboard")
     if best["state"] != "finished":
         how = "is still running" if best["state"] == "running" else "was stopped early"
@@ -64,6 +62,14 @@ def _search(report: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _constraints(report)
     if failed := states.get("failed", 0):
         yield say(f"{failed} of {total} failed; the leaderboard says why.", "search.trials.failed")
+
+
+def _cut_short(report: Mapping[str, Any], name: str) -> str:
+    """By what trials of several objectives were cut short, where any were."""
+    if not report["search"]["trials"].get("stopped", 0):
+        return "no trial was cut short"
+    asha = report["study"]["search"]["scheduler"].startswith("asha")
+    return f"trials were cut short {'at rungs by how many others dominate them' if asha else f'by {name} alone'}"
 
 
 def _constraints(report: Mapping[str, Any]) -> Iterator[Finding]:

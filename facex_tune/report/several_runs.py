@@ -86,6 +86,7 @@ def _training(run: Run) -> dict[str, Any]:
         "labels": study.labels,
         "classes": study.classes,
         "duplicates": study.duplicates,
+        "validation copies": study.validation_copies,
         "size and colour of faces": _shapes(run),
         "training faces": (run.header.get("faces") or {}).get("train"),
         "epochs of final models": study.final_epochs,

@@ -29,9 +29,9 @@ from facex_tune.runs.history import BY_BUDGET, FAILED, RUNNING, Trial, badness, 
 from facex_tune.runs.store import Event, Log, Run
 from facex_tune.search import budgets
 from facex_tune.search import scheduler as schedulers
+from facex_tune.search.job import Job
 from facex_tune.search.searcher import Searcher
 from facex_tune.search.turns import Turns
-from facex_tune.search.worker import Job
 from facex_tune.search.worker_losses import WorkerLosses
 from facex_tune.search.worker_report import Epoch, Failure, Fatal, Note, Outage, Report
 from facex_tune.space import Config, knobs_of

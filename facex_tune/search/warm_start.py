@@ -84,6 +84,8 @@ def _differences(earlier: Run, run: Run) -> list[str]:
     differs = [f"{key} {was[key]} there, {now[key]} here" for key in SAME if was[key] != now[key]]
     if isinstance(study.validation, Holdout) and before.search.seed != study.search.seed:
         differs.append(f"search.seed {before.search.seed} there, {study.search.seed} here, which cuts the holdout")
+    if before.validation_copies != study.validation_copies and not _same_count(earlier, run):
+        differs.append(f"validation_copies {before.validation_copies} there, {study.validation_copies} here")
     there, here = _dropped_for(earlier), _dropped_for(run)
     if study.duplicates == "drop" == before.duplicates and there != here:
         differs.append(f"duplicates: drop kept copies of {_named(there)} out of training there, of {_named(here)} here")
@@ -96,6 +98,12 @@ def _differences(earlier: Run, run: Run) -> list[str]:
     if before.fidelity.max_epochs != study.fidelity.max_epochs:
         differs.append(f"{before.fidelity.max_epochs} epochs there, {study.fidelity.max_epochs} here")
     return differs
+
+
+def _same_count(earlier: Run, run: Run) -> bool:
+    """Whether both validate with as many faces: then there was no copy to leave out. False where a header is silent."""
+    there, here = ((each.header.get("faces") or {}).get("validation") for each in (earlier, run))
+    return there is not None and there == here
 
 
 def _dropped_for(run: Run) -> set[str]:

@@ -243,6 +243,11 @@ class Body(_Said):
     ] = Field(default="own", description="the set's own, or by the votes of FER+'s annotators")
     classes: Literal[7, 8] = Field(default=7, description="emotions to tell apart: FER2013's seven, or with contempt")
     duplicates: Literal["keep", "drop"] = "keep"
+    validation_copies: Literal["keep", "drop"] = Field(
+        default="drop",
+        description="drop: validation faces that have a copy among those trained on judge nothing, where duplicates "
+        "keeps such copies",
+    )
     set_balance: Literal["none", "even"] = Field(
         default="none", description="even: within each emotion every set of `data` is drawn as often as any other"
     )

@@ -110,8 +110,8 @@ class Study(Body):
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Study:
-        """Reads the study that `to_data` wrote."""
-        return cls(**{**data, "space": Space.from_data(data["space"])})
+        """Reads the study that `to_data` wrote. Runs of before 2026-11-29 validated with every face."""
+        return cls(**{"validation_copies": "keep", **data, "space": Space.from_data(data["space"])})
 
 
 def load(path: Path, sets: Sequence[str] = ()) -> Study:

@@ -38,8 +38,8 @@ from facex_tune.space import Config, knobs_of
 from facex_tune.training import posthoc
 from facex_tune.training.batches import Batches, Split
 from facex_tune.training.classifier import (
-    EVALUATION_BATCH,
     as_floats,
+    evaluation_batch,
     pixel_scale,
     placed,
     predict_logits,
@@ -298,7 +298,7 @@ class Training:
             self.validation.images_NHW,
             pixels=self._pixels(number),
             autocast=self._autocast,
-            batch=EVALUATION_BATCH // self.evaluation_slices,
+            batch=evaluation_batch(self.device) // self.evaluation_slices,
         )
 
     def _pixels(self, number: int) -> int:

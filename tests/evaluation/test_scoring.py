@@ -223,3 +223,27 @@ def test_draws_that_agree_but_for_a_few_are_no_certainty() -> None:
     precision_D = np.ones(2000)
     precision_D[:10] = 0.0
     assert intervals.percentile(precision_D, 12) is None
+
+
+@pytest.mark.parametrize(
+    ("spreads", "clusters", "together"),
+    [((1.0, 1.0), (11, 11), 21), ((1.0, 1.0), (11, 10**6), 41), ((1.0, 1e-6), (11, 50), 11), ((0.0, 0.0), (7, 9), 7)],
+)
+def test_a_difference_of_two_sets_rests_on_the_clusters_of_both(
+    spreads: tuple[float, ...], clusters: tuple[float, ...], together: float
+) -> None:
+    """Welch's degrees of freedom and one: of equal variances twice as many as of one; of one that does not scatter the
+    other's own; (1 + 1)² / (1 / 10) = 40 where the second is sure.
+    """
+    plain_D = np.array([-1.0, 1.0] * 500)
+    found = intervals.together([plain_D * spread for spread in spreads], clusters)
+    assert found == pytest.approx(together, rel=0.01)
+
+
+def test_precision_rests_on_answers_too() -> None:
+    """Three clusters have a happy face, a fourth was answered so by one of two models."""
+    labels_N, groups_N = np.array([3, 3, 3, 0, 0]), np.array([0, 1, 2, 3, 4])
+    answers_MN = np.array([[3, 3, 0, 0, 0], [3, 3, 3, 3, 0]])
+    given = answers_MN, labels_N, groups_N
+    assert intervals.rests_on_class(*given, "recall", 3) == 3
+    assert intervals.rests_on_class(*given, "precision", 3) == 4

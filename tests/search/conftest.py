@@ -30,6 +30,11 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny_study(**changes: object) -> Study:
     """Four trials of at most three epochs of the smallest network, one at a time; `changes` replace whole keys."""
+    return studies.parse(tiny_study_data(**changes))
+
+
+def tiny_study_data(**changes: object) -> dict[str, object]:
+    """The same as it is written in a file."""
     said: dict[str, object] = {
         "version": 1,
         "name": "tiny",
@@ -46,4 +51,4 @@ def tiny_study(**changes: object) -> Study:
         "retrain": {"top": 1, "seeds": 2, "epochs": 2},
         "evaluate": {"protocols": ["synthetic.private", "synthetic.lab.6"]},
     }
-    return studies.parse({**said, **changes})
+    return {**said, **changes}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from facex_tune.errors import InputError
+from facex_tune.runs.store import Run
 from facex_tune.search import ray_session
+from tests.search.conftest import tiny_study_data
 
 
 @pytest.mark.parametrize("address", ["mycluster", "10.0.0.5", "http://x:8265", "x:6379y", "x:", "foo://bar:1", " "])
@@ -82,3 +86,39 @@ def test_a_cluster_that_lets_nobody_in_is_told_from_one_that_is_not_there(scheme
         assert "RAY_AUTH_TOKEN_PATH" in ray_session._why_not_joined(address)
     assert ray_session._why_not_joined(address) == "no Ray cluster answers there; start one, or leave it out"
     assert "no Ray cluster" in ray_session._why_not_joined("auto")
+
+
+STOPPED = """
+import os, signal, sys
+import ray._private.services as services
+from facex_tune.cli import main
+
+starts = services.start_raylet
+
+def started_and_stopped(*arguments, **options):
+    process = starts(*arguments, **options)
+    os.kill(process.process.pid, signal.SIGSTOP)  # as one that gets no turn on a busy machine
+    return process
+
+services.start_raylet = started_and_stopped
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_that_gets_no_turn_interrupts_the_run_which_then_goes_on(tiny_data: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(json.dumps(tiny_study_data(budget={"trials": 1})))
+    where = ["--storage", str(tmp_path / "runs"), "--data", str(tiny_data)]
+    stopped = subprocess.run(
+        [sys.executable, "-c", STOPPED, "search", str(study), "--run", "r", *where], capture_output=True, text=True
+    )
+    assert stopped.returncode == 75, stopped.stderr
+    said = stopped.stderr.splitlines()[-1]
+    assert said.startswith("interrupted by a Ray that did not start in its time (load ")
+    assert "continue with `facex-tune resume r " in said
+    kinds = [event["type"] for event in Run.open(tmp_path / "runs", "r").events()]
+    assert kinds[-1] == "run_interrupted"
+    again = [sys.executable, "-m", "facex_tune", "resume", "r", *where]
+    resumed = subprocess.run(again, capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr

@@ -79,6 +79,7 @@ def test_finished_trials_of_the_same_space_are_taken_whole(earlier: Run, tmp_pat
         ({"data": "mine"}, "data synthetic there, mine here"),
         ({"data": ["synthetic", "mine"]}, "data synthetic there, synthetic + mine here"),
         ({"classes": 8}, "classes 7 there, 8 here"),
+        ({"validation_copies": "keep"}, "validation_copies drop there, keep here"),
         ({"fidelity": {"min_epochs": 1, "max_epochs": 2}}, "3 epochs there, 2 here"),
         ({"fidelity": {"min_epochs": 1, "max_epochs": 9}}, "3 epochs there, 9 here"),
         (
@@ -96,6 +97,16 @@ def test_what_does_not_mean_the_same_is_left_out_with_its_reason(
     assert len(taken) < len(finished(earlier))
     assert reason in left_out
     assert len(taken) + sum(left_out.values()) == 12
+
+
+@pytest.mark.parametrize(("validated", "differs"), [(100, False), (90, True)])
+def test_a_set_without_copies_is_validated_alike(tmp_path: Path, validated: int, differs: bool) -> None:
+    runs = []
+    for number, (said, n) in enumerate((("keep", 100), ("drop", validated))):
+        study = studied(validation_copies=said)
+        runs.append(Run.create(tmp_path, f"r{number}", study, data={}, environment={"faces": {"validation": n}}))
+    said_so = ["validation_copies keep there, drop here"]
+    assert warm_start._differences(runs[0], runs[1]) == (said_so if differs else [])
 
 
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])

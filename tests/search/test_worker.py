@@ -15,7 +15,8 @@ from facex_tune.errors import InputError
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run
 from facex_tune.search import worker as worker_room
-from facex_tune.search.worker import Context, Job, Worker
+from facex_tune.search.job import Context, Job
+from facex_tune.search.worker import Worker
 from facex_tune.search.worker_report import Epoch, Failure, Fatal, Note
 from facex_tune.storage import files
 from facex_tune.study import Study
