@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from facex_tune import parts
+from facex_tune.emotions import GREY_48
 from facex_tune.errors import InputError
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run
@@ -337,7 +338,7 @@ def test_a_network_is_counted_and_measured_once_and_never_again(
     assert one["images_per_second"] == two["images_per_second"] > 0
     network = build_model(job(context).config, 7)
     assert one["parameters"] == sum(each.numel() for each in network.parameters())
-    assert one["macs"] == costs.counted(network, 48, torch.device("cpu"))["macs"]
+    assert one["macs"] == costs.counted(network, GREY_48, torch.device("cpu"))["macs"]
 
     def never(*_: object) -> None:
         raise AssertionError("measured again")
