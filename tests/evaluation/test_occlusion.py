@@ -40,9 +40,18 @@ def test_the_answer_that_is_watched_is_the_face_s_own() -> None:
     assert occlusion.fall_KHW(whole_K, hidden_KPP, SIDE).min() < 0
 
 
+def test_faces_in_colour_and_of_another_size_are_hidden_alike() -> None:
+    colours_KHW3 = np.repeat(np.repeat(np.repeat(faces(1), 2, axis=1), 2, axis=2)[..., None], 3, axis=3)
+    of_one = np.ones(1, np.int64)
+    whole_K, hidden_KPP = occlusion.hidden(lambda all_: looks_at_the_mouth(all_[:, ::2, ::2, 0]), colours_KHW3, of_one)
+    grey = occlusion.hidden(looks_at_the_mouth, faces(1), of_one)
+    assert (whole_K[0], hidden_KPP.shape) == (grey[0][0], grey[1].shape)
+    assert np.unravel_index(hidden_KPP.argmin(), hidden_KPP.shape) == np.unravel_index(grey[1].argmin(), grey[1].shape)
+
+
 def test_every_pixel_is_hidden_by_some_square() -> None:
     covered = np.zeros((SIDE, SIDE), bool)
     for top in occlusion.places_of(SIDE):
         for left in occlusion.places_of(SIDE):
-            covered[top : top + occlusion.PATCH, left : left + occlusion.PATCH] = True
+            covered[top : top + SIDE // 4, left : left + SIDE // 4] = True
     assert covered.all()
