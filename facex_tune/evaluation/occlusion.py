@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PATCH, STEP = 12, 6  # pixels of 48: a quarter of the side, as an eye with its brow, or a mouth
+SHARE, PLACES = 4, 7  # the square has a quarter of the side, as an eye with its brow, or a mouth: 12 of 48 pixels
 
 
 def hidden(
@@ -22,19 +22,19 @@ def hidden(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The probability of each face's answer: whole_K with nothing hidden, hidden_KPP with the square at each place.
 
-    The square has the mean grey of its own face.
+    The square has the mean grey, or colour, of its own face.
 
     Args:
         answer: uint8 faces N x H x W -> probabilities N x C.
         answers_K: the class whose probability is watched.
     """
-    places = places_of(images_KHW.shape[1])
+    places, patch = places_of(images_KHW.shape[1]), images_KHW.shape[1] // SHARE
     covered = [images_KHW]
     grey_K11 = np.round(images_KHW.mean(axis=(1, 2), keepdims=True)).astype(np.uint8)
     for top in places:
         for left in places:
             copy_KHW = images_KHW.copy()
-            copy_KHW[:, top : top + PATCH, left : left + PATCH] = grey_K11
+            copy_KHW[:, top : top + patch, left : left + patch] = grey_K11
             covered.append(copy_KHW)
     found_SKC = np.asarray(answer(np.concatenate(covered))).reshape(len(covered), len(images_KHW), -1)
     watched_SK = found_SKC[:, np.arange(len(images_KHW)), answers_K].astype(np.float32)
@@ -50,7 +50,7 @@ def fall_KHW(
     total_KHW, times_HW = np.zeros((len(whole_K), side, side)), np.zeros((side, side))
     for row, top in enumerate(places_of(side)):
         for column, left in enumerate(places_of(side)):
-            here = slice(top, top + PATCH), slice(left, left + PATCH)
+            here = slice(top, top + side // SHARE), slice(left, left + side // SHARE)
             total_KHW[:, *here] += (whole_K - hidden_KPP[:, row, column])[:, None, None]
             times_HW[here] += 1
     return total_KHW / times_HW
@@ -58,4 +58,4 @@ def fall_KHW(
 
 def places_of(side: int) -> list[int]:
     """The first pixel of each place of the square along a side."""
-    return list(range(0, side - PATCH + 1, STEP))
+    return [round(place) for place in np.linspace(0, side - side // SHARE, PLACES)]
