@@ -32,7 +32,7 @@ GALLERY_FACES = 20
 PAIR_FACES = 6  # kept of each cell of the confusion matrix
 
 ModelKey = tuple[int, int]  # candidate's trial number, seed
-Answer = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]  # faces N x 48 x 48 -> probabilities N x C
+Answer = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]  # faces N x H x W (x 3) -> probabilities N x C
 
 
 @dataclass(frozen=True)
