@@ -12,11 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-<<<<<<< HEAD
-PATCH_SHARE, STEP_SHARE = 4, 8  # the square is a quarter of the side, as an eye with its brow, or a mouth
-=======
 SHARE, PLACES = 4, 7  # the square has a quarter of the side, as an eye with its brow, or a mouth: 12 of 48 pixels
->>>>>>> faces
 
 
 def hidden(
@@ -26,22 +22,13 @@ def hidden(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The probability of each face's answer: whole_K with nothing hidden, hidden_KPP with the square at each place.
 
-<<<<<<< HEAD
-    The square has the mean colour of its own face.
-=======
     The square has the mean grey, or colour, of its own face.
->>>>>>> faces
 
     Args:
         answer: uint8 faces N x H x W (x 3) -> probabilities N x C.
         answers_K: the class whose probability is watched.
     """
-<<<<<<< HEAD
-    side = images_KHW.shape[1]
-    places, patch = places_of(side), side // PATCH_SHARE
-=======
     places, patch = places_of(images_KHW.shape[1]), images_KHW.shape[1] // SHARE
->>>>>>> faces
     covered = [images_KHW]
     grey_K11 = np.round(images_KHW.mean(axis=(1, 2), keepdims=True)).astype(np.uint8)
     for top in places:
@@ -61,17 +48,9 @@ def fall_KHW(
     Negative where it rises.
     """
     total_KHW, times_HW = np.zeros((len(whole_K), side, side)), np.zeros((side, side))
-<<<<<<< HEAD
-    patch = side // PATCH_SHARE
-    places = np.linspace(0, side - patch, hidden_KPP.shape[1]).round().astype(int).tolist()
-    for row, top in enumerate(places):
-        for column, left in enumerate(places):
-            here = slice(top, top + patch), slice(left, left + patch)
-=======
     for row, top in enumerate(places_of(side)):
         for column, left in enumerate(places_of(side)):
             here = slice(top, top + side // SHARE), slice(left, left + side // SHARE)
->>>>>>> faces
             total_KHW[:, *here] += (whole_K - hidden_KPP[:, row, column])[:, None, None]
             times_HW[here] += 1
     return total_KHW / times_HW
@@ -79,8 +58,4 @@ def fall_KHW(
 
 def places_of(side: int) -> list[int]:
     """The first pixel of each place of the square along a side."""
-<<<<<<< HEAD
-    return list(range(0, side - side // PATCH_SHARE + 1, max(1, side // STEP_SHARE)))
-=======
     return [round(place) for place in np.linspace(0, side - side // SHARE, PLACES)]
->>>>>>> faces

@@ -147,13 +147,8 @@ def _looked(kept: Mapping[str, NDArray[Any]], kind_N: NDArray[Any]) -> list[Face
 def _overlaid(image_HW: NDArray[np.uint8], fall_HW: NDArray[np.float64]) -> str:
     """The face, orange where the probability falls, most where it falls most."""
     share_HW1 = 0.75 * (np.clip(fall_HW, 0, None) / max(float(fall_HW.max()), 1e-12))[:, :, None]
-<<<<<<< HEAD
-    image_HW3 = image_HW[:, :, None] if image_HW.ndim == 2 else image_HW
-    mixed_HW3 = image_HW3 * 0.85 * (1 - share_HW1) + np.array(LOOKED_RGB) * share_HW1
-=======
     image_HWC = image_HW if image_HW.ndim == 3 else image_HW[:, :, None]
     mixed_HW3 = image_HWC * 0.85 * (1 - share_HW1) + np.array(LOOKED_RGB) * share_HW1
->>>>>>> faces
     return figures.face_png(np.round(mixed_HW3).astype(np.uint8))
 
 

@@ -376,7 +376,7 @@ def _contours(axes: Sequence[Axis], trials: Sequence[Trial], values: Mapping[int
     trials have, the first ones in the order of the knobs.
     """
     finished = [trial for trial in trials if trial.state == FINISHED]
-    found = []
+    found: list[Figure] = []
     pairs = sorted(itertools.combinations(range(len(axes)), 2), key=lambda pair: (_kinds(axes, pair), sum(pair), pair))
     for across, up in ((axes[i], axes[j]) for i, j in pairs):
         if len(found) == MOST_CONTOURS:

@@ -100,7 +100,8 @@ class Settling:
         sign = 1.0 if self._maximize else -1.0
         chosen = max(finals, key=lambda place: (sign * finals[place], -place))
         quality_N = sign * probable_N[told_N]
-        quality_N[[ledger.state(place) == FAILED for place in told_N]] = quality_N.min()  # not the worst there is
+        has_failed_N = [ledger.state(place) == FAILED for place in told_N.tolist()]
+        quality_N[has_failed_N] = quality_N.min()  # not the worst there is
         kept_N = kept(quality_N)
         if chosen not in told_N[kept_N]:
             kept_N = np.append(kept_N, np.flatnonzero(told_N == chosen))

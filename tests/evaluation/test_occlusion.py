@@ -53,9 +53,5 @@ def test_every_pixel_is_hidden_by_some_square() -> None:
     covered = np.zeros((SIDE, SIDE), bool)
     for top in occlusion.places_of(SIDE):
         for left in occlusion.places_of(SIDE):
-<<<<<<< HEAD
-            covered[top : top + SIDE // 4, left : left + SIDE // 4] = True
-=======
             covered[top : top + 12, left : left + 12] = True
->>>>>>> faces
     assert covered.all()
