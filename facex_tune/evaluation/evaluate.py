@@ -55,7 +55,7 @@ def evaluate(
     log.tell(Note(f"evaluate: {plural(len(models), 'model')} on the validation faces, to choose what tests must not"))
     choice = choices.choose(run, data_dir, device, names, [model for model, _ in loaded])
     opener = _Opener(run, log, data_dir, device, dict(zip(models, loaded, strict=True)), choice.tta)
-    first = _answers_plainly(loaded[0][0], device, FaceShape.of(loaded[0][1]))
+    first = _answers_plainly(*loaded[0], device)
     looked = set()  # one protocol of each set shows where the first model looked: the report shows no other's faces
     for protocol in chosen:
         scored = records.Scored.under(protocol, opener.open(protocol))
@@ -65,16 +65,16 @@ def evaluate(
         log.tell(Note(f"{protocol.id}: scored {plural(len(models), 'model')}, in {run.evaluation_folder}"))
 
 
-def _answers_plainly(model: nn.Module, device_name: str | None, face: FaceShape) -> records.Answer:
-    """A model's probabilities without test-time augmentation: a mirror image would show a place twice. Faces of another
-    shape are brought into the model's.
+def _answers_plainly(model: nn.Module, info: Mapping[str, Any], device_name: str | None) -> records.Answer:
+    """A model's probabilities, of faces of any shape, without test-time augmentation: a mirror image would show a place
+    twice.
     """
     from facex_tune.training import classifier, devices
 
     device = devices.pick_device(device_name)
 
     def answer(images_NHW: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
-        return classifier.probabilities_NC(model, reshaped(images_NHW, face), device)
+        return classifier.probabilities_NC(model, reshaped(images_NHW, FaceShape.of(info)), device)
 
     return answer
 
