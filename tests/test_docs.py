@@ -44,9 +44,12 @@ def parsed(line: str) -> Any:
     """Parses a command line down to its last command, running none; raises what the real one would."""
     command: Any = typer.main.get_command(app)
     words = shlex.split(line)[1:]
-    asks_help = "--help" in words  # which would end the parsing, and needs no arguments
-    words = [word for word in words if word != "--help"]
-    context = command.make_context("facex-tune", words)
+    # These end the parsing, need no arguments, and the second one writes into the shell's own files.
+    asks_help = bool({"--help", "--install-completion", "--show-completion"} & set(words))
+    words = [word for word in words if word not in ("--help", "--install-completion", "--show-completion")]
+    context = command.make_context("facex-tune", words, resilient_parsing=asks_help)
+    if not words:
+        return context
     while hasattr(command, "commands"):
         name, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
         context = command.make_context(name, words, parent=context, resilient_parsing=asks_help)

@@ -245,7 +245,10 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
     Yields:
         a function to be told (done, total).
     """
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    if not sys.stderr.isatty():  # a bar that is disabled leaves an empty line behind in rich 14
+        yield lambda done, total: None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(escape(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
