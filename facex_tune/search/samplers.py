@@ -252,17 +252,7 @@ class Qmc:
 
 
 _NO_SAMPLER = RandomSampler(seed=0)  # Optuna's study wants one; ours are asked without it
-_KINDS: dict[str, Any] = {"tpe": Tpe, "random": Random, "qmc": Qmc, "gp": Gp, "nsga2": Nsga2}
-
-
-def build(study: Study) -> Sampler:
-    """Makes the study's sampler."""
-    if study.search.sampler == "gp" and len(study.objective) == 1 and not study.bounds:
-        from facex_tune.search.gaussian_process import GaussianProcess  # here, since it builds on this module
-
-        return GaussianProcess(study)
-    sampler: Sampler = _KINDS[study.search.sampler](study)
-    return sampler
+KINDS: dict[str, Any] = {"tpe": Tpe, "random": Random, "qmc": Qmc, "gp": Gp, "nsga2": Nsga2}
 
 
 def seed_of(study_seed: int, number: int) -> int:

@@ -23,6 +23,7 @@ from facex_tune.runs.events import (
 )
 from facex_tune.runs.history import ENDS, RUNNING, STOPPED, Trial
 from facex_tune.search import priors, samplers
+from facex_tune.search.gaussian_process import GaussianProcess
 from facex_tune.search.ledger import Ledger
 from facex_tune.search.samplers import distribution
 from facex_tune.space import Config, is_fixed
@@ -40,7 +41,7 @@ class Searcher:
 
     def __init__(self, study: Study, *, ahead: bool = False) -> None:
         self._study, self._ahead = study, ahead
-        self._sampler = samplers.build(study)
+        self._sampler = _sampler(study)
         self._believing: priors.Believing | None = None
         if priors.believed(study) or study.search.priors_from:
             self._sampler = self._believing = priors.Believing(self._sampler, study)
@@ -160,3 +161,10 @@ class Searcher:
             for epoch, scores in told["epochs"].items():
                 self.ledger.report(entry.number, int(epoch), scores)
             self.ledger.end(entry.number, told["state"])
+
+
+def _sampler(study: Study) -> samplers.Sampler:
+    if study.search.sampler == "gp" and len(study.objective) == 1 and not study.bounds:
+        return GaussianProcess(study)
+    sampler: samplers.Sampler = samplers.KINDS[study.search.sampler](study)
+    return sampler
