@@ -110,7 +110,7 @@ def test_an_epoch_is_as_long_as_its_balancing_makes_it(
 
 
 def test_what_training_does_not_see_is_not_counted(tmp_path: Path) -> None:
-    """A holdout, and copies of held-out faces under `duplicates: drop`."""
+    """A holdout, copies of held-out faces under `duplicates: drop`, and those among validation faces."""
     images_NHW = np.random.default_rng(0).integers(0, 256, (120, 48, 48), dtype=np.uint8)
     images_NHW[100:110] = images_NHW[:10]  # ten of validation's stand in training
     drawn = synthetic.generate(120, seed=0)
@@ -122,11 +122,13 @@ def test_what_training_does_not_see_is_not_counted(tmp_path: Path) -> None:
         key: dry_run.train_faces(parsed(**said), options)
         for key, said in {
             "all": {},
+            "keep": {"validation_copies": "keep"},
             "drop": {"duplicates": "drop", "evaluate": {"protocols": []}},
             "holdout": {"validation": {"holdout": 0.2}},
         }.items()
     }
-    assert (sum(counted["all"].train_C), counted["all"].validation) == (100, 15)
+    assert (sum(counted["all"].train_C), counted["all"].validation) == (100, 5), "copies judge nothing"
+    assert (sum(counted["keep"].train_C), counted["keep"].validation) == (100, 15)
     assert sum(counted["drop"].train_C) == 90
     held = counted["holdout"]
     assert held.validation == pytest.approx(20, abs=4)

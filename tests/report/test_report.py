@@ -149,6 +149,7 @@ def test_report_json_has_the_keys_of_the_contract(finished: Finished) -> None:
     assert list(document) == KEYS
     assert document["version"] == 1
     of_search = {"trials", "seconds", "gpu_hours", "best", "selection_bias", "failed_models", "order", "raised_budgets"}
+    of_search |= {"settled"}
     assert set(document["search"]) == of_search
     assert document["search"]["order"]["taken_in"] == "arrival"
     assert document["search"]["trials"] == {"finished": 2, "stopped": 1, "failed": 1}
