@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from facex_tune.cli import completing
 from facex_tune.cli.common import examples, print_json, print_out
 from facex_tune.cli.options import DATA, DataDir, Incomplete, Json
 from facex_tune.storage import files
@@ -24,7 +23,6 @@ def add_to(app: typer.Typer) -> None:
             "facex-tune data prepare ckplus ~/Downloads/ckplus.zip",
             "facex-tune data prepare ferplus ~/Downloads/ferplus    # fer2013.csv and fer2013new.csv",
             "facex-tune data prepare folder ~/faces --as my_faces --drop other",
-            "facex-tune data prepare rafdb ~/rafdb --size 96 --colour --data data/96    # 48×48 grey, unless asked",
             "facex-tune data prepare synthetic",
         )
     )(prepare)
@@ -82,12 +80,6 @@ def prepare(
         tuple[str, str] | None,
         typer.Option("--arrays", metavar="images=X labels=Y", help="arrays: which hold the faces and their labels."),
     ] = None,
-    size: Annotated[
-        int, typer.Option("--size", metavar="PIXELS", help="Keep faces of so many pixels a side, 48 to 256.")
-    ] = 48,
-    colour: Annotated[
-        bool, typer.Option("--colour", "--color", help="Keep red, green and blue, where a set has them.")
-    ] = False,
     incomplete: Incomplete = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Write class histogram and a sheet of labelled faces; prepare nothing.")
@@ -102,7 +94,6 @@ def prepare(
     asked = Asked.parse(
         renames=renames or (), drop=drop or (), splits=splits or (), labels=labels, numbers=numbers, subject=subject,
         sequence=sequence, arrays=arrays or (), incomplete=incomplete, uncropped=uncropped,
-        size=size, colour=colour,
     )  # fmt: skip
     if preview:
         with counting(f"reading {name}") as progress:
@@ -145,14 +136,7 @@ def list_data(data: DataDir = DATA, as_json: Json = False) -> None:
 
 
 def show_data(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="SET",
-            help="A prepared set; `facex-tune data list` names them.",
-            autocompletion=completing.set_names,
-        ),
-    ],
+    name: Annotated[str, typer.Argument(metavar="SET", help="A prepared set; `facex-tune data list` names them.")],
     data: DataDir = DATA,
     out: Annotated[
         Path | None,
@@ -183,12 +167,7 @@ def show_data(
 
 
 def audit(
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SET...", help="Prepared sets; `facex-tune data list`.", autocompletion=completing.set_names
-        ),
-    ],
+    names: Annotated[list[str], typer.Argument(metavar="SET...", help="Prepared sets; `facex-tune data list`.")],
     data: DataDir = DATA,
     out: Annotated[
         Path | None,

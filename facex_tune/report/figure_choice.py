@@ -1,11 +1,10 @@
-"""Which plots a run's report shows, and what each is drawn from. `painting` draws them."""
+"""Which plots a run's report shows: from what the run folder holds to figures in files and in the page."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,27 +25,17 @@ if TYPE_CHECKING:
     from facex_tune.runs.store import Run
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure to be drawn: `function(*args)` gives it. Plain data, so that another process can do it."""
-
-    name: str
-    function: Callable[..., Figure]
-    args: tuple[Any, ...]
-
-
-def of_run(run: Run, document: Mapping[str, Any]) -> list[Drawing]:
-    """Every figure that this run has the numbers for."""
-    return [*_search(run, document), *_finals(run, document), *_classes(run, document), *_more(run, document)]
-
-
-def _classes(run: Run, document: Mapping[str, Any]) -> Iterator[Drawing]:
+def draw(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, str]:
+    """Writes every figure that this run has the numbers for; name -> data URI of its SVG."""
+    drawn = _search(run, document, folder) | _finals(run, document, folder)
     if counts := _class_counts(run, document):
-        yield Drawing("classes", figures.class_histogram, (counts, EMOTIONS))
+        drawn["classes"] = figures.save(figures.class_histogram(counts, EMOTIONS), folder, "classes")
     for name, scored in document["evaluation"].items():
         if scored["n"]:
             matrix = scored["confusion"]
-            yield Drawing(f"confusion-{name}", plots.confusion, (np.array(matrix["counts"]), matrix["classes"]))
+            figure = plots.confusion(np.array(matrix["counts"]), matrix["classes"])
+            drawn[f"confusion-{name}"] = figures.save(figure, folder, f"confusion-{name}")
+    return drawn | {name: figures.save(figure, folder, name) for name, figure in _more(run, document)}
 
 
 def _class_counts(run: Run, document: Mapping[str, Any]) -> dict[str, dict[str, int]]:
@@ -58,7 +47,7 @@ def _class_counts(run: Run, document: Mapping[str, Any]) -> dict[str, dict[str, 
     return {name: share["train"] for name, share in by_set.items() if share["train"]}
 
 
-def _more(run: Run, document: Mapping[str, Any]) -> Iterator[Drawing]:
+def _more(run: Run, document: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
     """Reliability, factors and insight, where there are numbers for them."""
     found, objective = document["insight"], run.study.objective[0]
     for name, scored in document["evaluation"].items():
@@ -67,26 +56,26 @@ def _more(run: Run, document: Mapping[str, Any]) -> Iterator[Drawing]:
             answers = Answers.read(name, run.folder / "evaluation" / f"{name}.parquet", scored["models"][:1])
             if answers is not None:
                 before = reliability(answers.probabilities_MNC[0], answers.labels_N)
-                yield Drawing(f"reliability-{name}", insight_plots.reliability, (before, warm["reliability"]))
+                yield f"reliability-{name}", insight_plots.reliability(before, warm["reliability"])
     measured = [effect for effect in document["factors"].get("effects", []) if objective in effect["metrics"]]
     if measured:
-        yield Drawing("factors", insight_plots.effects, (measured, objective))
+        yield "factors", insight_plots.effects(measured, objective)
         emotions = [each for each in EMOTIONS if all(f"f1.{each}" in effect["metrics"] for effect in measured)]
         if emotions:
-            yield Drawing("factor-emotions", insight_plots.emotion_effects, (measured, emotions, objective))
+            yield "factor-emotions", insight_plots.emotion_effects(measured, emotions, objective)
     if crossed := document["factors"].get("factorial"):
-        yield Drawing("factorial", insight_plots.factorial, (crossed["corners"], crossed["levels"], objective))
+        yield "factorial", insight_plots.factorial(crossed["corners"], crossed["levels"], objective)
     if found["generalization"]:
-        yield Drawing("generalization", insight_plots.generalization, (found["generalization"],))
+        yield "generalization", insight_plots.generalization(found["generalization"])
     if found["versatility"]:
-        yield Drawing("versatility", insight_plots.versatility, (found["versatility"]["points"],))
+        yield "versatility", insight_plots.versatility(found["versatility"]["points"])
     if len(found["cost"]) > 1:
-        yield Drawing("cost", insight_plots.cost, (found["cost"], objective))
+        yield "cost", insight_plots.cost(found["cost"], objective)
     for said in [each for each in found["disagreement"].values() if len(each["bands"]) > 1][:1]:
-        yield Drawing("disagreement", insight_plots.disagreement, (said["bands"],))
+        yield "disagreement", insight_plots.disagreement(said["bands"])
 
 
-def _search(run: Run, document: Mapping[str, Any]) -> list[Drawing]:
+def _search(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, str]:
     history, objective = run.history(), run.study.objective[0]
     curves = {
         trial.label: {epoch: found[objective] for epoch, found in sorted(trial.epochs.items()) if objective in found}
@@ -94,14 +83,15 @@ def _search(run: Run, document: Mapping[str, Any]) -> list[Drawing]:
     }
     curves = {name: curve for name, curve in curves.items() if curve}
     if not curves:
-        return []
+        return {}
     usable = [trial for trial in history.trials.values() if trial.state != FAILED and trial.label in curves]
     values = {trial.number: list(curves[trial.label].values())[-1] for trial in sorted(usable, key=lambda t: t.number)}
-    best = best_so_far(usable, values, MAXIMIZE[objective])
-    return [
-        Drawing("search", figures.search_progress, (values, best, objective)),
-        Drawing("learning", figures.learning_curves, (curves, winner_label(document), objective)),
-    ]
+    progress = figures.search_progress(values, best_so_far(usable, values, MAXIMIZE[objective]), objective)
+    learning = figures.learning_curves(curves, winner_label(document), objective)
+    return {
+        "search": figures.save(progress, folder, "search"),
+        "learning": figures.save(learning, folder, "learning"),
+    }
 
 
 def best_so_far(trials: Sequence[Trial], values: Mapping[int, float], maximize: bool) -> dict[int, float]:
@@ -121,14 +111,14 @@ def winner_label(document: Mapping[str, Any]) -> str:
     return trial_label(best["trial"]) if best else ""
 
 
-def _finals(run: Run, document: Mapping[str, Any]) -> list[Drawing]:
+def _finals(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, str]:
     objective = run.study.objective[0]
     curves = {
         model_label(model["candidate"], model["seed"]): curve
         for model in document["models"]
         if (curve := _history_csv(run.final_folder(model["candidate"], model["seed"]) / "history.csv", objective))
     }
-    return [Drawing("finals", figures.final_curves, (curves, objective))] if curves else []
+    return {"finals": figures.save(figures.final_curves(curves, objective), folder, "finals")} if curves else {}
 
 
 def _history_csv(path: Place, column: str) -> dict[int, float]:
