@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTS ?= tests
 
-.PHONY: demo test faults e2e lint install clean fuzz bench-train bench-balance bench-courses bench-serve bench-copies bench-data bench-search bench-scale \
+.PHONY: demo test faults e2e lint docs install clean fuzz bench-train bench-balance bench-courses bench-serve bench-report bench-copies bench-data bench-search bench-scale \
   bench-coverage bench-factors bench-checkpoints
 
 install: $(INSTALLED)
@@ -24,6 +24,11 @@ demo: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check facex_tune tests
 	$(BIN)/mypy
+
+# The pages of docs/ as HTML, in build/docs/index.html. A warning is an error.
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going docs build/docs
 
 test: lint
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
@@ -82,6 +87,11 @@ bench-search: $(INSTALLED)
 # python tests/benchmarks/serve_load.py --code before=DIR --code after=.
 bench-serve: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/serve_load.py
+
+# What a report of 60 trials and three protocols costs. Beside another checkout, in turn:
+# python tests/benchmarks/report_time.py --code before=DIR --code after=.
+bench-report: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/report_time.py
 
 # Suggestions, replay and Ray Tune's overhead at a thousand trials and more, without training.
 bench-scale: $(INSTALLED)

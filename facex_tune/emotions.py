@@ -1,8 +1,11 @@
-"""The emotion vocabulary: one canonical order, and one table of the other names that data sets use."""
+"""What every room means by a face: the emotions that it may show, under one name each, and the shape of its pixels."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from facex_tune.errors import InputError, nearest
 
@@ -10,6 +13,80 @@ EMOTIONS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surpri
 """Canonical order. FER2013 has the first seven; CK+ and FER+ also have contempt."""
 
 N_FER2013 = 7
+SMALLEST_SIZE, LARGEST_SIZE = 48, 256
+GREY, RGB = 1, 3
+
+
+@dataclass(frozen=True)
+class FaceShape:
+    """The one description of how a set's faces are kept and what a model takes: squares, in grey or in colour.
+
+    Attributes:
+        size: pixels of a side, 48 to 256: networks are known to take 48, whose two thirds progressive training shows.
+        channels: 1 for grey, 3 for red, green and blue.
+
+    Raises:
+        InputError: another size or number of channels.
+    """
+
+    size: int = 48
+    channels: int = GREY
+
+    def __post_init__(self) -> None:
+        if type(self.size) is not int or not SMALLEST_SIZE <= self.size <= LARGEST_SIZE:
+            raise InputError(f"size {self.size!r}: faces have a side of {SMALLEST_SIZE} to {LARGEST_SIZE} whole pixels")
+        if type(self.channels) is not int or self.channels not in (GREY, RGB):
+            raise InputError(f"channels {self.channels!r}: faces have 1 (grey) or 3 (red, green and blue)")
+
+    @classmethod
+    def of(cls, about: Mapping[str, Any]) -> FaceShape:
+        """What a manifest, or what is kept beside a model, says under `face`; 48×48 grey where it says nothing, as
+        everything did before there were others.
+
+        Raises:
+            InputError: what it says is no shape.
+        """
+        said = about.get("face") or {}
+        if not isinstance(said, Mapping) or not said.keys() <= {"size", "channels"}:
+            raise InputError(f"face {str(said)[:60]}: a face has a size and channels")
+        return cls(**said)
+
+    @classmethod
+    def of_array(cls, shape: Sequence[int]) -> FaceShape:
+        """That of images N x size x size or N x size x size x 3.
+
+        Raises:
+            InputError: no shape of faces.
+        """
+        if len(shape) not in (3, 4) or shape[1] != shape[2] or (len(shape) == 4 and shape[3] != RGB):
+            raise InputError(f"images of {' x '.join(map(str, shape))} are no faces N x size x size (x 3)")
+        return cls(int(shape[1]), GREY if len(shape) == 3 else RGB)
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether it has three channels."""
+        return self.channels == RGB
+
+    def images(self, n: int) -> tuple[int, ...]:
+        """The shape of an array of n faces, images_NHW or images_NHWC."""
+        return (n, self.size, self.size, RGB) if self.is_colour else (n, self.size, self.size)
+
+    def to_data(self) -> dict[str, int]:
+        """Gives what `of` reads under `face`."""
+        return asdict(self)
+
+    @property
+    def options(self) -> str:
+        """The options of `data prepare` that ask for it; "" for 48×48 grey."""
+        said = [f"--size {self.size}"] if self.size != GREY_48.size else []
+        return " ".join([*said, *(["--colour"] if self.is_colour else [])])
+
+    def __str__(self) -> str:
+        return f"{self.size}×{self.size} {'colour' if self.is_colour else 'grey'}"
+
+
+GREY_48 = FaceShape()
+"""What FER2013 has, and what is prepared where nothing else is asked for."""
 
 _NAMES: dict[str, tuple[str, ...]] = {
     # English, as sets spell it; slips of the pen as they were met (`suprise` in a FER+ set on Kaggle, `neural` and

@@ -2,17 +2,19 @@
 
 Each file is one part. It has a `SPACE` (its own knobs), a docstring with its source, and
 
-- a model: ``build(knobs, n_classes) -> nn.Module`` on ``faces_N1HW`` (normalised), and ``PRECISION``
-  ("bf16" for dense convolutions, "fp32" for depthwise ones);
-- an augmentation: ``build(knobs) -> (faces_N1HW, generator) -> faces_N1HW``, random per image, on the batch's own
-  device, pixels in [0, 1];
+- a model: ``build(knobs, n_classes) -> nn.Module`` on ``faces_NCHW`` (normalised), and ``PRECISION``
+  ("bf16" for dense convolutions, "fp32" for depthwise ones); one that takes faces in colour too has a third argument
+  ``face``, an `emotions.FaceShape`, whose `channels` (1 or 3) its first layer reads; a set's faces may have other
+  sides than 48 pixels, which a model takes as they come;
+- an augmentation: ``build(knobs) -> (faces_NCHW, generator) -> faces_NCHW``, random per image, on the batch's own
+  device, pixels in [0, 1], in whatever size and number of channels the faces have;
 - a balancing strategy: ``plan(labels_N, n_classes, knobs) -> balance.Plan``; one whose loss reads how frequent classes
   are takes ``targets``, a `balance.Targets`, as well: what labels, votes and label smoothing make it learn.
 
 A part may also have ``problems(knobs) -> list[str]``: of a study's ranges, what would stop it here (a library or a file
-that is missing), told before anything starts; and ``notes(knobs) -> list[str]``: what is worth knowing although it
-stops nothing. A model with a knob `pretrained` has ``load_pretrained(network, knobs)``, which puts the weights that the
-knob names into a network that `build` made.
+that is missing), told before anything starts (it may take ``face`` too); and ``notes(knobs) -> list[str]``: what is
+worth knowing although it stops nothing. A model with a knob `pretrained` has ``load_pretrained(network, knobs)``, which
+puts the weights that the knob names into a network that `build` made.
 
 Parts import torch inside these functions, so that a study is read and checked without it.
 """
@@ -31,6 +33,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, cast
 
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.errors import InputError, nearest, one_line
 from facex_tune.space import FAMILIES, Config, Knobs, Space, knobs_of
 from facex_tune.storage import files
@@ -39,11 +42,14 @@ FOLDERS = {"model": "models", "augment": "augment", "balance": "balance"}
 MUST_HAVE = {"model": ("SPACE", "PRECISION", "build"), "augment": ("SPACE", "build"), "balance": ("SPACE", "plan")}
 PRECISIONS = ("bf16", "fp32")
 _DOES_NOT = {
-    "model": "build() makes no network from faces N x 1 x 48 x 48 to logits N x 7",
-    "augment": "build() makes nothing that changes faces N x 1 x 48 x 48",
+    "model": "build() makes no network from faces N x 1 x 48 x 48 (or as its sets have them) to logits N x 7",
+    "augment": "build() makes nothing that changes faces N x 1 x 48 x 48 (or as its sets have them)",
     "balance": "plan() makes nothing that balances labels of 7 classes",
 }
 _OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")  # is the machine's, and no fault of a file
+
+Scale = float | tuple[float, ...]
+"""A mean or standard deviation of pixels: one number in grey, one a channel in colour."""
 
 _own_folders: list[Path] = []
 
@@ -61,7 +67,7 @@ class ModelPart(Part, Protocol):
     PRECISION: str
 
     def build(self, knobs: Config, n_classes: int) -> Any:
-        """An `nn.Module` from faces_N1HW to logits_NC."""
+        """An `nn.Module` from faces_NCHW to logits_NC. A part may take `face` too, by that name; see `network`."""
 
     def load_pretrained(self, network: Any, knobs: Config) -> Pretrained:
         """Only of parts with a knob `pretrained`: loads the weights that it names; where they are from, and the scale
@@ -75,9 +81,9 @@ class Pretrained(Protocol):
     """
 
     @property
-    def mean(self) -> float: ...
+    def mean(self) -> Scale: ...
     @property
-    def std(self) -> float: ...
+    def std(self) -> Scale: ...
     @property
     def file(self) -> str: ...
     @property
@@ -88,7 +94,7 @@ class AugmentPart(Part, Protocol):
     """One augmentation policy."""
 
     def build(self, knobs: Config) -> Any:
-        """A function (faces_N1HW, torch.Generator) -> faces_N1HW."""
+        """A function (faces_NCHW, torch.Generator) -> faces_NCHW."""
 
 
 class BalancePart(Part, Protocol):
@@ -201,6 +207,20 @@ def balance(name: str) -> BalancePart:
     return cast(BalancePart, find("balance", name))
 
 
+def network(name: str, knobs: Config, n_classes: int, face: FaceShape) -> Any:
+    """The `nn.Module` of an architecture for faces of a shape, which it is told if it asks for it.
+
+    Raises:
+        InputError: the faces are in colour, and the part takes no `face`.
+    """
+    build: Any = model(name).build
+    if "face" in inspect.signature(build).parameters:
+        return build(knobs, n_classes, face=face)
+    if face.is_colour:
+        raise InputError(_grey_alone(name))
+    return build(knobs, n_classes)
+
+
 def balance_plan(name: str, labels_N: Any, n_classes: int, knobs: Config, targets: Any) -> Any:
     """The `balance.Plan` of a strategy, which is told the `balance.Targets` of the training if it asks for them."""
     plan = balance(name).plan
@@ -208,10 +228,29 @@ def balance_plan(name: str, labels_N: Any, n_classes: int, knobs: Config, target
     return plan(labels_N, n_classes, knobs, **told)
 
 
-def problems(space: Space) -> list[str]:
-    """What would stop the chosen parts on this machine, a line each, as far as the parts themselves can tell."""
+def problems(space: Space, face: FaceShape = GREY_48) -> list[str]:
+    """What would stop the chosen parts on this machine and with faces of that shape, a line each, as far as the parts
+    themselves can tell.
+    """
     chosen = [(find(family, name), own) for family, options in space.parts.items() for name, own in options.items()]
-    return [line for module, own in chosen if hasattr(module, "problems") for line in module.problems(own)]
+    found: list[str] = []
+    for module, own in chosen:
+        ask = getattr(module, "problems", None)
+        told = {"face": face} if ask is not None and "face" in inspect.signature(ask).parameters else {}
+        found += ask(own, **told) if ask is not None else []
+    if face.is_colour:
+        found += [each for name in space.parts["model"] if (each := _grey_alone(name))]
+    return found
+
+
+def _grey_alone(name: str) -> str:
+    """Why a model takes no faces in colour; "" where it does."""
+    if "face" in inspect.signature(model(name).build).parameters:
+        return ""
+    return (
+        f"model {name}: its build() takes no `face`, and so grey faces alone: give it `face` (its first layer has "
+        "`face.channels`), leave it out of the study, or prepare the sets without --colour"
+    )
 
 
 def notes(space: Space) -> list[str]:

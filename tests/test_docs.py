@@ -44,9 +44,12 @@ def parsed(line: str) -> Any:
     """Parses a command line down to its last command, running none; raises what the real one would."""
     command: Any = typer.main.get_command(app)
     words = shlex.split(line)[1:]
-    asks_help = "--help" in words  # which would end the parsing, and needs no arguments
-    words = [word for word in words if word != "--help"]
-    context = command.make_context("facex-tune", words)
+    # These end the parsing, need no arguments, and the second one writes into the shell's own files.
+    asks_help = bool({"--help", "--install-completion", "--show-completion"} & set(words))
+    words = [word for word in words if word not in ("--help", "--install-completion", "--show-completion")]
+    context = command.make_context("facex-tune", words, resilient_parsing=asks_help)
+    if not words:
+        return context
     while hasattr(command, "commands"):
         name, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
         context = command.make_context(name, words, parent=context, resilient_parsing=asks_help)
@@ -102,10 +105,27 @@ def test_the_readme_is_read_in_four_minutes() -> None:
     assert words <= 850, "what is longer belongs on a page of docs/"
 
 
-@pytest.mark.parametrize("path", [path for path in PAGES if path.name != "README.md"], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in PAGES if path.name not in ("README.md", "index.md")], ids=lambda path: path.stem
+)
 def test_every_page_is_led_to(path: Path) -> None:
     others = [text for other, text in PAGES.items() if other != path]
     assert any(f"]({path.name})" in text or f"](docs/{path.name})" in text for text in others)
+
+
+def test_the_index_has_every_page() -> None:
+    listed = re.findall(r"^([\w-]+)$", PAGES[ROOT / "docs" / "index.md"], re.MULTILINE)
+    pages = {path.stem for path in PAGES if path.name not in ("README.md", "index.md")}
+    assert sorted(listed) == sorted(pages), "each once"
+
+
+def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx")
+    pytest.importorskip("myst_parser")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(tmp_path / "trees")]
+    done = subprocess.run([*command, str(ROOT / "docs"), str(tmp_path / "html")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "html" / "python.html").is_file()
 
 
 def test_the_part_of_the_readme_is_found_and_passes_faces_through(tmp_path: Path) -> None:

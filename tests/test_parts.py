@@ -197,7 +197,7 @@ def test_a_network_that_does_not_take_faces_is_one_line(own: Path) -> None:
     (own / "models" / "tiny.py").write_text(text)
     parts.use_folder(own)
     config = costs.configuration("tiny")
-    said = ("model tiny: build() makes no network from faces N x 1 x 48 x 48 to logits N x 7", "RuntimeError", "mend")
+    said = ("model tiny: build() makes no network from faces N x 1 x 48 x 48", "to logits N x 7", "RuntimeError")
     refused(lambda: costs.counted(config), *said)
     refused(lambda: costs.measured(config, torch.device("cpu"), batch=2, seconds=0.01), *said)
 

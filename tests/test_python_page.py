@@ -5,7 +5,9 @@ That run was logged as searched and retrained, with models that were really buil
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
 import io
 import json
 import re
@@ -23,6 +25,7 @@ from tests.evaluation.conftest import _one_thread, log_models, log_search, write
 
 __all__ = ["_one_thread"]
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+CLASSES = ("Budget", "Evaluate", "Fidelity", "InputError", "Range", "Resources", "Retrain", "Sampling", "Train")
 PAGE = re.findall(r"^```python\n(.*?)^```$", (DOCS / "python.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
@@ -73,6 +76,24 @@ def test_every_example_of_the_page_runs(page: tuple[dict[str, Any], str]) -> Non
     assert "did you mean demo or mine?" in printed
 
 
+def test_every_public_function_has_an_example() -> None:
+    """And every method, property and key of a study: each is named in some example, and all of these are run."""
+    nodes = [node for example in PAGE for node in ast.walk(ast.parse(example))]
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    used |= {node.name for node in nodes if isinstance(node, ast.alias)}
+    missing = []
+    for name in facex_tune.__all__:
+        value = getattr(facex_tune, name)
+        if inspect.isfunction(value) or name in ("Study", "Search", *CLASSES):
+            missing += [name] if name not in used else []
+        if isinstance(value, type) and value.__module__.startswith("facex_tune.api"):
+            members = {key: getattr(each, "__func__", each) for key, each in vars(value).items() if key[0] != "_"}
+            called = [key for key, each in members.items() if inspect.isfunction(each) or isinstance(each, property)]
+            missing += [f"{name}.{key}" for key in called if key not in used]
+    assert missing == []
+
+
 @pytest.mark.usefixtures("page")
 def test_the_first_notebook_runs() -> None:
     """Its study is that of the page, whose run has ended and is not done again."""
@@ -91,6 +112,11 @@ def test_the_notebook_of_own_training_runs() -> None:
     trials = names["search"].run.trials
     assert len(trials) == 6
     assert trials.value.max() > 1 / 7
+
+
+def test_lines_of_notebooks_are_short_enough_to_be_read() -> None:
+    for name in ("first_search.ipynb", "own_training.ipynb"):
+        assert max(len(line) for cell in cells(name) for line in cell.splitlines()) <= 120, name
 
 
 def test_notebooks_hold_no_output() -> None:

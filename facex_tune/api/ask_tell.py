@@ -100,7 +100,7 @@ class Search:
 
     @property
     def over(self) -> str:
-        """Which budget is used up: "trials", "time", "gpu_hours" or "target"; "" while none is."""
+        """Which budget is used up, "trials", "time", "gpu_hours" or "target", or "settled"; "" while it may go on."""
         return self._referee.over()
 
     def ask(self) -> Suggestion | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from facex_tune.api import places
 from facex_tune.api.runs import Run
+from facex_tune.emotions import FaceShape
 from facex_tune.errors import InputError
 from facex_tune.storage import files
 
@@ -36,6 +37,11 @@ class Model:
         return self._asked.emotions
 
     @property
+    def face(self) -> FaceShape:
+        """The size and channels of the faces that it was trained on; `predict` brings others into this shape."""
+        return self._asked.face
+
+    @property
     def info(self) -> dict[str, Any]:
         """What was kept beside its weights: its configuration, the seed, its metrics on the validation faces."""
         return copy.deepcopy(self._asked.info)
@@ -45,7 +51,8 @@ class Model:
         ``model.predict(images).idxmax(axis=1)`` names the likeliest.
 
         Expects one cropped, roughly upright face an image, as it was trained with, and looks for none. Images of
-        another size are cut centrally to a square and resized, as the data were.
+        another size are cut centrally to a square and resized, as the data were; colours become grey for a model that
+        was trained in grey, and grey becomes three equal channels for one that was trained in colour.
 
         Args:
             images: an array of grey faces N x H x W or H x W, or of colours N x H x W x 3 or H x W x 3, with whole
@@ -69,7 +76,7 @@ class Model:
         names: list[str] = []
         found = [
             self._asked.probabilities_NC(faces)
-            for faces in batches(_noting(images, names), batch, uncropped=uncropped)
+            for faces in batches(_noting(images, names), batch, self._asked.face, uncropped=uncropped)
             if len(faces)
         ]
         rows = np.concatenate(found) if found else np.empty((0, len(self.emotions)), np.float32)

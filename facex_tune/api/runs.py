@@ -127,13 +127,14 @@ class Run:
         return self if is_done else self._do("search")
 
     def retrain(self) -> Run:
-        """Trains the best candidates again with new seeds, at the full budget.
+        """Trains the best candidates again with new seeds, at the full budget; does nothing where that was done.
 
         Raises:
             InputError: the search has not ended.
             Interrupted: see `search`.
         """
-        return self._do("retrain")
+        is_done = self._stored.history().stages.get("retrain") == "finished"
+        return self if is_done else self._do("retrain")
 
     def evaluate(self, protocols: Sequence[str] = ()) -> Run:
         """Scores the final models on the sealed test sets. Each opening is logged, and counted in the report.
@@ -166,6 +167,7 @@ class Run:
         """The summary that a notebook shows."""
         told = overview.of_run(self._stored, top=0)
         best, scored = self.best, self.evaluation
+        said = [f"<p>{escape(sentence)}</p>" for sentence in self._verdict()]
         lines = [f"<b>run {escape(self.name)}</b>: {escape(told['state'])}, {_counted(told['trials'])}"]
         if best is not None:
             lines.append(f"best {trial_label(best.trial)}: {escape(told['objective'])} {_number(best.value)} "
@@ -174,7 +176,14 @@ class Run:
             lines.append(f"report: {escape(str(self.report_path))}")
         table = scored[scored.metric.isin(["accuracy", "macro_f1", "worst_class_recall"])]
         shown = table.to_html(index=False, float_format=_number, border=0) if len(table) else ""
-        return "<br>".join(lines) + shown
+        return "".join(said) + "<br>".join(lines) + shown
+
+    def _verdict(self) -> list[str]:
+        """The report's first three sentences; none before one is written."""
+        from facex_tune.report.verdict import verdict
+
+        path = self.folder / "report" / "report.json"
+        return verdict(files.read_json(path)) if path.is_file() else []
 
     def __repr__(self) -> str:
         return f"Run({self.name!r}, {self.state}, {len(self._stored.history().trials)} trials)"
@@ -219,14 +228,15 @@ def open_run(
 
 
 def work(run: StoredRun, stages: Sequence[str], options: Options, *, show: bool = True) -> None:
-    """Does a run's stages and shows them on standard error as they go on: a board in a terminal, a line that renews
-    itself in a notebook, plain lines elsewhere.
+    """Does a run's stages and shows them as they go on: a board in a terminal and in a notebook, where the run's
+    summary takes its place in the end; plain lines elsewhere.
 
     Raises:
         InputError, Interrupted: see `facex_tune.pipeline.stages.execute`.
     """
     from facex_tune.display.board import Board
-    from facex_tune.display.view import Past, View
+    from facex_tune.display.pace import Past
+    from facex_tune.display.view import View
     from facex_tune.pipeline.stages import execute
     from facex_tune.search.factor_progress import Progress
 
@@ -235,5 +245,5 @@ def work(run: StoredRun, stages: Sequence[str], options: Options, *, show: bool 
         return
     history = run.history()
     board = Board.of(run.study, history, Progress.of(run.events()) if "factors" in stages else None)
-    with View(board, Past(history.search_seconds)) as view:
+    with View(board, Past(history.search_seconds), last=lambda: Run(run, options)._repr_html_()) as view:
         execute(run, stages, options, [view])

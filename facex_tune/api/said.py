@@ -60,6 +60,8 @@ class Sampling(TypedDict, total=False):
     seed: int
     start_with: Sequence[Mapping[str, Any]]
     learn_from: str | Sequence[str]
+    priors_from: str | Sequence[str]
+    stop_when_settled: Literal["never", "noise"] | float
     concurrency: int
     hung_after: float | str
 

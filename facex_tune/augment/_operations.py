@@ -1,9 +1,10 @@
-"""The operations of AutoAugment's family on a batch of small grey faces, each face by its own operation.
+"""The operations of AutoAugment's family on a batch of small faces, each face by its own operation.
 
 Every face passes through one affine map and one chain of pixel operations whose parameters say which of them it
-feels, so that no operation needs the faces that drew it gathered, and the device never waits. Colour operations have
-no meaning here; solarize, invert and cutting are left out since they make faces unreadable, and equalize since
-autocontrast and contrast stand for it.
+feels, so that no operation needs the faces that drew it gathered, and the device never waits. Faces in colour feel the
+same operations as grey ones: each channel alike, contrast away from the mean luminance, autocontrast channel by
+channel, as Pillow does; hue and saturation stay as they are. Solarize, invert and cutting are left out since they make
+faces unreadable, and equalize since autocontrast and contrast stand for it.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _tone(faces_N1HW: Tensor, operation_N: Tensor, magnitude_N: Tensor) -> Tenso
     autocontrast.
     """
     is_contrast, is_sharpness = _per_face(_is(operation_N, "contrast")), _per_face(_is(operation_N, "sharpness"))
-    away = torch.where(is_contrast, faces_N1HW.mean((2, 3), keepdim=True), torch.zeros_like(faces_N1HW))
+    away = torch.where(is_contrast, _luminance(faces_N1HW).mean((2, 3), keepdim=True), torch.zeros_like(faces_N1HW))
     away = torch.where(is_sharpness, _blurred(faces_N1HW), away)
     is_brightness = _per_face(_is(operation_N, "brightness"))
     most = torch.where(is_brightness, MOST["brightness"], MOST["blend"])
@@ -96,9 +97,19 @@ def _tone(faces_N1HW: Tensor, operation_N: Tensor, magnitude_N: Tensor) -> Tenso
 
 def _blurred(faces_N1HW: Tensor) -> Tensor:
     """By the 3×3 kernel that libraries sharpen with: 1 around, 5 in the middle."""
-    kernel = torch.ones(1, 1, 3, 3, device=faces_N1HW.device, dtype=faces_N1HW.dtype)
+    channels = faces_N1HW.shape[1]
+    kernel = torch.ones(channels, 1, 3, 3, device=faces_N1HW.device, dtype=faces_N1HW.dtype)
     kernel[:, :, 1, 1] = 5
-    return functional.conv2d(functional.pad(faces_N1HW, (1, 1, 1, 1), mode="replicate"), kernel / 13)
+    padded = functional.pad(faces_N1HW, (1, 1, 1, 1), mode="replicate")
+    return functional.conv2d(padded, kernel / 13, groups=channels)
+
+
+def _luminance(faces_N1HW: Tensor) -> Tensor:
+    """luminance_N1HW (ITU-R 601) of faces in colour; grey ones as they are."""
+    if faces_N1HW.shape[1] == 1:
+        return faces_N1HW
+    red, green, blue = faces_N1HW.unbind(1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
 
 
 def _posterized(faces_N1HW: Tensor, magnitude_N: Tensor) -> Tensor:

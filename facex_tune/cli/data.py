@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from facex_tune.cli import completing
 from facex_tune.cli.common import examples, print_json, print_out
 from facex_tune.cli.options import DATA, DataDir, Incomplete, Json
 from facex_tune.storage import files
@@ -23,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
             "facex-tune data prepare ckplus ~/Downloads/ckplus.zip",
             "facex-tune data prepare ferplus ~/Downloads/ferplus    # fer2013.csv and fer2013new.csv",
             "facex-tune data prepare folder ~/faces --as my_faces --drop other",
+            "facex-tune data prepare rafdb ~/rafdb --size 96 --colour --data data/96    # 48×48 grey, unless asked",
             "facex-tune data prepare synthetic",
         )
     )(prepare)
@@ -80,6 +82,12 @@ def prepare(
         tuple[str, str] | None,
         typer.Option("--arrays", metavar="images=X labels=Y", help="arrays: which hold the faces and their labels."),
     ] = None,
+    size: Annotated[
+        int, typer.Option("--size", metavar="PIXELS", help="Keep faces of so many pixels a side, 48 to 256.")
+    ] = 48,
+    colour: Annotated[
+        bool, typer.Option("--colour", "--color", help="Keep red, green and blue, where a set has them.")
+    ] = False,
     incomplete: Incomplete = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Write class histogram and a sheet of labelled faces; prepare nothing.")
@@ -94,6 +102,7 @@ def prepare(
     asked = Asked.parse(
         renames=renames or (), drop=drop or (), splits=splits or (), labels=labels, numbers=numbers, subject=subject,
         sequence=sequence, arrays=arrays or (), incomplete=incomplete, uncropped=uncropped,
+        size=size, colour=colour,
     )  # fmt: skip
     if preview:
         with counting(f"reading {name}") as progress:
@@ -136,7 +145,14 @@ def list_data(data: DataDir = DATA, as_json: Json = False) -> None:
 
 
 def show_data(
-    name: Annotated[str, typer.Argument(metavar="SET", help="A prepared set; `facex-tune data list` names them.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="SET",
+            help="A prepared set; `facex-tune data list` names them.",
+            autocompletion=completing.set_names,
+        ),
+    ],
     data: DataDir = DATA,
     out: Annotated[
         Path | None,
@@ -167,7 +183,12 @@ def show_data(
 
 
 def audit(
-    names: Annotated[list[str], typer.Argument(metavar="SET...", help="Prepared sets; `facex-tune data list`.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SET...", help="Prepared sets; `facex-tune data list`.", autocompletion=completing.set_names
+        ),
+    ],
     data: DataDir = DATA,
     out: Annotated[
         Path | None,

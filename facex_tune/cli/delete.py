@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from facex_tune.cli import completing
 from facex_tune.cli.common import examples, print_json
 from facex_tune.cli.options import DATA, STORAGE, Address, DataDir, Json, Storage, a_name
 from facex_tune.errors import InputError
@@ -19,7 +20,15 @@ def add_to(app: typer.Typer) -> None:
 
 
 def delete(
-    name: Annotated[str, typer.Argument(metavar="RUN|SET", help="A run's name, or a prepared set's.", callback=a_name)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|SET",
+            help="A run's name, or a prepared set's.",
+            callback=a_name,
+            autocompletion=completing.runs_and_sets,
+        ),
+    ],
     storage: Storage = STORAGE,
     data: DataDir = DATA,
     kind: Annotated[

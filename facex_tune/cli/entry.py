@@ -23,7 +23,6 @@ app = typer.Typer(
     help="Search, retrain, evaluate and report facial-expression models; a study (YAML) says what.",
     epilog="Begin with: [bold]facex-tune run search_spaces/quick.yaml --run demo[/bold]",
     rich_markup_mode="rich",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facex_tune.cli import completing
 from facex_tune.cli.common import examples, print_json, print_out, use_parts
 from facex_tune.cli.options import STORAGE, Device, Json, OwnParts, Storage
 from facex_tune.errors import InputError
@@ -23,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
             "facex-tune predict demo face.png",
             "facex-tune predict demo/t0007-s0 faces/*.png --json",
             "facex-tune predict demo my_faces --out answers.csv          # a folder, in batches",
+            "facex-tune predict demo photo.jpg --find-faces              # whole photographs, a row a face",
             "facex-tune predict model.onnx faces.csv --column path --out answers.csv",
         )
     )(predict)
@@ -37,7 +39,11 @@ def add_to(app: typer.Typer) -> None:
 def predict(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A run (its winner), RUN/t0007-s0, a model's folder, an exported file."),
+        typer.Argument(
+            metavar="MODEL",
+            help="A run (its winner), RUN/t0007-s0, a model's folder, an exported file.",
+            autocompletion=completing.run_names,
+        ),
     ],
     images: Annotated[
         list[Path],
@@ -55,13 +61,26 @@ def predict(
     uncropped: Annotated[
         bool, typer.Option("--uncropped", help="Take whole photographs; their middle is read, face or not.")
     ] = False,
+    find: Annotated[
+        bool,
+        typer.Option("--find-faces", help="Find the faces of whole photographs first; needs the extra find-faces."),
+    ] = False,
+    margin: Annotated[
+        float | None,
+        typer.Option("--margin", help="With --find-faces: what is cut out beyond a face, a share of it on each side."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Probabilities of each emotion for faces. Expects a cropped face an image, and does not look for one."""
+    """Probabilities of each emotion for faces. Expects a cropped face an image; --find-faces looks for them."""
     from facex_tune.cli import tables
-    from facex_tune.inference import answers, predict
+    from facex_tune.inference import answers, find_faces, predict
 
     use_parts(parts)
+    if margin is not None and not find:
+        raise InputError("--margin: it says how found faces are cut out; give --find-faces too")
+    if find and uncropped:
+        raise InputError("--find-faces, --uncropped: one finds the faces of a photograph, the other takes its middle")
+    cut = find_faces.asked_margin(margin) if find else None
     is_many = len(images) == 1 and (images[0].is_dir() or images[0].suffix.lower() == ".csv")
     if is_many and out is None:
         raise InputError(f"IMAGES {images[0]}: the answers of a folder or a CSV go into a file; name it with --out")
@@ -70,9 +89,16 @@ def predict(
     tta = "flip" if flip else "none"
     asked = answers.ask(model, storage, device_name=device, tta=tta)
     if out is not None:
-        _many(asked, images, is_many, column, out, uncropped, as_json)
+        _many(asked, images, is_many, column, out, uncropped, cut, as_json)
         return
-    found_NC = asked.probabilities_NC(predict.read_faces(images, uncropped=uncropped))
+    if cut is not None:
+        found = find_faces.document(asked, tta, images, cut)
+        if as_json:
+            print_json(found)
+        else:
+            print_out(tables.found_faces(found))
+        return
+    found_NC = asked.probabilities_NC(predict.read_faces(images, face=asked.face, uncropped=uncropped))
     document = predict.document(asked.name, asked.emotions, tta, images, found_NC)
     if as_json:
         print_json(document)
@@ -87,6 +113,7 @@ def _many(
     column: str | None,
     out: Path,
     uncropped: bool,
+    margin: float | None,
     as_json: bool,
 ) -> None:
     from facex_tune.display.view import counting
@@ -96,7 +123,7 @@ def _many(
     if out.is_dir() or out.suffix.lower() != ".csv" or any(files.absolute(each) == out for each in images):
         raise InputError(f"--out {out}: name a new file that ends with .csv")
     with counting("faces") as progress:
-        told = many.answer(asked, paths, out, uncropped=uncropped, progress=progress)
+        told = many.answer(asked, paths, out, uncropped=uncropped, margin=margin, progress=progress)
     if as_json:
         counts = {"images": told.images, "unread": told.unread}
         print_json({"version": 1, "model": asked.name, "emotions": list(asked.emotions), **counts, "answers": str(out)})
@@ -110,7 +137,14 @@ def _many(
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run (its winner), RUN/t0007-s0, or a model's folder.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run (its winner), RUN/t0007-s0, or a model's folder.",
+            autocompletion=completing.run_names,
+        ),
+    ],
     form: Annotated[str, typer.Option("--format", help="onnx or safetensors.")] = "onnx",
     out: Annotated[
         Path | None,
@@ -119,7 +153,7 @@ def export(
     storage: Storage = STORAGE,
     parts: OwnParts = None,
 ) -> None:
-    """Write a trained model for use elsewhere; the ONNX graph takes grey 48×48 faces as they are."""
+    """Write a trained model for use elsewhere; the ONNX graph takes faces as they are, uint8."""
     from facex_tune.inference import export, predict
 
     use_parts(parts)

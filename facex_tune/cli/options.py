@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facex_tune.cli import completing
 from facex_tune.errors import InputError
 from facex_tune.storage import files
 
@@ -34,10 +35,20 @@ def _a_device(value: str | None) -> str | None:
     return value
 
 
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study, such as search_spaces/quick.yaml.")]
+StudyFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDY", help="A study, such as search_spaces/quick.yaml.", autocompletion=completing.study_files
+    ),
+]
 RunName = Annotated[
     str,
-    typer.Argument(metavar="RUN", help="A run's name; `facex-tune runs` lists them.", callback=a_name),
+    typer.Argument(
+        metavar="RUN",
+        help="A run's name; `facex-tune runs` lists them.",
+        callback=a_name,
+        autocompletion=completing.run_names,
+    ),
 ]
 NewRun = Annotated[
     str | None,
@@ -46,6 +57,7 @@ NewRun = Annotated[
         metavar="NAME",
         help="Name of the run; one that exists is resumed. Default: the study's name and a number.",
         callback=a_name,
+        autocompletion=completing.run_names,
     ),
 ]
 DataDir = Annotated[
@@ -74,7 +86,13 @@ Raises = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="The study's seed (search.seed).")]
 Device = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto (the default).", callback=_a_device)
+    str | None,
+    typer.Option(
+        "--device",
+        help="cpu, cuda, cuda:1, mps, or auto (the default).",
+        callback=_a_device,
+        autocompletion=completing.among(completing.DEVICES),
+    ),
 ]
 OwnParts = Annotated[
     list[Path] | None,
@@ -96,9 +114,17 @@ Incomplete = Annotated[
 ]
 RunStates = Annotated[
     list[str] | None,
-    typer.Option("--state", help="Runs of this state alone: running, interrupted, finished, ... Repeatable."),
+    typer.Option(
+        "--state",
+        help="Runs of this state alone: running, interrupted, finished, ... Repeatable.",
+        autocompletion=completing.among(completing.RUN_STATES),
+    ),
 ]
 TrialStates = Annotated[
     list[str] | None,
-    typer.Option("--state", help="Trials of this state alone: finished, stopped, running or failed. Repeatable."),
+    typer.Option(
+        "--state",
+        help="Trials of this state alone: finished, stopped, running or failed. Repeatable.",
+        autocompletion=completing.among(completing.TRIAL_STATES),
+    ),
 ]

@@ -158,9 +158,7 @@ def stop(run: RunName, address: Dashboard = None) -> None:
 
 def pull(
     run: RunName,
-    to: Annotated[
-        Path, typer.Option("--to", metavar="DIR", parser=files.absolute, help="Where to put it: DIR/RUN.")
-    ],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", parser=files.absolute, help="Where to put it: DIR/RUN.")],
     storage: Storage = STORAGE,
     service: Service = None,
     token_file: TokenFile = None,

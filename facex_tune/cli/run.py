@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facex_tune.cli import completing
 from facex_tune.cli.common import (
     examples,
     load_study,
@@ -57,9 +58,9 @@ def add_to(app: typer.Typer) -> None:
             "facex-tune run search_spaces/quick.yaml --set space.model='[resnet]' --device cpu",
         )
     )(run)
-    app.command(
-        epilog=examples("facex-tune search search_spaces/quick.yaml --run demo", "facex-tune retrain demo")
-    )(search)
+    app.command(epilog=examples("facex-tune search search_spaces/quick.yaml --run demo", "facex-tune retrain demo"))(
+        search
+    )
     app.command(epilog=examples("facex-tune retrain demo", "facex-tune retrain demo --device cuda"))(retrain)
     app.command(
         epilog=examples(
@@ -177,7 +178,10 @@ def factors(
 
 
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="One run, or several to compare.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="One run, or several to compare.", autocompletion=completing.run_names),
+    ],
     data: DataDir = DATA,
     storage: Storage = STORAGE,
     without_faces: Annotated[

@@ -13,6 +13,7 @@ from facex_tune.data.joining import told_of_share
 from facex_tune.display.table import plain
 from facex_tune.display.text import ago, compact, gpu_time, metric, sparkline
 from facex_tune.metrics import COSTS
+from facex_tune.runs.history import Settled
 from facex_tune.runs.names import model_name
 from facex_tune.study.words import clock, value_text, varying
 from facex_tune.training import posthoc
@@ -45,6 +46,8 @@ def run(document: Mapping[str, Any], width: int) -> list[RenderableType]:
         parts.append(Text(f"and {hidden} more (--top {document['matching']} shows all)", "dim"))
     if document["models"] or document["failed_models"]:
         parts += [Text(), models(document)]
+    if settled := document["settled"]:
+        parts.append(Text(Settled(**settled).told(document["objective"])))
     parts += [Text(on_all(model["name"])) for model in document["models_on_all"]]
     if document["evaluation"]:
         parts += [Text(), evaluation(document)]

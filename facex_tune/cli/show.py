@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from facex_tune.cli import completing
 from facex_tune.cli.common import examples, open_run, print_json, print_out, stdout_console, use_parts
 from facex_tune.cli.options import (
     DATA,
@@ -23,6 +24,7 @@ from facex_tune.cli.options import (
     TrialStates,
     a_name,
 )
+from facex_tune.emotions import GREY, RGB, FaceShape
 from facex_tune.errors import InputError
 from facex_tune.storage import files
 
@@ -65,9 +67,9 @@ def add_to(app: typer.Typer) -> None:
             "facex-tune parts --parts my_parts --json",
         )
     )(parts)
-    app.command(
-        "doctor", epilog=examples("facex-tune doctor", "facex-tune doctor --full", "facex-tune doctor --json")
-    )(examine)
+    app.command("doctor", epilog=examples("facex-tune doctor", "facex-tune doctor --full", "facex-tune doctor --json"))(
+        examine
+    )
 
 
 def list_runs(storage: Storage = STORAGE, states: RunStates = None, as_json: Json = False) -> None:
@@ -175,7 +177,12 @@ def mirror(
 def gc(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="One run; default: all of the storage folder.", callback=a_name),
+        typer.Argument(
+            metavar="[RUN]",
+            help="One run; default: all of the storage folder.",
+            callback=a_name,
+            autocompletion=completing.run_names,
+        ),
     ] = None,
     storage: Storage = STORAGE,
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
@@ -196,7 +203,12 @@ def gc(
 
 def parts(
     family: Annotated[
-        str | None, typer.Argument(metavar="[FAMILY]", help="model, augment or balance; default: all.")
+        str | None,
+        typer.Argument(
+            metavar="[FAMILY]",
+            help="model, augment or balance; default: all.",
+            autocompletion=completing.among(completing.FAMILIES),
+        ),
     ] = None,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Parts of the family; default: all.")
@@ -206,7 +218,12 @@ def parts(
     ] = False,
     faces: Annotated[
         str | None,
-        typer.Option("--faces", metavar="SET", help="With --show: a prepared set's training faces; default: drawn."),
+        typer.Option(
+            "--faces",
+            metavar="SET",
+            help="With --show: a prepared set's training faces; default: drawn.",
+            autocompletion=completing.set_names,
+        ),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", parser=files.absolute, help="With --show: the sheets' folder.")
@@ -216,6 +233,8 @@ def parts(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="models: time each here, a second or two (of --parts).")
     ] = True,
+    size: Annotated[int, typer.Option("--size", metavar="PIXELS", help="models: cost of faces of that size.")] = 48,
+    colour: Annotated[bool, typer.Option("--colour", "--color", help="models: cost of faces in colour.")] = False,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -239,7 +258,7 @@ def parts(
         models = list(document["families"]["model"])
         own = [] if names else [name for name in models if is_own("model", name)]  # who asks by --parts asks for these
         timed = own or models
-        document["costs"] = _costs(models, device, timed if measure else [])
+        document["costs"] = _costs(models, device, timed if measure else [], FaceShape(size, RGB if colour else GREY))
     if as_json:
         print_json(document)
     else:
@@ -279,9 +298,9 @@ def _show_sheets(
             typer.echo(f"written: {path}")
 
 
-def _costs(models: list[str], device: str | None, timed: list[str]) -> dict[str, Any]:
+def _costs(models: list[str], device: str | None, timed: list[str], face: FaceShape) -> dict[str, Any]:
     from facex_tune.display.view import counting
     from facex_tune.inspection import costs
 
     with counting("measuring models") as progress:
-        return costs.of_models(models, device, timed=timed, progress=progress)
+        return costs.of_models(models, device, timed=timed, face=face, progress=progress)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from facex_tune.cli import completing
 from facex_tune.cli.common import examples, print_json, use_parts
 from facex_tune.cli.options import DATA, DataDir, OwnParts
 from facex_tune.errors import InputError
@@ -37,11 +38,17 @@ def add_to(app: typer.Typer) -> None:
 
 
 def init(
-    file: Annotated[
-        Path, typer.Argument(metavar="[FILE]", parser=files.absolute, help="Where to write it.")
-    ] = Path("study.yaml"),
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", parser=files.absolute, help="Where to write it.")] = Path(
+        "study.yaml"
+    ),
     wanted: Annotated[
-        str | None, typer.Option("--for", metavar="SET", help="The data set; `facex-tune data list` names them.")
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="SET",
+            help="The data set; `facex-tune data list` names them.",
+            autocompletion=completing.set_names,
+        ),
     ] = None,
     machine: Annotated[str | None, typer.Option("--machine", help="cpu or gpu.")] = None,
     time: Annotated[str | None, typer.Option("--time", help="Of the search, such as 45m or 2h.")] = None,

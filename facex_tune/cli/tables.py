@@ -12,7 +12,7 @@ from rich.text import Text
 
 from facex_tune.data.faces import told_of
 from facex_tune.display.table import plain
-from facex_tune.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS, GREY_48, FaceShape
 from facex_tune.inspection import doctor
 from facex_tune.inspection.doctor import Finding
 from facex_tune.study.words import clock, measured_text, value_text
@@ -23,6 +23,19 @@ def predictions(document: Mapping[str, Any]) -> Table:
     table = plain("image", "emotion", *(f">{emotion}" for emotion in document["emotions"]))
     for image in document["images"]:
         table.add_row(image["file"], image["emotion"], *(f"{p:.3f}" for p in image["probabilities"].values()))
+    return table
+
+
+def found_faces(document: Mapping[str, Any]) -> Table:
+    """`find_faces.document`: a line a face, and one for a photograph in which none was found."""
+    table = plain("image", ">face", "box", "emotion", *(f">{emotion}" for emotion in document["emotions"]))
+    for image in document["images"]:
+        for n, face in enumerate(image["faces"], start=1):
+            box = ", ".join(f"{corner:.0f}" for corner in face["box"])
+            probabilities = (f"{p:.3f}" for p in face["probabilities"].values())
+            table.add_row(image["file"], str(n), box, face["emotion"], *probabilities)
+        if not image["faces"]:
+            table.add_row(image["file"], "-", "no face was found", "", *[""] * len(document["emotions"]), style="dim")
     return table
 
 
@@ -48,7 +61,7 @@ def costs(document: Mapping[str, Any]) -> list[RenderableType]:
         speeds = [f"{cost[kind]:,.0f}/s" if kind in cost else "-" for kind in ("forward", "training")]
         counts = f"{cost['parameters']:,}", f"{cost['macs'] / 1e6:,.1f} M"
         table.add_row(name, *counts, *speeds, str(cost.get("precision", "-")), "")
-    faces = f"{document['batch']} faces of {document['pixels']}×{document['pixels']}"
+    faces = f"{document['batch']} {FaceShape.of(document)} faces"
     told = (
         f"at the defaults; images a second here ({document['device']}, {document['threads']} threads, {faces} a batch)"
     )
@@ -134,7 +147,9 @@ def data_sets(document: Mapping[str, Any]) -> Table:
             table.add_row(name, "-", manifest["problem"], style="red")
             continue
         splits = ", ".join(f"{split} {sum(counts.values()):,}" for split, counts in manifest["counts"].items())
-        table.add_row(name, f"{manifest['n']:,}", splits + " | incomplete" * bool(manifest["incomplete"]))
+        face = FaceShape.of(manifest)
+        shape = f" | {face}" if face != GREY_48 else ""
+        table.add_row(name, f"{manifest['n']:,}", splits + shape + " | incomplete" * bool(manifest["incomplete"]))
     for name, source in document["sources"].items():
         if name not in document["prepared"]:
             command = f"facex-tune data prepare {name}{' SOURCE' if source['needs_source'] else ''}"
@@ -146,7 +161,8 @@ def data_sets(document: Mapping[str, Any]) -> Table:
 def data_set(document: Mapping[str, Any]) -> list[RenderableType]:
     """`catalog.of_set`: the classes of each split, and of the annotators' majority where there are votes."""
     sequences = f", {document['sequences']:,} sequences" if document["sequences"] else ""
-    heading = f"{document['name']} | {document['n']:,} faces{sequences} | {document['folder']}"
+    face = FaceShape.of(document)
+    heading = f"{document['name']} | {document['n']:,} faces of {face}{sequences} | {document['folder']}"
     parts: list[RenderableType] = [Text(heading, "bold"), _classes("labels", document["counts"], document["groups"])]
     if document["majority_counts"] is not None:
         parts += [Text(), _classes("annotators' majority", document["majority_counts"], None)]
@@ -191,6 +207,9 @@ def audit(document: Mapping[str, Any]) -> list[RenderableType]:
         suspects, uncropped = (f"{len(about[key]):,}" for key in ("unlike_faces", "uncropped"))
         sets.add_row(name, f"{about['n']:,}", groups, *differ, f"{len(about['blank']):,}", no_face, suspects, uncropped)
     parts: list[RenderableType] = [sets]
+    if len({FaceShape.of(about) for about in document["sets"].values()}) > 1:
+        shapes = ", ".join(f"{name} {FaceShape.of(about)}" for name, about in document["sets"].items())
+        parts.append(Text(f"sets of several shapes ({shapes}), all compared as {document['compared_as']}"))
     if document["copies"]:
         copies = plain("faces of", "with a copy in", ">exact", ">mirrored", ">near")
         for row in document["copies"]:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from facex_tune.data.facelike import least_like_faces
 from facex_tune.data.faces import SPLITS, VOTE_ANSWERS, Faces, exact_groups, open_set, read_manifest
 from facex_tune.data.near import Pairs, blank, near_pairs
-from facex_tune.emotions import EMOTIONS
+from facex_tune.data.shapes import to_compare
+from facex_tune.emotions import EMOTIONS, FaceShape
 from facex_tune.errors import InputError
 
 VERSION = 1
@@ -32,6 +33,7 @@ class Found:
     """What the search for copies found among all N faces of the audited sets, one after the other.
 
     Attributes:
+        images_NHW: as they are prepared; of sets of several shapes as 48×48 grey, the form in which they are compared.
         set_N: index into `names`.
         part_N: index into `parts`, which are (set name, split).
         group_N: shared by equal images.
@@ -66,7 +68,8 @@ def search(
     sets = [open_set(data_dir, name) for name in names]
     set_N = np.repeat(np.arange(len(sets)), [len(each) for each in sets])
     split_N = np.concatenate([each.split_N for each in sets])
-    images_NHW = np.concatenate([each.images_NHW for each in sets])
+    one_shape = len({each.face for each in sets}) == 1
+    images_NHW = np.concatenate([each.images_NHW if one_shape else to_compare(each.images_NHW) for each in sets])
     wanted = [(index, split) for index in range(len(sets)) for split in SPLITS]
     there = [(index, split) for index, split in wanted if (sets[index].split_N == split).any()]
     part_N = np.zeros(len(set_N), np.int64)
@@ -120,6 +123,7 @@ def document(found: Found, names: Sequence[str], data_dir: Path) -> dict[str, An
             name: _of_set(found, index, open_set(data_dir, name), _uncropped(data_dir, name))
             for index, name in enumerate(names)
         },
+        "compared_as": str(FaceShape.of_array(found.images_NHW.shape)),
         "copies": _across(found, copies),
         "seen_in_training": _seen_in_training(found, copies),
         "exact_groups": _exact_groups(found),
@@ -187,6 +191,7 @@ def _of_set(found: Found, index: int, faces: Faces, uncropped: list[str]) -> dic
     groups, near = _conflicts(found, here_N)
     return {
         "n": len(faces),
+        "face": faces.face.to_data(),
         "exact_groups": int((np.bincount(found.group_N[here_N]) > 1).sum()),
         "faces_in_exact_groups": int(np.isin(found.group_N[here_N], _repeated(found.group_N[here_N])).sum()),
         "groups_with_conflicting_labels": groups,

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facex_tune.data.faces import SIDE
 from facex_tune.data.pictures import Picture
 
 _LEAST_INSIDE = 0.5  # of a box's area: what lies further outside is a box of another picture, or of another size
@@ -30,8 +29,8 @@ class Box(NamedTuple):
         return Box(self.left - across, self.top - down, self.right + across, self.bottom + down)
 
 
-def cut(picture: Picture, box: Box) -> Picture:
-    """The face in a box, 48 x 48, its width and height those of the part that was cut out.
+def cut(picture: Picture, box: Box, size: int) -> Picture:
+    """The face in a box, size x size, its width and height those of the part that was cut out.
 
     The box's shorter side is made as long as the longer one, as far as the picture goes, so that nothing of the face is
     lost; what is still no square is cut to its middle one.
@@ -50,10 +49,10 @@ def cut(picture: Picture, box: Box) -> Picture:
         raise ValueError(f"box ({corners}) does not lie in the picture of {picture.width} x {picture.height} pixels")
     left, right = _stretched(inside.left, inside.right, inside.bottom - inside.top, picture.width)
     top, bottom = _stretched(inside.top, inside.bottom, inside.right - inside.left, picture.height)
-    face = Image.fromarray(picture.grey_HW[top:bottom, left:right])
+    face = Image.fromarray(picture.image_HW[top:bottom, left:right])
     width, height = face.size
-    if face.size != (SIDE, SIDE):
-        face = ImageOps.fit(face, (SIDE, SIDE), Image.Resampling.LANCZOS)
+    if face.size != (size, size):
+        face = ImageOps.fit(face, (size, size), Image.Resampling.LANCZOS)
     return Picture(np.asarray(face), width, height, picture.animated)
 
 

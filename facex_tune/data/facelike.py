@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.faces import SIDE
-from facex_tune.data.near import blank
+from facex_tune.data.near import SIDE, blank
+from facex_tune.data.shapes import to_compare
 
 SHARE = 1 / 700  # of a set's images
 LEAST = 200  # images: fewer make no face space
@@ -30,7 +30,7 @@ def least_like_faces(images_NHW: NDArray[np.uint8]) -> NDArray[np.int64]:
     if len(rows_M) < LEAST:
         return np.empty(0, np.int64)
     blocks = np.split(rows_M, range(_AT_ONCE, len(rows_M), _AT_ONCE))
-    small_MD = np.concatenate([_reduced(images_NHW[rows]) for rows in blocks])
+    small_MD = np.concatenate([_reduced(to_compare(images_NHW[rows])) for rows in blocks])
     mean_D = small_MD.mean(axis=0)
     centred_MD = small_MD - mean_D
     face_space_DK = np.linalg.eigh(centred_MD.T @ centred_MD)[1][:, -_COMPONENTS:]

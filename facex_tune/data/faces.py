@@ -1,6 +1,7 @@
 """Faces: the one form in which every stage sees images, and its prepared folder on disk.
 
-Axes: N faces, H and W pixels (48 x 48), C annotators' answers.
+Axes: N faces, H and W pixels (48 x 48, unless the set was prepared otherwise: `FaceShape`), C annotators' answers. In
+colour `images_NHW` has a last axis of 3.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from typing import Any, BinaryIO, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.emotions import EMOTIONS, N_FER2013
+from facex_tune.emotions import EMOTIONS, GREY_48, N_FER2013, FaceShape
 from facex_tune.errors import InputError, nearest
 from facex_tune.storage.folders import write_folder
 from facex_tune.study import sets_of
 
-SIDE = 48
 SPLITS = ("train", "public_test", "private_test", "test")
 VOTE_ANSWERS = (*EMOTIONS, "unknown", "not-a-face")
-SCHEMA = 1
-ABOUT: dict[str, Any] = {"proven": None, "incomplete": "", "notes": [], "pictures": None}
+SCHEMA, SCHEMA_OF_OTHER_SHAPES = 1, 2  # the second for what is not 48×48 grey, which older versions cannot read
+ABOUT: dict[str, Any] = {
+    "proven": None, "incomplete": "", "notes": [], "pictures": None, "face": GREY_48.to_data()
+}  # fmt: skip
 """What a manifest says beyond counts, and what one of an older version means by its silence.
 
+face: the size and channels of the prepared faces (`emotions.FaceShape`).
 proven: whether the counts are the published ones (None: nothing is published). incomplete: else what falls short.
 notes: what the user should know. pictures: sizes of the files that the faces were read from.
 """
@@ -49,10 +52,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Faces:
-    """Grey 48 x 48 faces with everything known about each.
+    """Faces of one shape with everything known about each.
 
     Attributes:
-        images_NHW: uint8, may be a read-only memory map.
+        images_NHW: uint8 N x size x size, in colour N x size x size x 3; may be a read-only memory map.
         labels_N: int64 index into `EMOTIONS`.
         split_N: one of `SPLITS`.
         group_N: int64; faces that must stay together share a number (a CK+ subject, exact copies).
@@ -71,7 +74,11 @@ class Faces:
 
     def __post_init__(self) -> None:
         n = len(self.images_NHW)
-        _check("images_NHW", self.images_NHW, (n, SIDE, SIDE), "uint8")
+        try:
+            shape = FaceShape.of_array(self.images_NHW.shape)
+        except InputError:
+            shape = GREY_48
+        _check("images_NHW", self.images_NHW, shape.images(n), "uint8")
         for name in ("labels_N", "group_N", "sequence_N"):
             _check(name, getattr(self, name), (n,), "int64")
         for name in ("split_N", "source_N"):
@@ -87,11 +94,19 @@ class Faces:
     def __len__(self) -> int:
         return len(self.labels_N)
 
+    @property
+    def face(self) -> FaceShape:
+        """The size and channels of each."""
+        return FaceShape.of_array(self.images_NHW.shape)
+
     def take(self, rows: NDArray[np.bool_] | NDArray[np.integer[Any]]) -> Faces:
-        """The faces at an index array (in its order) or under a boolean mask of length N."""
+        """The faces at an index array (in its order) or under a boolean mask of length N. Images that nobody can write
+        to, and that lie in one piece, are not copied: a split of a memory map stays one.
+        """
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in values.items():
-            values[name] = value if value is None else np.asarray(value[rows])
+            if value is not None:
+                values[name] = _images(value, rows) if name == "images_NHW" else np.asarray(value[rows])
         return Faces(**values)
 
     def where(self, split: str) -> Faces:
@@ -99,6 +114,17 @@ class Faces:
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}: {nearest(split, SPLITS)}")
         return self.take(self.split_N == split)
+
+
+def _images(
+    images_NHW: NDArray[np.uint8], rows: NDArray[np.bool_] | NDArray[np.integer[Any]]
+) -> NDArray[np.uint8]:
+    """The images at `rows`, or a view of them."""
+    at_N = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+    in_one_piece = len(at_N) > 0 and at_N[0] >= 0 and bool((np.diff(at_N) == 1).all())
+    if images_NHW.flags.writeable or not in_one_piece:
+        return np.asarray(images_NHW[rows])
+    return np.asarray(images_NHW[at_N[0] : at_N[-1] + 1])
 
 
 def _check(name: str, value: NDArray[Any], shape: tuple[int, ...], kind: str) -> None:
@@ -116,7 +142,8 @@ def exact_groups(images_NHW: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 def fingerprint(faces: Faces) -> str:
     """SHA-256 over images, labels, splits, groups, sequences and votes; the same on every machine."""
-    digest = hashlib.sha256(f"faces {SCHEMA} {len(faces)} {faces.votes_NC is not None}\n".encode())
+    shape = "" if faces.face == GREY_48 else f" {faces.face.size} {faces.face.channels}"
+    digest = hashlib.sha256(f"faces {SCHEMA} {len(faces)} {faces.votes_NC is not None}{shape}\n".encode())
     digest.update(np.ascontiguousarray(faces.images_NHW).data)
     for numbers in (faces.labels_N, faces.group_N, faces.sequence_N):
         digest.update(np.ascontiguousarray(numbers, "<i8").data)
@@ -157,7 +184,7 @@ def write(
         InputError: no space left, or the folder cannot be written.
     """
     manifest = {
-        "schema": SCHEMA,
+        "schema": SCHEMA if faces.face == GREY_48 else SCHEMA_OF_OTHER_SHAPES,
         "name": name,
         "n": len(faces),
         "counts": counts(faces),
@@ -166,6 +193,7 @@ def write(
         "skipped": [asdict(skip) for skip in skipped],
         **ABOUT,
         **(about or {}),
+        "face": faces.face.to_data(),
     }
     if _already_there(data_dir, name, manifest):
         return read_manifest(data_dir, name)
@@ -267,15 +295,26 @@ def read_manifest(data_dir: Path, name: str) -> dict[str, Any]:
         )
     try:
         manifest = json.loads(path.read_bytes())
-        if manifest["schema"] != SCHEMA:
-            newer = isinstance(manifest["schema"], int) and manifest["schema"] > SCHEMA
+        if manifest["schema"] not in (SCHEMA, SCHEMA_OF_OTHER_SHAPES):
+            newer = isinstance(manifest["schema"], int) and manifest["schema"] > SCHEMA_OF_OTHER_SHAPES
             by = "was written by a newer facex_tune: update facex_tune here, or prepare it again in another folder"
             how = by if newer else "prepare it again"
-            raise InputError(f"{path} has schema {manifest['schema']}, this version reads {SCHEMA}: {how}")
+            reads = f"this version reads {SCHEMA} and {SCHEMA_OF_OTHER_SHAPES}"
+            raise InputError(f"{path} has schema {manifest['schema']}, {reads}: {how}")
         said = {key: manifest[key] for key in ("schema", "name", "n", "counts", "sha256", "source", "skipped")}
-        return said | {key: manifest.get(key, default) for key, default in ABOUT.items()}
+        said |= {key: manifest.get(key, default) for key, default in ABOUT.items()}
+        _require_shape(said)
+        return said
     except (ValueError, KeyError, TypeError, OSError) as error:
         _damaged(path, error)
+
+
+def _require_shape(manifest: Mapping[str, Any]) -> None:
+    """ValueError where it tells no shape of faces."""
+    try:
+        FaceShape.of(manifest)
+    except InputError as error:
+        raise ValueError(str(error)) from error
 
 
 def told_of(
@@ -289,17 +328,17 @@ def told_of(
     """
     said = ABOUT | dict(manifest)  # a run's header may hold one of an older version
     found = [f"incomplete: {said['incomplete']}"] if said["incomplete"] else []
-    found += [_told_sizes(said["pictures"])] if said["pictures"] else []
+    found += [_told_sizes(said["pictures"], FaceShape.of(said))] if said["pictures"] else []
     return [*found, *said["notes"], *left_out(said["counts"], classes=classes, by_votes=by_votes, joined=joined)]
 
 
-def _told_sizes(pictures: Mapping[str, Any]) -> str:
+def _told_sizes(pictures: Mapping[str, Any], face: FaceShape) -> str:
     """The sizes of the files in a sentence."""
     said = (
         f"pictures of {pictures['median_width']} x {pictures['median_height']} pixels (median; width / height "
         f"{pictures['median_aspect']:g})"
     )
-    said += f", {pictures['enlarged']:,} enlarged to {SIDE} x {SIDE}" * bool(pictures["enlarged"])
+    said += f", {pictures['enlarged']:,} enlarged to {face.size} x {face.size}" * bool(pictures["enlarged"])
     return said + f", {len(pictures['uncropped']):,} look like whole photographs" * bool(pictures["uncropped"])
 
 
@@ -368,12 +407,14 @@ def open_set(data_dir: Path, name: str) -> Faces:
         InputError: the set is not prepared here, or a file of it is damaged (the message names the file).
     """
     folder = data_dir / name
-    n = read_manifest(data_dir, name)["n"]
-    path = folder / "images.npy"
+    manifest = read_manifest(data_dir, name)
+    path, n = folder / "images.npy", manifest["n"]
     try:
         images_NHW = np.load(path, mmap_mode="r", allow_pickle=False)
-        if images_NHW.shape != (n, SIDE, SIDE) or images_NHW.dtype != np.uint8:
-            raise ValueError(f"{images_NHW.dtype} of shape {images_NHW.shape} where the manifest counts {n} faces")
+        face = FaceShape.of(manifest)
+        if images_NHW.shape != face.images(n) or images_NHW.dtype != np.uint8:
+            said = f"counts {n} faces" + f" of {face}" * (face != GREY_48)
+            raise ValueError(f"{images_NHW.dtype} of shape {images_NHW.shape} where the manifest {said}")
         path = folder / "rows.parquet"
         return Faces(images_NHW, **_read_rows(path))
     except (ValueError, KeyError, TypeError, OSError, EOFError) as error:  # pyarrow's own errors are among these

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.faces import SIDE, Faces, Skipped, counts
+from facex_tune.data.faces import Faces, Skipped, counts
 from facex_tune.data.known import NUMBERINGS
 from facex_tune.data.naming import SPLIT_WORDS
 from facex_tune.data.near import blank
 from facex_tune.data.pictures import looks_uncropped
-from facex_tune.emotions import EMOTIONS, canonical
+from facex_tune.data.shapes import coloured
+from facex_tune.emotions import EMOTIONS, GREY, GREY_48, RGB, FaceShape, canonical
 from facex_tune.errors import InputError, nearest
 
 MOST_UNCROPPED = 0.05  # of a set's pictures: more are no slips of a face detector, but scenes
@@ -69,6 +70,7 @@ class Asked:
         numbers: `--numbers`, of `known.NUMBERINGS`.
         subject, sequence: `--subject` and `--sequence`; no_subject: `--subject none`.
         arrays: `--arrays`, with the keys images and labels.
+        size, colour: `--size` and `--colour`; together `face`.
     """
 
     incomplete: bool = False
@@ -81,6 +83,8 @@ class Asked:
     sequence: re.Pattern[str] | None = None
     no_subject: bool = False
     arrays: Mapping[str, str] = field(default_factory=dict)
+    size: int = GREY_48.size
+    colour: bool = False
 
     @classmethod
     def parse(
@@ -96,6 +100,8 @@ class Asked:
         arrays: Sequence[str] = (),
         incomplete: bool = False,
         uncropped: bool = False,
+        size: int = GREY_48.size,
+        colour: bool = False,
     ) -> Asked:
         """From the words of the command line.
 
@@ -106,6 +112,10 @@ class Asked:
             raise InputError(f"--numbers {numbers!r}: no numbering of that name; {nearest(numbers, list(NUMBERINGS))}")
         if labels and labels != "folders" and not all(labels.rpartition(":")):
             raise InputError(f"--labels {labels!r}: write FILE:COLUMN, or folders")
+        try:
+            FaceShape(size)
+        except InputError as error:
+            raise InputError(f"--{error}") from error
         return cls(
             incomplete=incomplete,
             uncropped=uncropped,
@@ -117,7 +127,14 @@ class Asked:
             sequence=_pattern(sequence, "--sequence"),
             no_subject=subject == "none",
             arrays=_arrays(arrays),
+            size=size,
+            colour=colour,
         )
+
+    @property
+    def face(self) -> FaceShape:
+        """The shape that faces are to be kept in."""
+        return FaceShape(self.size, RGB if self.colour else GREY)
 
     @property
     def labels_file(self) -> tuple[str, str] | None:
@@ -131,7 +148,7 @@ class Asked:
 
     def recorded(self) -> dict[str, Any]:
         """What a manifest says of it, as plain data."""
-        said: dict[str, Any] = {name: True for name in ("incomplete", "uncropped") if getattr(self, name)}
+        said: dict[str, Any] = {name: True for name in ("incomplete", "uncropped", "colour") if getattr(self, name)}
         if "classes" in self.given():
             said |= {"map": dict(self.classes.rename), "drop": list(self.classes.drop)}
         if self.splits:
@@ -139,6 +156,7 @@ class Asked:
         said |= {name: word for name in ("labels", "numbers") if (word := getattr(self, name))}
         said |= {name: each.pattern for name in ("subject", "sequence") if (each := getattr(self, name))}
         said |= {"arrays": dict(self.arrays)} if self.arrays else {}
+        said |= {"size": self.size} if self.size != GREY_48.size else {}
         return said | ({"subject": "none"} if self.no_subject else {})
 
 
@@ -168,6 +186,7 @@ FLAGS = {
     "incomplete": ("--incomplete",), "uncropped": ("--uncropped",), "classes": ("--map", "--drop"),
     "splits": ("--split",), "labels": ("--labels",), "numbers": ("--numbers",), "subject": ("--subject",),
     "sequence": ("--sequence",), "no_subject": ("--subject",), "arrays": ("--arrays",),
+    "size": ("--size",), "colour": ("--colour",),
 }  # fmt: skip
 """The command line's options by the field that they fill."""
 
@@ -188,9 +207,9 @@ class Pictures:
         sizes = zip(self.width_N.tolist(), self.height_N.tolist(), strict=True)
         return np.array([looks_uncropped(width, height) for width, height in sizes], np.bool_)
 
-    def enlarged(self) -> NDArray[np.bool_]:
+    def enlarged(self, size: int) -> NDArray[np.bool_]:
         """enlarged_N: which were smaller than a face is kept."""
-        return np.asarray(np.minimum(self.width_N, self.height_N) < SIDE)
+        return np.asarray(np.minimum(self.width_N, self.height_N) < size)
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Pictures:
         """Those at an index array, in its order."""
@@ -312,17 +331,22 @@ def notes(loaded: Loaded) -> list[str]:
     flat = int(blank(loaded.faces.images_NHW).sum())
     if flat >= _MANY_FLAT * n:
         found.append(f"{flat:,} of {n:,} faces show next to nothing (their pixels' standard deviation is under 1)")
+    face = loaded.faces.face
+    if face.is_colour and (grey := n - int(coloured(loaded.faces.images_NHW).sum())):
+        found.append(f"{grey:,} of {n:,} faces have no colours: their three channels are equal")
     return found
 
 
 def sizes(loaded: Loaded, asked: Asked, path: Path | None) -> dict[str, Any] | None:
-    """What a manifest says of the sizes of the pictures; None where the faces are no pictures, or all are 48 x 48.
+    """What a manifest says of the sizes of the pictures; None where there are no pictures, or all are of the size
+    that is kept.
 
     Raises:
         InputError: too many look like whole photographs, and `--uncropped` was not given.
     """
     pictures = loaded.pictures
-    if pictures is None or ((pictures.width_N == SIDE) & (pictures.height_N == SIDE)).all():
+    size = loaded.faces.face.size
+    if pictures is None or ((pictures.width_N == size) & (pictures.height_N == size)).all():
         return None
     uncropped_N, n = pictures.uncropped(), len(loaded.faces)
     width, height = (int(np.median(each)) for each in (pictures.width_N, pictures.height_N))
@@ -336,7 +360,7 @@ def sizes(loaded: Loaded, asked: Asked, path: Path | None) -> dict[str, Any] | N
         "median_width": width,
         "median_height": height,
         "median_aspect": round(float(np.median(pictures.width_N / pictures.height_N)), 3),
-        "enlarged": int(pictures.enlarged().sum()),
+        "enlarged": int(pictures.enlarged(size).sum()),
         "uncropped": loaded.faces.source_N[uncropped_N].tolist(),
     }
 

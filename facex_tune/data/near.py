@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.faces import SIDE
+from facex_tune.data.shapes import to_compare
+from facex_tune.emotions import GREY_48
 
+SIDE = GREY_48.size  # to which faces of other sizes are reduced here, and colours to grey
 Floats = NDArray[np.float32]
 Images = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -30,7 +32,9 @@ _GRID = 8
 _MARGIN = REACH + 1  # pixels: the asking shift of one comes on top
 _BLUR = 2.0  # pixels
 _ASKING_SHIFTS = ((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
-_BLOCK = 2048  # faces: a block of products takes 16 MB
+_BLOCK = 2048  # faces that are described at a time
+_CACHED = 256  # faces: a block of products takes 256 kB, which stays in a core's cache
+_THREADS = 2  # more would only wait for memory
 _PAIRS_AT_ONCE = 128
 _ROUNDING = 1e-4  # NCC this near to SAME is computed again in double precision: groups are alike on every machine
 _FLAT = 1.0  # standard deviation: below it there is nothing to compare
@@ -57,8 +61,9 @@ def _silent(done: int, total: int) -> None:
 
 
 def blank(images_NHW: Images) -> NDArray[np.bool_]:
-    """Which images show next to nothing: a standard deviation of pixels under 1."""
-    flat_N = [np.std(images_NHW[rows], axis=(1, 2)) < _FLAT for rows in _blocks(len(images_NHW))]
+    """Which images show next to nothing: a standard deviation of pixels, of every colour, under 1."""
+    spread_N = [np.std(images_NHW[rows], axis=(1, 2)) for rows in _blocks(len(images_NHW))]
+    flat_N = [(each if each.ndim == 1 else each.max(axis=1)) < _FLAT for each in spread_N]
     return np.concatenate([np.zeros(0, np.bool_), *flat_N])
 
 
@@ -77,7 +82,10 @@ def near_between(images_NHW: Images, other_NHW: Images, progress: Progress = _si
 
 
 def _search(asking_NHW: Images, asked_NHW: Images, progress: Progress, *, within: bool) -> Pairs:
-    asking_rows_N, asked_rows_M = np.flatnonzero(~blank(asking_NHW)), np.flatnonzero(~blank(asked_NHW))
+    asked_NHW = to_compare(asked_NHW)
+    asking_NHW = asked_NHW if within else to_compare(asking_NHW)
+    asked_rows_M = np.flatnonzero(~blank(asked_NHW))
+    asking_rows_N = asked_rows_M if within else np.flatnonzero(~blank(asking_NHW))
     asked_MD = _descriptors(asked_NHW, asked_rows_M, (0, 0), mirrored=False)
     found = []
     asks = [(mirrored, shift) for mirrored in (False, True) for shift in _ASKING_SHIFTS]
@@ -128,19 +136,34 @@ def _smoothing(shift: int) -> Floats:
 
 
 def _alike(asking_ND: Floats, asked_MD: Floats, *, within: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs whose descriptors correlate, block by block; within one set only those with first_P < second_P."""
-    firsts, seconds = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for rows in _blocks(len(asking_ND)):
-        for columns in _blocks(len(asked_MD)):
+    """Pairs whose descriptors correlate, block by block; within one set only those with first_P < second_P.
+
+    Blocks that stay in a core's cache, each on one thread of ours, and none of the library's, which would wait for each
+    other at every block.
+    """
+    from threadpoolctl import threadpool_limits
+
+    def in_rows(rows: slice) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        asking_BD, found = asking_ND[rows], []
+        products = np.empty((len(asking_BD), _CACHED), np.float32)
+        for columns in _blocks(len(asked_MD), _CACHED):
             if within and columns.stop <= rows.start:
                 continue
-            product_BB = asking_ND[rows] @ asked_MD[columns].T
-            at = np.flatnonzero(product_BB.ravel() >= _ALIKE)
-            first_P, second_P = np.divmod(at, product_BB.shape[1])
+            asked_BD = asked_MD[columns]
+            product_BB = np.matmul(asking_BD, asked_BD.T, out=products[:, : len(asked_BD)])
+            if product_BB.max() < _ALIKE:
+                continue
+            first_P, second_P = np.nonzero(product_BB >= _ALIKE)
             first_P, second_P = first_P + rows.start, second_P + columns.start
-            kept_P = first_P < second_P if within else np.full(len(at), True)
-            firsts.append(first_P[kept_P])
-            seconds.append(second_P[kept_P])
+            kept_P = first_P < second_P if within else np.full(len(first_P), True)
+            found.append((first_P[kept_P], second_P[kept_P]))
+        return found
+
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(_THREADS) as pool:
+        for several in pool.map(in_rows, _blocks(len(asking_ND), _CACHED)):
+            found += several
+    firsts, seconds = zip(*found, strict=True)
     return np.concatenate(firsts), np.concatenate(seconds)
 
 
@@ -169,7 +192,7 @@ def _verified(
         same_B = ncc_B >= SAME
         return first_B[same_B], second_B[same_B], mirrored_B[same_B], ncc_B[same_B]
 
-    with ThreadPoolExecutor(2) as pool:  # numpy leaves the interpreter to others while it works
+    with ThreadPoolExecutor(_THREADS) as pool:  # numpy leaves the interpreter to others while it works
         kept = list(pool.map(agree, _blocks(len(codes_P), _PAIRS_AT_ONCE)))
     empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_), np.empty(0, np.float32))
     first_P, second_P, mirrored_P, ncc_P = (np.concatenate(parts) for parts in zip(empty, *kept, strict=True))

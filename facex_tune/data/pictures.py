@@ -1,4 +1,4 @@
-"""Decode one picture to grey pixels: the one decoder of every importer and of `facex-tune predict`.
+"""Decode one picture to the pixels that are kept: the one decoder of every importer and of `facex-tune predict`.
 
 A file is known by its content, never by its name. Eight bits are read as they are. Deeper pixels (16 and 32 bits,
 floats) say nothing of their scale, so it is told from the kind and the range of the values, and a picture whose values
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.faces import SIDE
+from facex_tune.emotions import GREY_48, FaceShape
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,12 +59,13 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        grey_HW: uint8 as wide and high as the picture is seen, or 48 x 48 where `decode` was asked for that.
+        image_HW: uint8, H x W in grey and H x W x 3 in colour; of `decode_whole` as wide and high as the picture is
+            seen.
         width, height: pixels of the picture as it is seen, before anything was cut or resized.
         animated: whether the file has more pictures than the first one, which this is.
     """
 
-    grey_HW: NDArray[np.uint8]
+    image_HW: NDArray[np.uint8]
     width: int
     height: int
     animated: bool
@@ -95,18 +96,27 @@ def said_of(head: bytes) -> str:
     return f"{name}, which is not read" if name else UNKNOWN
 
 
-def decode(data: bytes, side: int | None = SIDE) -> Picture:
-    """A file's first picture in grey, turned as its camera says, what is transparent on white.
+def decode(data: bytes, face: FaceShape = GREY_48) -> Picture:
+    """A file's first picture, turned as its camera says, what is transparent on white: its middle square, resized once,
+    antialiased. In grey colours become luminance (ITU-R 601) first; in colour a grey picture gets three equal channels.
 
-    Colour becomes luminance (ITU-R 601); then the middle square is cut out and resized once, antialiased.
+    Raises:
+        ValueError, Exception: as `decode_whole`.
+    """
+    return _decoded(data, face.is_colour, face.size)
 
-    Args:
-        side: pixels of the square; None leaves the picture as large as it is.
+
+def decode_whole(data: bytes, *, colour: bool = False) -> Picture:
+    """As `decode`, as large as the picture is.
 
     Raises:
         ValueError: no picture of a kind that is read, too large a one, or one whose scale cannot be told; with why.
         Exception: whatever a decoder fed damaged bytes raises.
     """
+    return _decoded(data, colour, None)
+
+
+def _decoded(data: bytes, colour: bool, side: int | None) -> Picture:
     from PIL import Image
 
     if kind_of(data[:HEAD_BYTES]) is None:
@@ -114,28 +124,29 @@ def decode(data: bytes, side: int | None = SIDE) -> Picture:
     with Image.open(io.BytesIO(data), formats=_formats()) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many for a picture of one face")
-        image.draft("L", image.size)  # a JPEG keeps its luminance apart from its colours, which then need no decoding
+        if not colour:  # a JPEG keeps its luminance apart from its colours, which then need no decoding
+            image.draft("L", image.size)
         animated = bool(getattr(image, "is_animated", False))
-        grey = _upright(_grey(image), image)
-    width, height = grey.size
-    return Picture(_squared(grey, side), width, height, animated)
+        plain = _upright(_plain(image, colour), image)
+    width, height = plain.size
+    return Picture(_squared(plain, side), width, height, animated)
 
 
-def fitted(image: Image, side: int = SIDE) -> NDArray[np.uint8]:
-    """An opened picture as `decode` gives a file's: grey, upright, its middle square of `side` pixels.
+def fitted(image: Image, face: FaceShape = GREY_48) -> NDArray[np.uint8]:
+    """An opened picture as `decode` gives a file's: upright, its middle square.
 
     Raises:
         ValueError: its scale cannot be told.
     """
-    return _squared(_upright(_grey(image), image), side)
+    return _squared(_upright(_plain(image, face.is_colour), image), face.size)
 
 
-def _squared(grey: Image, side: int | None) -> NDArray[np.uint8]:
+def _squared(plain: Image, side: int | None) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
-    if side is not None and grey.size != (side, side):
-        grey = ImageOps.fit(grey, (side, side), Image.Resampling.LANCZOS)
-    return np.asarray(grey)
+    if side is not None and plain.size != (side, side):
+        plain = ImageOps.fit(plain, (side, side), Image.Resampling.LANCZOS)
+    return np.asarray(plain)
 
 
 @cache
@@ -154,30 +165,32 @@ def looks_uncropped(width: int, height: int) -> bool:
     return width * height > MEGAPIXEL or width > WIDEST * height or height > TALLEST * width
 
 
-def _upright(grey: Image, image: Image) -> Image:
+def _upright(plain: Image, image: Image) -> Image:
     """Turned as the camera says."""
     from PIL import ExifTags, Image
 
     turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return grey.transpose(Image.Transpose[turn]) if turn else grey
+    return plain.transpose(Image.Transpose[turn]) if turn else plain
 
 
-def _grey(image: Image) -> Image:
-    """Luminance in eight bits."""
+def _plain(image: Image, colour: bool) -> Image:
+    """Luminance, or red, green and blue, in eight bits."""
     from PIL import Image
 
-    raw_mode = _raw_mode(image)
+    raw_mode, mode = _raw_mode(image), "RGB" if colour else "L"
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bits(_deep(image)))
+        deep = Image.fromarray(_eight_bits(_deep(image)))
+        return deep.convert(mode) if colour else deep
     if image.mode == "LAB":
         raise ValueError("Lab colours are not read: save it as RGB")
     if image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         colours = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         _refuse_dark(colours, raw_mode)
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert("L")
-    grey = image.convert("L")
-    _refuse_dark(grey, raw_mode)
-    return grey
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert(mode)
+    image.load()
+    plain = image if image.mode == mode else image.convert(mode)  # most JPEGs are grey after `draft`: no copy is made
+    _refuse_dark(plain, raw_mode)
+    return plain
 
 
 def _raw_mode(image: Image) -> str:

@@ -14,6 +14,8 @@ from facex_tune.data import sources
 from facex_tune.data.faces import counts, is_prepared, read_manifest, write
 from facex_tune.data.groups import with_copies_grouped
 from facex_tune.data.importing import FLAGS, NOTHING, Asked, Loaded, Progress, Published, notes, proof, sizes
+from facex_tune.data.shapes import coloured
+from facex_tune.emotions import GREY_48
 from facex_tune.errors import InputError, nearest
 
 
@@ -75,7 +77,7 @@ def prepare(
         return {own: _prepared(name, part, source, data_dir, progress, asked, own)}
     manifests = {name: _prepared(name, part, source, data_dir, progress, asked, name)}
     for other in getattr(part, "ALSO", ()):
-        manifests |= prepare(other, None, data_dir, progress)
+        manifests |= prepare(other, None, data_dir, progress, asked=asked)
     return manifests
 
 
@@ -93,7 +95,7 @@ def preview(
     from facex_tune.data import sheets
 
     part = _checked(name, source, set_name, asked)
-    loaded = part.load(source, progress, asked)
+    loaded = _loaded(part, source, progress, asked)
     document = {
         "n": len(loaded.faces),
         "counts": counts(loaded.faces),
@@ -122,7 +124,8 @@ def _refuse_options(name: str, part: Source, set_name: str | None, asked: Asked)
         strange = ["--as", *strange]
     if strange:
         where = f"do not go with `data prepare {name}`: "
-        raise InputError(f"{', '.join(strange)} {where}data source {name!r} takes {_taken(taken)}")
+        shape = f"; its faces are {GREY_48}" if {"--size", "--colour"} & set(strange) else ""
+        raise InputError(f"{', '.join(strange)} {where}data source {name!r} takes {_taken(taken)}{shape}")
 
 
 def _taken(options: Sequence[str]) -> str:
@@ -143,7 +146,7 @@ def _prepared(
     name: str, part: Source, source: Path | None, data_dir: Path, progress: Progress, asked: Asked, set_name: str
 ) -> dict[str, Any]:
     """The manifest of a set that was loaded, proven, grouped and written."""
-    loaded = part.load(source, progress, asked)
+    loaded = _loaded(part, source, progress, asked)
     published: Sequence[Published] = getattr(part, "PUBLISHED", ())
     proven, short = proof(name, loaded, published, asked)
     if proven is False:
@@ -160,6 +163,20 @@ def _prepared(
     }
     origin = {"name": name, "path": None if source is None else str(source)} | asked.recorded()
     return write(faces, data_dir, set_name, source=origin, skipped=loaded.skipped, about=about)
+
+
+def _loaded(part: Source, source: Path | None, progress: Progress, asked: Asked) -> Loaded:
+    """What the source reads, in the shape that was asked for.
+
+    Raises:
+        InputError: colours were asked for, and there are none.
+    """
+    loaded = part.load(source, progress, asked)
+    if loaded.faces.face != asked.face:  # an importer of a user's own that says it heeds `--size` and does not
+        raise InputError(f"{source}: {asked.face} was asked for and {loaded.faces.face} was read: leave that out")
+    if asked.colour and not coloured(loaded.faces.images_NHW).any():
+        raise InputError(f"--colour: not one of the {len(loaded.faces):,} faces of {source} has colours: leave it out")
+    return loaded
 
 
 def _keep_the_proven(data_dir: Path, set_name: str, published: Sequence[Published]) -> None:

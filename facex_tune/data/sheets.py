@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data.audit import Found, face
-from facex_tune.data.faces import SIDE, Faces
+from facex_tune.data.faces import Faces
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 from facex_tune.storage import files
@@ -64,7 +64,7 @@ def _sample(faces: Faces) -> Figure:
         rows = rng.permutation(np.flatnonzero(faces.labels_N == label))[:SAMPLES]
         images += [np.asarray(faces.images_NHW[row]) for row in rows]
         titles += [f"{EMOTIONS[label]}\n{faces.split_N[row]} {str(faces.source_N[row])[-20:]}" for row in rows]
-        images += [np.full((SIDE, SIDE), 255, np.uint8)] * (SAMPLES - len(rows))
+        images += [np.full(faces.face.images(1)[1:], 255, np.uint8)] * (SAMPLES - len(rows))
         titles += [""] * (SAMPLES - len(rows))
     return grid(images, titles, columns=SAMPLES, width=1.3, height=1.5)
 
@@ -156,7 +156,7 @@ def _caption(found: Found, row: int) -> str:
 def grid(
     images: Sequence[NDArray[np.uint8]], titles: Sequence[str], columns: int, width: float = 2.6, height: float = 2.0
 ) -> Figure:
-    """Grey images in rows of `columns`, each under its title; width and height of a place in inches."""
+    """Images, grey or in colour, in rows of `columns`, each under its title; width and height of a place in inches."""
     from matplotlib.figure import Figure
 
     rows = max(1, -(-len(images) // columns))

@@ -18,7 +18,7 @@ from facex_tune.data import faces as faces_room
 from facex_tune.data.faces import Faces
 from facex_tune.data.groups import copies_between
 from facex_tune.data.joining import Joined, even_odds, join
-from facex_tune.emotions import N_FER2013
+from facex_tune.emotions import GREY_48, N_FER2013, FaceShape
 from facex_tune.errors import InputError
 from facex_tune.study import Holdout, Study, data_text, protocols
 
@@ -63,8 +63,37 @@ class TrainingSet:
         }
 
 
+def face_of(study: Study, data_dir: Path) -> FaceShape:
+    """The shape of the faces that a study trains on: that of its prepared sets; as long as none is prepared the one
+    that it asks for, else 48×48 grey.
+
+    Raises:
+        InputError: the sets have several shapes, or another one than the study asks for; with what to do.
+    """
+    prepared = [name for name in study.sets if faces_room.is_prepared(data_dir, name)]
+    found = {name: FaceShape.of(faces_room.read_manifest(data_dir, name)) for name in prepared}
+    shapes = list(dict.fromkeys(found.values()))
+    if len(shapes) > 1:
+        told = ", ".join(f"{name} {face}" for name, face in found.items())
+        raise InputError(
+            f"data: the sets have faces of several shapes ({told}), which are not mixed: prepare them alike, each with "
+            "the same --size and --colour, into a folder of their own with --data"
+        )
+    wanted = study.face_shape
+    if shapes and wanted not in (None, shapes[0]):
+        assert wanted is not None
+        name = next(iter(found))
+        options = wanted.options or "neither --size nor --colour"
+        raise InputError(
+            f"face: the study is for {wanted} faces, and data set {name!r} in {data_dir} has {shapes[0]}: name "
+            f"another folder with --data, or prepare it again with {options}"
+        )
+    return shapes[0] if shapes else wanted or GREY_48
+
+
 def load(study: Study, data_dir: Path) -> TrainingSet:
     """The study's two splits, relabelled and without duplicates as it says. Several sets are joined, each copy once.
+    With `validation_copies: drop` the validation faces that have a copy among those trained on leave.
 
     Raises:
         InputError: a set is not prepared, lacks votes that the study wants, or leaves a split without faces.
@@ -73,9 +102,16 @@ def load(study: Study, data_dir: Path) -> TrainingSet:
     if study.duplicates == "drop":
         copied_N = copies_between(validation.faces, train.faces, one_set=True)[1]  # across sets there are none any more
         train = _without_copies(train.take(~copied_N), _sealed(study, data_dir), data_dir)
+    if study.validation_copies == "drop":
+        validation = validation.take(~copies_between(validation.faces, train.faces, one_set=True)[0])
     if len(train) == 0:
         raise InputError(
             f"data set {study.data_text!r}: every face to train on has a copy in a held-out set: use `duplicates: keep`"
+        )
+    if len(validation) == 0:
+        raise InputError(
+            f"data set {study.data_text!r}: every validation face has a copy among the faces to train on: use "
+            "`validation_copies: keep`, or `duplicates: drop`, which leaves the copies out of training instead"
         )
     return _training_set(train, validation, study, copies)
 
@@ -84,7 +120,8 @@ def load_all(study: Study, data_dir: Path) -> TrainingSet:
     """Training and validation faces to train on together, for `retrain: {on: all}`. `validation` is a sample of the
     same faces: it tells whether a training has lost its way, and nothing of how good a model is.
 
-    With `duplicates: drop`, copies of sealed faces are left out of both splits.
+    With `duplicates: drop`, copies of sealed faces are left out of both splits. Validation faces that copy a training
+    face are trained on too, whatever `validation_copies` says.
 
     Raises:
         InputError: as `load`; or no validation face is left.
@@ -109,6 +146,7 @@ def _both(study: Study, data_dir: Path) -> tuple[Joined, Joined, dict[str, int]]
     """Train and validation of all sets, relabelled, with every copy but those that stand in another of the sets; how
     many of those each set had.
     """
+    face_of(study, data_dir)
     splits = [_splits(name, study, data_dir) for name in study.sets]
     _require_contempt(study, [train for train, _ in splits])
     train, validation, copies = join(study.sets, [train for train, _ in splits], [held for _, held in splits], data_dir)

@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data.boxes import Box, cut
-from facex_tune.data.faces import SIDE, Skipped
+from facex_tune.data.faces import Skipped
 from facex_tune.data.importing import Pictures, Progress
 from facex_tune.data.members import open_member, read_whole
-from facex_tune.data.pictures import HEAD_BYTES, MAX_BYTES, UNKNOWN, Picture, decode, kind_of, said_of
-from facex_tune.emotions import EMOTIONS
+from facex_tune.data.pictures import HEAD_BYTES, MAX_BYTES, UNKNOWN, Picture, decode, decode_whole, kind_of, said_of
+from facex_tune.emotions import EMOTIONS, GREY_48, FaceShape
 from facex_tune.errors import InputError
 
 MAX_FACE_BYTES = 2**20  # a 48 x 48 face takes some 2 kB; more is something else
@@ -89,12 +89,13 @@ def open_tree(path: Path) -> Iterator[Tree]:
     require_readable(path)
     if path.is_dir():
         files, folders = _walked(path)
+        top = os.fspath(path)  # pathlib takes as long to join two parts as the system to open a file
         yield Tree(
             path,
             _visible(files),
             _visible(folders),
-            lambda name: (path / files[name]).stat().st_size,
-            lambda name: (path / files[name]).open("rb"),
+            lambda name: os.stat(f"{top}/{files[name]}").st_size,
+            lambda name: open(f"{top}/{files[name]}", "rb"),  # noqa: SIM115
         )
         return
     with _opened_zip(path) as archive:
@@ -246,7 +247,7 @@ class Read:
     """Pictures read: K kept of those asked for.
 
     Attributes:
-        images_KHW: grey 48 x 48.
+        images_KHW: of the shape that was asked for; in colour K x H x W x 3.
         kept: the positions that they had among the names asked for.
         skipped: the others, with the reason.
         pictures: the sizes of the kept.
@@ -264,8 +265,9 @@ def read_images(
     progress: Progress,
     side: int | None = None,
     boxes: Sequence[Box | None] | None = None,
+    face: FaceShape = GREY_48,
 ) -> Read:
-    """Decode pictures to 48 x 48, several at a time.
+    """Decode pictures to faces of one shape, several at a time.
 
     Args:
         side: how wide and high each must be, in pixels; by default any size is cut to a square and resized.
@@ -274,7 +276,7 @@ def read_images(
     Raises:
         InputError: there are pictures and none of them can be read.
     """
-    images_NHW = np.empty((len(names), SIDE, SIDE), np.uint8)
+    images_NHW = np.empty(face.images(len(names)), np.uint8)
     kept: list[int] = []
     skipped: list[Skipped] = []
     sizes: list[tuple[int, int, bool]] = []
@@ -284,12 +286,12 @@ def read_images(
             places = [None] * len(batch) if boxes is None else boxes[start : start + _BATCH]
             asked = list(zip(batch, places, strict=True))
             several = [asked[at : at + _TASK] for at in range(0, len(asked), _TASK)]
-            decoded = chain.from_iterable(pool.map(partial(_pictures, tree, side), several))
+            decoded = chain.from_iterable(pool.map(partial(_pictures, tree, side, face), several))
             for position, found in enumerate(decoded, start):
                 if isinstance(found, Skipped):
                     skipped.append(found)
                     continue
-                images_NHW[len(kept)] = found.grey_HW
+                images_NHW[len(kept)] = found.image_HW
                 sizes.append((found.width, found.height, found.animated))
                 kept.append(position)
             progress(start + len(batch), len(names))
@@ -306,14 +308,16 @@ def _at_once(n: int) -> int:
     return 1 if n < _BATCH else min(cpus, 8)
 
 
-def _pictures(tree: Tree, side: int | None, asked: Sequence[tuple[str, Box | None]]) -> list[Picture | Skipped]:
-    return [_picture(tree, side, name, box) for name, box in asked]
+def _pictures(
+    tree: Tree, side: int | None, face: FaceShape, asked: Sequence[tuple[str, Box | None]]
+) -> list[Picture | Skipped]:
+    return [_picture(tree, side, face, name, box) for name, box in asked]
 
 
-def _picture(tree: Tree, side: int | None, name: str, box: Box | None) -> Picture | Skipped:
+def _picture(tree: Tree, side: int | None, face: FaceShape, name: str, box: Box | None) -> Picture | Skipped:
     try:
         data = _bytes(tree, name, MAX_BYTES if side is None else MAX_FACE_BYTES, side)
-        picture = decode(data) if box is None else cut(decode(data, None), box)
+        picture = decode(data, face) if box is None else cut(decode_whole(data, colour=face.is_colour), box, face.size)
         if side is not None and (picture.width, picture.height) != (side, side):
             raise ValueError(f"{picture.width} x {picture.height} pixels where {side} x {side} are wanted")
     except Exception as error:  # a decoder fed damaged bytes raises whatever it likes, SyntaxError included
@@ -322,11 +326,12 @@ def _picture(tree: Tree, side: int | None, name: str, box: Box | None) -> Pictur
 
 
 def _bytes(tree: Tree, name: str, limit_bytes: int, side: int | None) -> bytes:
-    what = "a picture of one face" if side is None else f"a {side} x {side} face"
-    if tree.size_bytes(name) > limit_bytes:
-        raise ValueError(f"{tree.size_bytes(name)} bytes are too many for {what}")
-    with tree.turn:
-        return content(tree, name, limit_bytes)
+    size_bytes = tree.size_bytes(name)
+    if size_bytes > limit_bytes:
+        what = "a picture of one face" if side is None else f"a {side} x {side} face"
+        raise ValueError(f"{size_bytes} bytes are too many for {what}")
+    with tree.turn, tree.open(name) as file:
+        return read_whole(file, size_bytes, limit_bytes)
 
 
 def content(tree: Tree, name: str, limit_bytes: int) -> bytes:

@@ -133,7 +133,7 @@ class Board:
             row.paused = trial.paused
         for epoch, rung in board._at_rung.items():  # by the trials' numbers so far; they came there in another order
             gone_on = (trial for trial in history.trials.values() if trial.last_epoch > epoch and epoch in trial.epochs)
-            rung.passed = [board._standing(trial.epochs[epoch]) for trial in gone_on]
+            rung.have_passed([board._standing(trial.epochs[epoch]) for trial in gone_on])
         for key, metrics in history.models.items():
             board.models[key] = ModelRow(board.plan.model_epochs, [board.objective(metrics)], done=True)
         board.models |= {key: ModelRow(failed=reason) for key, reason in history.failed_models.items()}

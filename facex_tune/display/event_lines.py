@@ -19,7 +19,9 @@ from facex_tune.runs.events import (
     ModelFinished,
     ModelRecovered,
     Note,
+    PriorsTaken,
     SealedSetOpened,
+    SearchSettled,
     StageFinished,
     StageStarted,
     TrialFailed,
@@ -28,9 +30,9 @@ from facex_tune.runs.events import (
     TrialStarted,
     TrialStopped,
 )
-from facex_tune.runs.history import FAILED, Raise
+from facex_tune.runs.history import FAILED, Raise, Settled
 from facex_tune.runs.names import ALL, model_name, trial_label
-from facex_tune.study.words import clock
+from facex_tune.study.words import clock, value_text
 
 DETAIL_SHOWN = 120  # characters of what went wrong; the log has it whole
 
@@ -43,6 +45,7 @@ def line(board: Board, event: Mapping[str, Any], stage_s: float = 0.0) -> str:
     """
     if event["type"] == StageFinished.TYPE:
         ended_by = f" (ended by its budget: {event['reason']})" if event.get("reason") else ""
+        ended_by = " (it had settled)" if event.get("reason") == "settled" else ended_by
         if event["stage"] == "factors" and ended_by:
             ended_by += "; the same command goes on"
         how = f": {ends(board)}" if event["stage"] == "search" and board.ends else ""
@@ -144,6 +147,17 @@ def _recovered_line(board: Board, event: Mapping[str, Any]) -> str:
     return f"{who} goes on after {_with_detail(event['reason'], event.get('detail'))}"
 
 
+def _settled_line(board: Board, event: Mapping[str, Any]) -> str:
+    settled = Settled(event["left"], event["noise"], event["ended"], event["finished"])
+    return f"no further trial begins: {settled.told(board.plan.objective)}"
+
+
+def _priors_line(board: Board, event: Mapping[str, Any]) -> str:
+    said = [f"{name} {value_text(each['prior'])} ({each['confidence']})" for name, each in event["priors"].items()]
+    found = ", ".join(said) or "none, for its best trials agree in no range of this study"
+    return f"priors from {event['trials']} trials of run {event['run']}: {found}"
+
+
 def _learned_line(board: Board, event: Mapping[str, Any]) -> str:
     left_out = ", ".join(f"{count} {why}" for why, count in event["left_out"].items())
     return (
@@ -169,6 +183,8 @@ _LINES: dict[str, Callable[[Board, Mapping[str, Any]], str]] = {
     FactorFailed.TYPE: _factor_failed_line,
     FactorRecovered.TYPE: _recovered_line,
     LearnedFrom.TYPE: _learned_line,
+    PriorsTaken.TYPE: _priors_line,
+    SearchSettled.TYPE: _settled_line,
     BudgetRaised.TYPE: _raised_line,
     CandidateChosen.TYPE: _chosen_line,
     ModelFinished.TYPE: _model_line,

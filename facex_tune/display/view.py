@@ -1,5 +1,5 @@
-"""A run as it happens: a live board in a terminal, one line that renews itself in a notebook, plain lines elsewhere;
-always on standard error.
+"""A run as it happens: a live board in a terminal and in a notebook, one line that renews itself where a cell runs a
+command, plain lines elsewhere; on standard error, but for the notebook's board, which is an output of its cell.
 
 `View` listens to the run's events and changes nothing. Whatever becomes of the terminal, the run goes on: an output
 that has gone away silences the view.
@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -23,36 +22,21 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.text import Text
 
+from facex_tune.display import notebook, pace
 from facex_tune.display.board import Board
 from facex_tune.display.event_lines import line
-from facex_tune.display.screen import headline, screen, under_way
+from facex_tune.display.pace import Past
+from facex_tune.display.screen import TALL, headline, screen, under_way
 from facex_tune.display.text import metric
 from facex_tune.runs.events import FactorFinished, Note, StageStarted, TrialFinished, TrialStopped
 
 HEARTBEAT_S = 30.0  # the longest silence without a terminal, at first
 HEARTBEAT_SHARE, HEARTBEAT_MAX_S = 0.05, 600.0  # later a share of the time that has passed, so that logs stay short
-ONE_LINE_S = 2.0  # between two renewals of a notebook's line
+ONE_LINE_S = 2.0  # between two renewals of a notebook's line, or board
 ONE_LINE_WIDTH = 110  # columns
 PULSE_S = 2.0  # an epoch may take many minutes, in which no event comes: a clock of its own ends those silences
 # In a terminal these need no line of their own.
 _ON_BOARD = (TrialFinished.TYPE, TrialStopped.TYPE, FactorFinished.TYPE, Note.TYPE)
-_TELLING = 0.05  # below this share of a stage its pace says little about the rest
-
-
-@dataclass(frozen=True)
-class Past:
-    """What had happened before somebody began to watch.
-
-    Attributes:
-        searched_s: seconds of searching before the current stage began in this session.
-        elapsed_s, stage_s: seconds that this session, and the current stage in it, have taken.
-        share: how much of the current stage was done when it began in this session.
-    """
-
-    searched_s: float = 0.0
-    elapsed_s: float = 0.0
-    stage_s: float = 0.0
-    share: float = 0.0
 
 
 class View:
@@ -63,6 +47,9 @@ class View:
         past: how long that had taken.
         stream: where to write; standard error by default.
         now: a monotonic clock in seconds.
+        show: takes the board as HTML, each time in place of the last one; by default an output of the notebook's cell,
+            where this process is a notebook's kernel and `stream` is not given.
+        last: what a notebook shows in the end, as HTML; by default the board as it was last.
     """
 
     def __init__(
@@ -71,9 +58,13 @@ class View:
         past: Past | None = None,
         stream: TextIO | None = None,
         now: Callable[[], float] = time.monotonic,
+        show: notebook.Show | None = None,
+        last: Callable[[], str] | None = None,
     ) -> None:
         past = past or Past()
         self._board, self._searched_s, self._now = board, past.searched_s, now
+        self._show = notebook.output() if show is None and stream is None else show
+        self._last = last
         self._stream = sys.stderr if stream is None else stream
         self._began_s, self._stage_began_s = now() - past.elapsed_s, now() - past.stage_s
         self._said_s = now()
@@ -87,7 +78,9 @@ class View:
 
     def __enter__(self) -> View:
         console = Console(file=self._stream, force_jupyter=False)
-        if _in_notebook(self._stream):
+        if self._show is not None:
+            self._renew_board()
+        elif _in_notebook(self._stream):
             self._one_line = _OneLine(self._stream)
         elif console.is_terminal and not console.is_dumb_terminal:
             self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=2, transient=True)
@@ -107,6 +100,8 @@ class View:
             self._pulse.join()
         if self._one_line is not None:
             self._write(self._one_line.end)
+        if self._show is not None:
+            self._renew_board(self._last if error is None else None)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Takes one event in and shows what it changed."""
@@ -126,14 +121,17 @@ class View:
     def _beat(self, said: str = "") -> None:
         """Without a board: `said`, or where the run stands, where nothing was written for long."""
         with self._lock:
-            if self._one_line is not None:
+            if self._show is not None:
+                if self._now() - self._said_s >= ONE_LINE_S:
+                    self._renew_board()
+            elif self._one_line is not None:
                 self._renew(self._one_line)
             elif said or self._now() - self._said_s >= self._heartbeat_s():
                 self._say(said or self._heartbeat())
 
     def tell(self) -> None:
         """Says where the run stands, where no board is drawn."""
-        if self._one_line is None and self._live is None:
+        if self._one_line is None and self._live is None and self._show is None:
             self._say(self._heartbeat())
 
     def _fold(self, event: Mapping[str, Any]) -> None:
@@ -168,22 +166,8 @@ class View:
         return self._searched_s + (self._now() - self._stage_began_s if self._board.stage == "search" else 0.0)
 
     def _remaining_s(self) -> float | None:
-        """Seconds to go in this stage at its pace so far in this session, and not less than its slowest model needs,
-        or until its own budget ends it; None while that would be a guess.
-        """
         stage_s = self._now() - self._stage_began_s
-        paced_s, budget_s = self._paced_s(stage_s), self._board.stage_budget_s
-        if budget_s is None:
-            return paced_s
-        rest_s = max(0.0, budget_s - stage_s)
-        return rest_s if paced_s is None else min(rest_s, paced_s)
-
-    def _paced_s(self, stage_s: float) -> float | None:
-        share = self._board.share_done(self._searched_s + stage_s)
-        if share is None or share >= 1 or share - self._share_before < _TELLING:
-            return None
-        paced_s = stage_s * (1 - share) / (share - self._share_before)
-        return max(paced_s, self._board.slowest_s()) if self._board.stage == "retrain" else paced_s
+        return pace.remaining_s(self._board, stage_s, self._searched_s, self._share_before)
 
     def _heartbeat_s(self) -> float:
         return min(HEARTBEAT_MAX_S, max(HEARTBEAT_S, HEARTBEAT_SHARE * (self._now() - self._began_s)))
@@ -199,6 +183,17 @@ class View:
         leader = f" | best {best[0].label} {metric(best[0].value)}" if best else ""
         self._said_s = self._now()
         self._write(lambda: one_line.show(self._headline() + leader))
+
+    def _renew_board(self, last: Callable[[], str] | None = None) -> None:
+        """A notebook whose page has been closed loses its board, and the run goes on."""
+        self._said_s = self._now()
+        if self._show is None or self._silent:
+            return
+        try:
+            drawn = screen(self._board, self._headline(), self._searched(), height=TALL)
+            self._show(notebook.as_html(drawn) if last is None else last())
+        except Exception:
+            self._silent = True
 
     def _say(self, line: str) -> None:
         self._said_s = self._now()
@@ -250,7 +245,10 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
     Yields:
         a function to be told (done, total).
     """
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    if not sys.stderr.isatty():  # a bar that is disabled leaves an empty line behind in rich 14
+        yield lambda done, total: None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(escape(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -128,11 +128,11 @@ def drawn(
     """
     n_classes = max(max(found_NC.shape[1] for found_NC in every_MNC), int(labels_N.max()) + 1)
     answers_MN = np.stack([found_NC.argmax(axis=1) for found_NC in every_MNC])
-    draws_DMKK = intervals.resampled_confusion(answers_MN, labels_N, groups_N, n_classes, seed)
     losses_MN = np.stack([metrics.log_losses(found_NC, labels_N) for found_NC in every_MNC])
-    losses_DM = intervals.resampled_mean(losses_MN, groups_N, seed)
-    if draws_DMKK is None or losses_DM is None:
+    resampled = intervals.resampled(answers_MN, labels_N, losses_MN, groups_N, n_classes, seed)
+    if resampled is None:
         return None
+    draws_DMKK, losses_DM = resampled
     found = intervals.without_few(intervals.scores_of_draws(draws_DMKK), labels_N, groups_N)
     return found | {"log_loss": losses_DM}
 

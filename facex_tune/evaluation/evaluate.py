@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from facex_tune.data import faces as face_sets
 from facex_tune.data import training_set
-from facex_tune.data.faces import Faces
+from facex_tune.data.shapes import reshaped, told_conversion
+from facex_tune.emotions import FaceShape
 from facex_tune.errors import InputError
 from facex_tune.evaluation import choices, records
 from facex_tune.runs.events import Note, SealedSetOpened
@@ -54,10 +55,28 @@ def evaluate(
     log.tell(Note(f"evaluate: {plural(len(models), 'model')} on the validation faces, to choose what tests must not"))
     choice = choices.choose(run, data_dir, device, names, [model for model, _ in loaded])
     opener = _Opener(run, log, data_dir, device, dict(zip(models, loaded, strict=True)), choice.tta)
+    first = _answers_plainly(*loaded[0], device)
+    looked = set()  # one protocol of each set shows where the first model looked: the report shows no other's faces
     for protocol in chosen:
         scored = records.Scored.under(protocol, opener.open(protocol))
-        records.write(run, protocol, scored, models, choice, face_sets.read_manifest(data_dir, protocol.data)["sha256"])
+        sha256, key = face_sets.read_manifest(data_dir, protocol.data)["sha256"], (protocol.data, protocol.splits)
+        records.write(run, protocol, scored, models, choice, sha256, None if key in looked else first)
+        looked.add(key)
         log.tell(Note(f"{protocol.id}: scored {plural(len(models), 'model')}, in {run.evaluation_folder}"))
+
+
+def _answers_plainly(model: nn.Module, info: Mapping[str, Any], device_name: str | None) -> records.Answer:
+    """A model's probabilities, of faces of any shape, without test-time augmentation: a mirror image would show a place
+    twice.
+    """
+    from facex_tune.training import classifier, devices
+
+    device = devices.pick_device(device_name)
+
+    def answer(images_NHW: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+        return classifier.probabilities_NC(model, reshaped(images_NHW, FaceShape.of(info)), device)
+
+    return answer
 
 
 def _load(run: Run, models: Sequence[records.ModelKey], device: str | None) -> list[tuple[nn.Module, dict[str, Any]]]:
@@ -67,7 +86,8 @@ def _load(run: Run, models: Sequence[records.ModelKey], device: str | None) -> l
     loaded = []
     for key in models:
         tensors, info = run.load_model_files(*key)
-        model = classifier.load_model(info["config"], tensors, info["n_classes"], devices.pick_device(device))
+        on, face = devices.pick_device(device), FaceShape.of(info)
+        model = classifier.load_model(info["config"], tensors, info["n_classes"], on, face)
         loaded.append((model, info))
     return loaded
 
@@ -165,8 +185,14 @@ class _Opener:
             faces = whole.take(rows_N)
             known = self._known.joined_train, self._known.joined_validation
             seen_N, chosen_N = (each.standing(faces, protocol.data) for each in known)
-            probabilities_MNC, adjustments_M = self._predicted(faces)
-            self._opened[key] = records.Opened(faces, rows_N, probabilities_MNC, seen_N, adjustments_M, chosen_N)
+            own = FaceShape.of(next(iter(self.models.values()))[1])  # a run's models are all of one shape
+            if change := told_conversion(faces.face, own):
+                self.log.tell(Note(f"evaluate: {faces.face} faces of {protocol.data} are shown as {own} ({change})"))
+            shown_NHW = reshaped(faces.images_NHW, own)
+            probabilities_MNC, adjustments_M = self._predicted(shown_NHW)
+            self._opened[key] = records.Opened(
+                faces, rows_N, probabilities_MNC, seen_N, adjustments_M, chosen_N, converted=change
+            )
         return self._opened[key]
 
     def _record(self, protocol: Protocol) -> None:
@@ -174,7 +200,7 @@ class _Opener:
         n = _faces_read(protocol, face_sets.read_manifest(self.data_dir, protocol.data))
         self.log.append(SealedSetOpened(protocol.id, [model_label(*key) for key in self.models], n))
 
-    def _predicted(self, faces: Faces) -> tuple[NDArray[np.float32], tuple[Adjustment | None, ...]]:
+    def _predicted(self, images_NHW: NDArray[np.uint8]) -> tuple[NDArray[np.float32], tuple[Adjustment | None, ...]]:
         """Probabilities, M x N x C, and each model's post-hoc adjustment."""
         from facex_tune.training import classifier, devices
 
@@ -182,7 +208,7 @@ class _Opener:
         per_model: list[NDArray[np.float32]] = []
         adjustments: list[Adjustment | None] = []
         for (candidate, seed), (model, info) in self.models.items():
-            self.log.tell(Note(f"evaluate: {model_label(candidate, seed)} on {len(faces):,} faces"))
-            per_model.append(classifier.probabilities_NC(model, faces.images_NHW, device, tta=self.tta))
+            self.log.tell(Note(f"evaluate: {model_label(candidate, seed)} on {len(images_NHW):,} faces"))
+            per_model.append(classifier.probabilities_NC(model, images_NHW, device, tta=self.tta))
             adjustments.append(posthoc.of_model(info))
         return np.stack(per_model), tuple(adjustments)

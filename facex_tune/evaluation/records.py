@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from facex_tune import seeds
 from facex_tune.data.faces import Faces
 from facex_tune.emotions import EMOTIONS
-from facex_tune.evaluation import agreement, intervals, scoring, sequences, variants
+from facex_tune.evaluation import agreement, intervals, occlusion, scoring, sequences, variants
 from facex_tune.evaluation.choices import Choices
 from facex_tune.runs.names import model_label, trial_label
 from facex_tune.storage import files
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 GALLERY_FACES = 20
+PAIR_FACES = 6  # kept of each cell of the confusion matrix
 
 ModelKey = tuple[int, int]  # candidate's trial number, seed
+Answer = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]  # faces N x H x W (x 3) -> probabilities N x C
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Opened:
         seen_N: which have a copy in training.
         chosen_N: which have one among the validation faces, by which the winner, its temperature and its adjustment
             were chosen; None where that is not known.
+        converted: what became of the faces before the models saw them, where they are of another shape; "" else.
     """
 
     faces: Faces
@@ -49,11 +53,16 @@ class Opened:
     seen_N: NDArray[np.bool_]
     adjustments_M: tuple[Adjustment | None, ...] = ()
     chosen_N: NDArray[np.bool_] | None = None
+    converted: str = ""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What one protocol scores: N of the opened faces, with its own labels."""
+    """What one protocol scores: N of the opened faces, with its own labels.
+
+    Attributes:
+        answerable: the classes that answers are held to, where the protocol masks; None where all may be answered.
+    """
 
     faces: Faces
     rows_N: NDArray[np.int64]
@@ -63,6 +72,8 @@ class Scored:
     n_opened: int
     adjustments_M: tuple[Adjustment | None, ...] = ()
     chosen_N: NDArray[np.bool_] | None = None
+    answerable: tuple[int, ...] | None = None
+    converted: str = ""
 
     @property
     def known_N(self) -> NDArray[np.bool_]:
@@ -73,6 +84,7 @@ class Scored:
     def under(cls, protocol: Protocol, opened: Opened) -> Scored:
         kept_N, labels_N = scoring.judged(protocol, opened.faces, opened.probabilities_MNC.shape[2])
         probabilities_MNC: NDArray[np.floating[Any]] = opened.probabilities_MNC[:, kept_N]
+        answerable: tuple[int, ...] | None = None
         if protocol.masked:
             answerable = tuple(int(k) for k in np.unique(labels_N)) or protocol.classes
             per_model = [scoring.masked(found_NC, answerable) for found_NC in probabilities_MNC]
@@ -80,7 +92,8 @@ class Scored:
         faces, seen_N = opened.faces.take(kept_N), opened.seen_N[kept_N]
         rows_N, n = opened.rows_N[kept_N], len(opened.faces)
         chosen_N = None if opened.chosen_N is None else opened.chosen_N[kept_N]
-        return cls(faces, rows_N, labels_N, probabilities_MNC, seen_N, n, opened.adjustments_M, chosen_N)
+        about = (opened.adjustments_M, chosen_N, answerable, opened.converted)
+        return cls(faces, rows_N, labels_N, probabilities_MNC, seen_N, n, *about)
 
 
 def _document(
@@ -94,8 +107,10 @@ def _document(
     return {
         "schema": SCHEMA,
         "protocol": protocol.id,
-        "about": protocol.doc,
+        "about": protocol.doc + (f"; faces {scored.converted}" if scored.converted else ""),
         "data": protocol.data,
+        "face": scored.faces.face.to_data(),
+        **({"converted": scored.converted} if scored.converted else {}),
         "sha256": sha256,
         "splits": list(protocol.splits),
         "classes": [EMOTIONS[k] for k in np.unique(scored.labels_N)],
@@ -161,16 +176,23 @@ def scored_sets(run: Run) -> dict[str, str]:
 
 
 def write(
-    run: Run, protocol: Protocol, scored: Scored, models: list[ModelKey], choices: Choices, sha256: str
+    run: Run,
+    protocol: Protocol,
+    scored: Scored,
+    models: list[ModelKey],
+    choices: Choices,
+    sha256: str,
+    answer: Answer | None = None,
 ) -> None:
     """Writes the protocol's table of faces, its gallery and, last, its scores, each atomically.
 
     Args:
         sha256: the prepared set's.
+        answer: asks the first model, to see where it looked; without it that is left out.
     """
     folder = run.evaluation_folder
     files.write_bytes(folder / f"{protocol.id}.parquet", _parquet(scored, models))
-    files.write_bytes(folder / f"{protocol.id}.faces.npz", _gallery(run, protocol, scored))
+    files.write_bytes(folder / f"{protocol.id}.faces.npz", _gallery(run, protocol, scored, answer))
     files.write_json(folder / f"{protocol.id}.json", _document(run, protocol, scored, models, choices, sha256))
 
 
@@ -200,20 +222,63 @@ def _parquet(scored: Scored, models: list[ModelKey]) -> bytes:
     return sink.getvalue()
 
 
-def _gallery(run: Run, protocol: Protocol, scored: Scored) -> bytes:
-    """Faces kept for the report, which must not open a sealed set a second time: `kind_G` says why each was."""
-    kinds = gallery_rows(scored.probabilities_MNC[0], scored.labels_N, np.random.default_rng(_seed(run, protocol, 2)))
+def _gallery(run: Run, protocol: Protocol, scored: Scored, answer: Answer | None) -> bytes:
+    """Faces kept for the report, which must not open a sealed set a second time, with the first model's answers.
+
+    `images_NHW` and so on are the galleries', and `kind_N` says why each was kept. `pair_*` are faces of each cell of
+    the model's confusion matrix, whose counts are `pair_counts_CC`. `hidden_KPP` and `whole_K` say where the model
+    looked (`occlusion`) on the K faces of the kind "confident".
+    """
+    found_NC, labels_N = scored.probabilities_MNC[0], scored.labels_N
+    draw = np.random.default_rng(_seed(run, protocol, 2))
+    kinds = gallery_rows(found_NC, labels_N, draw)
     picked = np.concatenate(list(kinds.values()))
+    paired = pair_rows(found_NC, labels_N, draw)
+    arrays = {
+        "kind_N": np.repeat(list(kinds), [len(rows) for rows in kinds.values()]),
+        **_kept(scored, picked, ""),
+        **_kept(scored, paired, "pair_"),
+        "pair_counts_CC": _counts(found_NC, labels_N),
+    }
+    if answer is not None and len(surest := kinds["confident"]):
+
+        def held(images_NHW: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+            found_NC = answer(images_NHW)
+            return found_NC if scored.answerable is None else scoring.masked(found_NC, scored.answerable)
+
+        images_KHW, answers_K = scored.faces.images_NHW[surest], found_NC[surest].argmax(axis=1)
+        arrays["whole_K"], arrays["hidden_KPP"] = occlusion.hidden(held, images_KHW, answers_K)
     sink = io.BytesIO()
-    np.savez_compressed(
-        sink,
-        images_NHW=scored.faces.images_NHW[picked],
-        labels_N=scored.labels_N[picked],
-        probabilities_NC=scored.probabilities_MNC[0, picked].astype(np.float32),
-        rows_N=scored.rows_N[picked],
-        kind_N=np.repeat(list(kinds), [len(rows) for rows in kinds.values()]),
-    )
+    np.savez_compressed(sink, **arrays)  # type: ignore[arg-type]  # numpy's stubs take them for its own options
     return sink.getvalue()
+
+
+def _kept(scored: Scored, rows: NDArray[np.int64], prefix: str) -> dict[str, NDArray[Any]]:
+    return {
+        f"{prefix}images_NHW": scored.faces.images_NHW[rows],
+        f"{prefix}labels_N": scored.labels_N[rows],
+        f"{prefix}probabilities_NC": scored.probabilities_MNC[0, rows].astype(np.float32),
+        f"{prefix}rows_N": scored.rows_N[rows],
+    }
+
+
+def _counts(probabilities_NC: NDArray[np.floating[Any]], labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One model's confusion matrix, true emotion by answer, over all emotions."""
+    counts_CC = np.zeros((len(EMOTIONS), len(EMOTIONS)), np.int64)
+    np.add.at(counts_CC, (labels_N, probabilities_NC.argmax(axis=1)), 1)
+    return counts_CC
+
+
+def pair_rows(
+    probabilities_NC: NDArray[np.floating[Any]], labels_N: NDArray[np.int64], draw: np.random.Generator
+) -> NDArray[np.int64]:
+    """Up to six faces of each true emotion and answer, drawn at random, cell by cell."""
+    cells_N = labels_N * len(EMOTIONS) + probabilities_NC.argmax(axis=1)
+    picked = [np.empty(0, np.int64)]
+    for cell in np.unique(cells_N):
+        rows = np.flatnonzero(cells_N == cell)
+        picked.append(np.sort(draw.choice(rows, min(len(rows), PAIR_FACES), replace=False)).astype(np.int64))
+    return np.concatenate(picked)
 
 
 def gallery_rows(

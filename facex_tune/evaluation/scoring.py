@@ -93,7 +93,9 @@ def score(
         "metrics": _metrics(
             per_model, drawn, partial(intervals.rests_on, labels_N=labels_N, groups_N=groups_N), float(np.mean(floors))
         ),
-        "per_emotion": _per_emotion(per_model, drawn, support_K, intervals.clusters_of_each(labels_N, groups_N)),
+        "per_emotion": _per_emotion(
+            per_model, drawn, support_K, partial(intervals.rests_on_class, answers_MN, labels_N, groups_N)
+        ),
         "confusion": {"classes": list(EMOTIONS[:n_classes]), "counts": confusion_KK.tolist()},
     }
 
@@ -125,7 +127,7 @@ def _per_emotion(
     per_model: list[dict[str, float]],
     drawn: dict[str, NDArray[np.float64]],
     support_K: NDArray[np.int64],
-    clusters: dict[int, int],
+    rests_on: Callable[[str, int], int],
 ) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for k in np.flatnonzero(support_K):
@@ -134,7 +136,7 @@ def _per_emotion(
             row[kind] = float(np.mean([scores[f"{kind}.{EMOTIONS[k]}"] for scores in per_model]))
             drawn_D = drawn[kind][..., k].mean(axis=1) if kind in drawn else None
             row[f"{kind}_interval"] = None
-            if drawn_D is not None and clusters[int(k)] >= intervals.MIN_CLUSTERS:
-                row[f"{kind}_interval"] = intervals.percentile(drawn_D, clusters[int(k)])
+            if drawn_D is not None and rests_on("recall", int(k)) >= intervals.MIN_CLUSTERS:
+                row[f"{kind}_interval"] = intervals.percentile(drawn_D, rests_on(kind, int(k)))
         table[EMOTIONS[k]] = row
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS, FaceShape
 from facex_tune.errors import InputError, one_line
 from facex_tune.inference.predict import Trained, find
 from facex_tune.storage.files import Place
@@ -26,12 +27,14 @@ class Asked:
         name: as a user knows it.
         emotions: of its answers, in their order.
         info: its configuration and what else is known of it.
-        probabilities_NC: uint8 faces N x 48 x 48 -> float32 N x emotions, rows of sum 1.
+        face: the shape of the faces that it takes.
+        probabilities_NC: uint8 faces of that shape, N x size x size (x 3) -> float32 N x emotions, rows of sum 1.
     """
 
     name: str
     emotions: tuple[str, ...]
     info: dict[str, Any]
+    face: FaceShape
     probabilities_NC: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -52,12 +55,12 @@ def of_trained(trained: Trained, *, device_name: str | None = None, tta: str = "
     from facex_tune.training import classifier, devices
 
     device = devices.pick_device(device_name)
-    model = classifier.load_model(trained.info["config"], trained.tensors, trained.info["n_classes"], device)
+    model = trained.load(device)
 
     def answer(images_NHW: NDArray[np.uint8]) -> NDArray[np.float32]:
         return classifier.probabilities_NC(model, images_NHW, device, tta=tta)
 
-    return Asked(trained.name, trained.emotions, trained.info, answer)
+    return Asked(trained.name, trained.emotions, trained.info, trained.face, answer)
 
 
 def _of_onnx(path: Path, tta: str) -> Asked:
@@ -76,6 +79,7 @@ def _of_onnx(path: Path, tta: str) -> Asked:
             f"MODEL {path}: its metadata do not say what faces it takes and which emotions it answers; "
             "export one with `facex-tune export RUN --format onnx`"
         )
+    face = FaceShape.of({"face": json.loads(about["face"])} if "face" in about else {})
     if tta not in ("none", "flip"):
         raise InputError(f"test-time augmentation {tta!r}: of an ONNX file none or flip")
 
@@ -90,4 +94,4 @@ def _of_onnx(path: Path, tta: str) -> Asked:
         found: NDArray[np.float32] = both_VNC.mean(axis=0, dtype=np.float32)
         return found
 
-    return Asked(about.get("model", path.stem), emotions, about, answer)
+    return Asked(about.get("model", path.stem), emotions, about, face, answer)

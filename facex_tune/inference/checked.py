@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from facex_tune import parts
-from facex_tune.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS, FaceShape
 from facex_tune.errors import InputError, nearest, one_line
 from facex_tune.space import Config
 
@@ -31,21 +31,21 @@ def check(where: str, tensors: Mapping[str, Tensor], info: Any) -> None:
         InputError: no configuration, a number of classes, part or knob that there is not, or tensors of other shapes.
     """
     try:
-        config, n_classes = _said(info)
+        config, n_classes, face = _said(info)
         _check_knobs(config)
         found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        _check_shapes(found, _shapes(config, n_classes))
+        _check_shapes(found, _shapes(config, n_classes, face))
     except InputError as error:
         raise InputError([f"MODEL {where}: {line}" for line in error.problems]) from error
 
 
-def _said(info: Any) -> tuple[Config, int]:
+def _said(info: Any) -> tuple[Config, int, FaceShape]:
     if not isinstance(info, dict) or not isinstance(info.get("config"), dict):
         raise InputError("it names no `config`, as config.json of a trained model does; export one with facex-tune")
     n_classes = info.get("n_classes")
     if type(n_classes) is not int or not 2 <= n_classes <= len(EMOTIONS):
         raise InputError(f"n_classes {str(n_classes)[:40]}: a model has 2 to {len(EMOTIONS)} emotions")
-    return info["config"], n_classes
+    return info["config"], n_classes, FaceShape.of(info)
 
 
 def _check_knobs(config: Config) -> None:
@@ -64,7 +64,7 @@ def _check_knobs(config: Config) -> None:
             raise InputError(f"{name}: {str(value)[:80]} is not in its range; allowed: {knob}")
 
 
-def _shapes(config: Config, n_classes: int) -> dict[str, tuple[int, ...]]:
+def _shapes(config: Config, n_classes: int, face: FaceShape) -> dict[str, tuple[int, ...]]:
     """Of the tensors of the configuration's network."""
     import torch
 
@@ -72,13 +72,14 @@ def _shapes(config: Config, n_classes: int) -> dict[str, tuple[int, ...]]:
 
     try:
         with torch.device("meta"):
-            model = classifier.build_model(config, n_classes)
+            model = classifier.build_model(config, n_classes, face=face)
     except InputError:
         raise
     except Exception as error:  # a part can fail in any way at knobs that do not go together
         if not parts.is_own("model", str(config["model"])):
             raise InputError(f"its architecture cannot be built ({one_line(error, 200)})") from error
-        model = classifier.build_model(config, n_classes)  # the user's own code, which need not know the meta device
+        # the user's own code, which need not know the meta device
+        model = classifier.build_model(config, n_classes, face=face)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 

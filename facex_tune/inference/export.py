@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facex_tune.data.faces import SIDE
+from facex_tune.emotions import GREY_48
 from facex_tune.errors import InputError, one_line
 from facex_tune.inference.predict import Trained, describe
 from facex_tune.storage import files
@@ -25,8 +25,9 @@ def export(trained: Trained, form: str, path: Path) -> Path:
     """Writes the model to `path`, whole or not at all.
 
     Args:
-        form: "onnx" takes faces as uint8 N x 48 x 48 (grey) and gives probabilities N x C, for any N; "safetensors"
-            holds the weights, with configuration and classes in its header, and is what `facex-tune predict` reads.
+        form: "onnx" takes faces as uint8 N x size x size (in colour x 3) and gives probabilities N x C, for any N;
+            "safetensors" holds the weights, with configuration and classes in its header, and is what `facex-tune
+            predict` reads.
 
     Raises:
         InputError: no such format, `path` is called otherwise or is a folder, the extra `onnx` is not installed, or the
@@ -40,6 +41,7 @@ def export(trained: Trained, form: str, path: Path) -> Path:
         files.write_bytes(path, onnx_bytes(trained))
     else:
         values = {key: trained.info[key] for key in ("config", "n_classes")}
+        values |= {"face": trained.face.to_data()} if trained.face != GREY_48 else {}
         files.save_tensors(path, trained.tensors, {**values, "about": describe(trained)})
     return path
 
@@ -58,7 +60,7 @@ def onnx_bytes(trained: Trained) -> bytes:
     import torch
 
     wrapped = with_preprocessing(trained)
-    faces_NHW = torch.zeros(2, SIDE, SIDE, dtype=torch.uint8)
+    faces_NHW = torch.zeros(trained.face.images(2), dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -85,23 +87,21 @@ def onnx_bytes(trained: Trained) -> bytes:
 
 
 def with_preprocessing(trained: Trained) -> nn.Module:
-    """The model from grey pixels to probabilities, on the CPU in evaluation mode."""
+    """The model from pixels to probabilities, on the CPU in evaluation mode."""
     import torch
     from torch import Tensor, nn
 
-    from facex_tune.training import classifier
-
     class Whole(nn.Module):
-        """uint8 faces_NHW -> probabilities_NC."""
+        """uint8 faces_NHW, in colour faces_NHWC, -> probabilities_NC."""
 
         def __init__(self, model: nn.Module) -> None:
             super().__init__()
             self.model = model
 
         def forward(self, faces_NHW: Tensor) -> Tensor:
-            logits_NC: Tensor = self.model(faces_NHW.unsqueeze(1).to(torch.float32) / 255)
+            faces_NCHW = faces_NHW.unsqueeze(1) if faces_NHW.ndim == 3 else faces_NHW.permute(0, 3, 1, 2)
+            logits_NC: Tensor = self.model(faces_NCHW.to(torch.float32) / 255)
             return logits_NC.softmax(1)
 
-    device = torch.device("cpu")
-    model = classifier.load_model(trained.info["config"], trained.tensors, trained.info["n_classes"], device)
+    model = trained.load(torch.device("cpu"))
     return Whole(model.to(memory_format=torch.contiguous_format)).eval()

@@ -1,4 +1,5 @@
-"""Faces as a caller has them (arrays, PIL images, files) as the pixels that a model reads: uint8 N x 48 x 48.
+"""Faces as a caller has them (arrays, PIL images, files) as the pixels that a model reads: uint8, in the
+shape of the faces that it was trained on.
 
 What an array's numbers mean is told from their type and range. What fits no scale is refused: a wrong one would be
 answered too, and silently wrongly.
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.faces import SIDE
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.errors import InputError
 from facex_tune.inference.predict import read_faces
 
@@ -26,10 +27,13 @@ DARKEST = 16  # where no pixel above 1 is as bright as this of 255, the scale is
 _ALLOWED = "give grey faces N x H x W or H x W, or colours N x H x W x 3 or H x W x 3"
 
 
-def batches(images: Any, size: int, *, uncropped: bool = False) -> Iterator[NDArray[np.uint8]]:
+def batches(
+    images: Any, size: int, face: FaceShape = GREY_48, *, uncropped: bool = False
+) -> Iterator[NDArray[np.uint8]]:
     """Gives faces in batches of at most `size`, each read when it is asked for.
 
     Args:
+        face: the shape of the faces that the model takes.
         images: an array (see `of_array`), a PIL image, a path, or an iterable of such single images.
         uncropped: take whole photographs too, of which the middle is read, whatever is there.
 
@@ -37,17 +41,17 @@ def batches(images: Any, size: int, *, uncropped: bool = False) -> Iterator[NDAr
         InputError: an image is none, or its pixels fit no scale; those of a batch are told together.
     """
     if _is_array(images):
-        faces = of_array(images, uncropped=uncropped)
+        faces = of_array(images, face, uncropped=uncropped)
         yield from (faces[start : start + size] for start in range(0, len(faces), size))
         return
     singles = iter([images] if _is_single(images) else _iterable(images))
     before = 0
     while batch := list(islice(singles, size)):
-        yield _read(batch, before, uncropped)
+        yield _read(batch, before, face, uncropped)
         before += len(batch)
 
 
-def of_array(array: Any, *, uncropped: bool = False) -> NDArray[np.uint8]:
+def of_array(array: Any, face: FaceShape = GREY_48, *, uncropped: bool = False) -> NDArray[np.uint8]:
     """Faces of an array: grey N x H x W or H x W, colours N x H x W x 3, H x W x 3 or, as torch has them, N x 1 or
     3 x H x W. Whole numbers are 0 to 255; floats are 0 to 1 where none is above 1, and else 0 to 255.
 
@@ -59,13 +63,13 @@ def of_array(array: Any, *, uncropped: bool = False) -> NDArray[np.uint8]:
         raise InputError(f"images: an array of {values.dtype} holds no pixels; give uint8, or floats from 0 to 1")
     values = _as_NHWC(values)
     pixels = _eight_bits(values)
-    grey = pixels[..., 0] if pixels.shape[-1] == 1 else None
-    if grey is not None and grey.shape[1:] == (SIDE, SIDE):
-        return grey
+    plain = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    if plain.shape == face.images(len(plain)):
+        return plain
     from PIL import Image
 
-    found = [_of_image(Image.fromarray(each if grey is None else each[..., 0]), uncropped) for each in pixels]
-    return np.stack(found) if found else np.empty((0, SIDE, SIDE), np.uint8)
+    found = [_of_image(Image.fromarray(each), face, uncropped) for each in plain]
+    return np.stack(found) if found else np.empty(face.images(0), np.uint8)
 
 
 def _as_NHWC(values: NDArray[Any]) -> NDArray[Any]:
@@ -106,13 +110,13 @@ def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     return scaled
 
 
-def _read(batch: Sequence[Any], before: int, uncropped: bool) -> NDArray[np.uint8]:
+def _read(batch: Sequence[Any], before: int, face: FaceShape, uncropped: bool) -> NDArray[np.uint8]:
     """A batch of single images; every problem is told, with its place in what was given."""
     faces: list[NDArray[np.uint8]] = []
     problems: list[str] = []
     for place, image in enumerate(batch, start=before):
         try:
-            faces.append(_one(image, uncropped))
+            faces.append(_one(image, face, uncropped))
         except InputError as error:
             problems += [line if line.startswith("IMAGE") else f"image {place}: {line}" for line in error.problems]
     if problems:
@@ -120,21 +124,21 @@ def _read(batch: Sequence[Any], before: int, uncropped: bool) -> NDArray[np.uint
     return np.stack(faces)
 
 
-def _one(image: Any, uncropped: bool) -> NDArray[np.uint8]:
+def _one(image: Any, face: FaceShape, uncropped: bool) -> NDArray[np.uint8]:
     if isinstance(image, str | Path):
-        (read_HW,) = read_faces([Path(image)], uncropped=uncropped)
+        (read_HW,) = read_faces([Path(image)], face=face, uncropped=uncropped)
         return np.asarray(read_HW, np.uint8)
     if _is_image(image):
-        return _of_image(image, uncropped)
+        return _of_image(image, face, uncropped)
     if not _is_array(image):
         raise InputError(f"{type(image).__name__} is no image; give an array, a PIL image or a path")
-    found = of_array(image, uncropped=uncropped)
+    found = of_array(image, face, uncropped=uncropped)
     if len(found) != 1:
         raise InputError(f"an array of shape {_by(np.shape(image))} holds {len(found)} images, where one is meant")
     return np.asarray(found[0], np.uint8)
 
 
-def _of_image(image: Image, uncropped: bool) -> NDArray[np.uint8]:
+def _of_image(image: Image, face: FaceShape, uncropped: bool) -> NDArray[np.uint8]:
     from facex_tune.data.pictures import fitted, looks_uncropped
 
     if looks_uncropped(image.width, image.height) and not uncropped:
@@ -143,7 +147,7 @@ def _of_image(image: Image, uncropped: bool) -> NDArray[np.uint8]:
             "face out, or take the middle with uncropped=True"
         )
     try:
-        return fitted(image)
+        return fitted(image, face)
     except ValueError as error:
         raise InputError(str(error)) from error
 

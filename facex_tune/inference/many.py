@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from facex_tune.data.pictures import HEAD_BYTES, kind_of
 from facex_tune.data.tree import IMAGE_SUFFIXES, is_litter
+from facex_tune.emotions import FaceShape
 from facex_tune.errors import InputError, nearest
+from facex_tune.inference import find_faces
 from facex_tune.inference.answers import Asked
 from facex_tune.inference.predict import read_faces
 from facex_tune.runs.frames import as_text
@@ -96,21 +98,25 @@ def answer(
     out: Path,
     *,
     uncropped: bool = False,
+    margin: float | None = None,
     progress: Callable[[int, int], object] = lambda _done, _all: None,
 ) -> Told:
     """Writes a CSV file with a row for each image: file, emotion, a probability for each emotion, problem. The file has
     its name once it is whole.
 
     Args:
+        margin: finds the faces of whole photographs and cuts them out with it (`find_faces`); a row for each face. None
+            takes each image for one cropped face.
         progress: told after each batch how many images are done, and how many there are.
     """
     unread, first = 0, ""
     with _written(out) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["file", "emotion", *asked.emotions, "problem"])
+        found = None if margin is None else find_faces.columns(asked)
+        writer.writerow(found or ["file", "emotion", *asked.emotions, "problem"])
         done, left = 0, iter(paths)
         while batch := list(islice(left, BATCH)):
-            for row in _rows(asked, batch, uncropped):
+            for row in _rows(asked, batch, uncropped) if margin is None else _found(asked, batch, margin):
                 writer.writerow(map(as_text, row))
                 unread += row[-1] != ""
                 first = first or row[-1]
@@ -120,7 +126,7 @@ def answer(
 
 
 def _rows(asked: Asked, batch: Sequence[Path], uncropped: bool) -> Iterator[list[Any]]:
-    read = [_read(path, uncropped) for path in batch]
+    read = [_read(path, asked.face, uncropped) for path in batch]
     faces = [face for face, _ in read if face is not None]
     answers = iter(asked.probabilities_NC(np.stack(faces))) if faces else iter(())
     for path, (face, problem) in zip(batch, read, strict=True):
@@ -132,9 +138,14 @@ def _rows(asked: Asked, batch: Sequence[Path], uncropped: bool) -> Iterator[list
         yield [str(path), asked.emotions[int(found_C.argmax())], *told, ""]
 
 
-def _read(path: Path, uncropped: bool) -> tuple[NDArray[np.uint8] | None, str]:
+def _found(asked: Asked, batch: Sequence[Path], margin: float) -> Iterator[list[Any]]:
+    for path in batch:
+        yield from find_faces.rows(asked, path, margin)
+
+
+def _read(path: Path, shape: FaceShape, uncropped: bool) -> tuple[NDArray[np.uint8] | None, str]:
     try:
-        return read_faces([path], uncropped=uncropped)[0], ""
+        return read_faces([path], face=shape, uncropped=uncropped)[0], ""
     except InputError as error:
         return None, error.problems[0].removeprefix(_READ_AS.format(path))
 

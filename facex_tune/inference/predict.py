@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS, GREY_48, FaceShape
 from facex_tune.errors import InputError, nearest, one_line
 from facex_tune.inference import checked
 from facex_tune.runs.lease import holder
@@ -25,7 +25,8 @@ from facex_tune.storage import files
 from facex_tune.storage.files import Place
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
 VERSION = 1
 
@@ -41,6 +42,17 @@ class Trained:
     @property
     def emotions(self) -> tuple[str, ...]:
         return EMOTIONS[: self.info["n_classes"]]
+
+    @property
+    def face(self) -> FaceShape:
+        """The shape of the faces that it was trained on and takes."""
+        return FaceShape.of(self.info)
+
+    def load(self, device: torch.device) -> nn.Module:
+        """The network with its weights, on a device."""
+        from facex_tune.training import classifier
+
+        return classifier.load_model(self.info["config"], self.tensors, self.info["n_classes"], device, self.face)
 
 
 def find(said: str, storage: Place) -> Trained:
@@ -129,10 +141,13 @@ def _exported(path: Path) -> Trained:
     return Trained(path.stem, tensors, values)
 
 
-def read_faces(paths: Sequence[Path], *, uncropped: bool = False) -> NDArray[np.uint8]:
-    """Images as the data room reads them (grey, cut centrally to a square, 48×48), N x H x W.
+def read_faces(
+    paths: Sequence[Path], *, face: FaceShape = GREY_48, uncropped: bool = False
+) -> NDArray[np.uint8]:
+    """Images as the data room reads them (grey or in colour, cut centrally to a square, resized), N x H x W (x 3).
 
     Args:
+        face: the shape of the faces that the model takes.
         uncropped: take whole photographs too, of which the middle is read, whatever is there.
 
     Raises:
@@ -145,7 +160,7 @@ def read_faces(paths: Sequence[Path], *, uncropped: bool = False) -> NDArray[np.
     for path in paths:
         try:
             with path.open("rb") as file:
-                picture = decode(read_whole(file, path.stat().st_size, MAX_BYTES))
+                picture = decode(read_whole(file, path.stat().st_size, MAX_BYTES), face)
         except Exception as error:  # a decoder fed damaged bytes raises whatever it likes
             reason = reason_of(error)
             problems.append(f"IMAGE {path}: not an image that can be read ({reason}); give PNG or JPEG files")
@@ -155,7 +170,7 @@ def read_faces(paths: Sequence[Path], *, uncropped: bool = False) -> NDArray[np.
                 f"IMAGE {path}: {picture.width} x {picture.height} pixels look like a whole photograph, and no face is "
                 "looked for: cut the face out, or take the middle with --uncropped"
             )
-        faces.append(picture.grey_HW)
+        faces.append(picture.image_HW)
     if problems:
         raise InputError(problems)
     return np.stack(faces)
@@ -178,9 +193,9 @@ def predict(
     """{version, model, emotions, tta, images: [{file, emotion, probabilities {emotion: p}}]}."""
     from facex_tune.training import classifier, devices
 
-    images_NHW = read_faces(paths, uncropped=uncropped)
+    images_NHW = read_faces(paths, face=trained.face, uncropped=uncropped)
     device = devices.pick_device(device_name)
-    model = classifier.load_model(trained.info["config"], trained.tensors, trained.info["n_classes"], device)
+    model = trained.load(device)
     found_NC = classifier.probabilities_NC(model, images_NHW, device, tta=tta)
     return document(trained.name, trained.emotions, tta, paths, found_NC)
 
@@ -205,11 +220,15 @@ def _one(path: Path, found_C: NDArray[np.float32], emotions: Sequence[str]) -> d
 
 def describe(trained: Trained) -> dict[str, str]:
     """What an exported file says of itself, as text."""
+    face = trained.face
+    axes = " x ".join(["N", *map(str, face.images(1)[1:])])
+    colours = "red, green and blue" if face.is_colour else "grey"
     return {
         "format": "facex_tune model 1",
         "model": trained.name,
         "emotions": ",".join(trained.emotions),
-        "input": "faces: uint8, N x 48 x 48, grey, one cropped face each; scaling happens inside",
+        "input": f"faces: uint8, {axes}, {colours}, one cropped face each; scaling happens inside",
+        **({} if face == GREY_48 else {"face": json.dumps(face.to_data())}),
         "output": "probabilities: float32, N x emotions, rows sum to 1",
         "config": json.dumps(trained.info["config"]),
     }

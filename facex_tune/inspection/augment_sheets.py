@@ -20,6 +20,7 @@ from facex_tune.data.sources import synthetic
 from facex_tune.emotions import EMOTIONS, N_FER2013
 from facex_tune.errors import InputError, nearest
 from facex_tune.space import Choice, Config, Float
+from facex_tune.training.classifier import as_floats
 
 GAP, WHITE, BLACK = 2, 255, 0
 SCALE, CAPTION, MARGIN = 2, 16, 66  # pixels: of a face's pixel, of a line of text, of an emotion's name
@@ -78,7 +79,7 @@ def sheet(
     draws: int = 11,
     seed: int = 0,
 ) -> NDArray[np.uint8]:
-    """A grey picture: on the left `rows` faces as they are (drawn ones, unless given), beside each `draws` draws.
+    """A picture: on the left `rows` faces as they are (drawn ones, unless given), beside each `draws` draws.
 
     Args:
         name, knobs: the policy, at its defaults where `knobs` is None.
@@ -96,10 +97,10 @@ def sheet(
 
 
 def _drawn(policy: Policy, images_NHW: NDArray[np.uint8], *, draws: int, seed: int) -> NDArray[np.uint8]:
-    faces_N1HW = torch.from_numpy(np.array(images_NHW)).unsqueeze(1).float() / 255
+    faces_N1HW = as_floats(torch.from_numpy(np.array(images_NHW)))
     generator = torch.Generator().manual_seed(seed)
     columns = [faces_N1HW, *(policy(faces_N1HW, generator) for _ in range(draws))]
-    return _tiled(torch.stack(columns, 1)[:, :, 0])
+    return _tiled(torch.stack(columns, 1))
 
 
 def _mixed(name: str, value: float) -> Policy:
@@ -125,16 +126,18 @@ def _one_of_each(data_dir: Path, set_name: str | None) -> tuple[NDArray[np.uint8
     return found.images_NHW[order_N[first]], [EMOTIONS[label] for label in labels]
 
 
-def _tiled(faces_RCHW: Tensor) -> NDArray[np.uint8]:
-    """Rows and columns of faces in one picture, a white line between them, and twice as wide beside the first."""
-    pixels = (faces_RCHW.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    rows, columns, height, width = pixels.shape
-    picture = np.full((rows * (height + GAP), columns * (width + GAP) + GAP), WHITE, np.uint8)
+def _tiled(faces_RKCHW: Tensor) -> NDArray[np.uint8]:
+    """Rows and columns of faces, grey or in colour, in one picture, a white line between them, and twice as wide
+    beside the first.
+    """
+    pixels = (faces_RKCHW.clamp(0, 1) * 255).round().to(torch.uint8).movedim(2, -1).numpy()
+    rows, columns, height, width, channels = pixels.shape
+    picture = np.full((rows * (height + GAP), columns * (width + GAP) + GAP, channels), WHITE, np.uint8)
     for row in range(rows):
         for column in range(columns):
             top, left = row * (height + GAP), column * (width + GAP) + (GAP if column else 0)
             picture[top : top + height, left : left + width] = pixels[row, column]
-    return picture
+    return picture[..., 0] if channels == 1 else picture
 
 
 def _captioned(blocks: dict[str, NDArray[np.uint8]], emotions: Sequence[str]) -> NDArray[np.uint8]:
@@ -143,13 +146,15 @@ def _captioned(blocks: dict[str, NDArray[np.uint8]], emotions: Sequence[str]) ->
 
     large = {caption: block.repeat(SCALE, 0).repeat(SCALE, 1) for caption, block in blocks.items()}
     height = sum(CAPTION + len(block) for block in large.values())
-    picture = Image.new("L", (MARGIN + max(block.shape[1] for block in large.values()), height), WHITE)
+    mode = "L" if all(block.ndim == 2 for block in large.values()) else "RGB"
+    paper, ink = (each if mode == "L" else (each,) * 3 for each in (WHITE, BLACK))
+    picture = Image.new(mode, (MARGIN + max(block.shape[1] for block in large.values()), height), paper)
     pen, top = ImageDraw.Draw(picture), 0
     for caption, block in large.items():
-        pen.text((MARGIN, top + 2), caption, fill=BLACK)
+        pen.text((MARGIN, top + 2), caption, fill=ink)
         top += CAPTION
         for row, emotion in enumerate(emotions):
-            pen.text((4, top + (row + 0.4) * len(block) / len(emotions)), emotion, fill=BLACK)
+            pen.text((4, top + (row + 0.4) * len(block) / len(emotions)), emotion, fill=ink)
         picture.paste(Image.fromarray(block), (MARGIN, top))
         top += len(block)
     return np.asarray(picture)

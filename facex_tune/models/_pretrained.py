@@ -1,4 +1,4 @@
-"""Networks that start from weights trained elsewhere: knobs, loading, grey stems, frozen levels.
+"""Networks that start from weights trained elsewhere: knobs, loading, stems, frozen levels.
 
 Weights come from torchvision's ImageNet files or from a model that this package trained. Everything up to the head must
 fit; the head always starts anew for torchvision's, and where the number of classes differs for this package's own.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from facex_tune.emotions import GREY_48, RGB, FaceShape
 from facex_tune.errors import InputError
 from facex_tune.models import _patience, _weights
 from facex_tune.space import Choice, Config, Knob, Knobs, Open, Value
@@ -19,6 +20,7 @@ from facex_tune.space import Choice, Config, Knob, Knobs, Open, Value
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Tensors = dict[str, "Tensor"]
 LEVELS = 5
 PRETRAINED = Open(
     (False, _weights.IMAGENET),
@@ -32,6 +34,7 @@ FROZEN = Open(
     0,
     "of pretrained weights: how many of the network's five levels, from the input, stay as they are",
 )
+Scale = float | tuple[float, ...]
 # What torchvision's ImageNet weights expect of each colour, and of grey by their mean.
 IMAGENET_MEAN_3, IMAGENET_STD_3 = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -41,13 +44,13 @@ class Loaded:
     """Weights that a network starts from.
 
     Attributes:
-        mean, std: what they expect pixels in [0, 1] to be scaled by.
+        mean, std: what they expect pixels in [0, 1] to be scaled by; in colour one number a channel.
         file: where they came from.
         sha256: the file's fingerprint.
     """
 
-    mean: float
-    std: float
+    mean: Scale
+    std: Scale
     file: str
     sha256: str
 
@@ -68,7 +71,7 @@ class Weights:
     architecture: Callable[[Config], str]
     exist: Mapping[str, Sequence[Value]]
     head: str
-    build: Callable[[Config, int], nn.Module]
+    build: Callable[[Config, int, FaceShape], nn.Module]
 
     def load(self, network: nn.Module, knobs: Config) -> Loaded:
         """Puts the weights that `knobs["pretrained"]` means into a network that `build` made.
@@ -80,7 +83,7 @@ class Weights:
         network.load_state_dict(tensors, strict=False)  # the head may be missing; `_fitted` refuses the rest
         return loaded
 
-    def problems(self, knobs: Knobs) -> list[str]:
+    def problems(self, knobs: Knobs, face: FaceShape = GREY_48) -> list[str]:
         """What would stop a study with these ranges: weights that are not here or fit no network of them."""
         wanted = [value for value in options(knobs["pretrained"]) if value]
         if not wanted:
@@ -97,7 +100,7 @@ class Weights:
             _patience.about_to_check(f"model.{self.part}", combinations)
             chosen = usual | dict(zip(ranges, values, strict=True))
             with torch.device("meta"):
-                network = self.build(chosen, 7)
+                network = self.build(chosen, 7, face)
             try:
                 self._fitted(network, chosen)
             except InputError as error:
@@ -119,10 +122,10 @@ class Weights:
         state, own = _weights.read(path), network.state_dict()
         if {"mean", "std"} <= state.keys():
             found, anew = _of_this_package(own, state)
-            mean, std = float(state["mean"]), float(state["std"])
+            mean, std = scale_of(state, in_colour(own), path)
         else:
             found, anew = _of_torchvision(own, state, self._names(architecture))
-            mean, std = grey_scale()
+            mean, std = (IMAGENET_MEAN_3, IMAGENET_STD_3) if in_colour(own) else grey_scale()
         expected = f"torchvision's {architecture}, or this package's {self.part} of equal knobs"
         must_fit(own, found, anew, f"{path} does not fit; expected is {expected}")
         return found, Loaded(mean, std, str(path), _weights.sha256(path))
@@ -177,7 +180,32 @@ def fold(
     means_3, stds_3 = weight_O3HW.new_tensor(mean_3), weight_O3HW.new_tensor(std_3)
     weight_O1HW = (weight_O3HW * (stds_3.mean() / stds_3)[:, None, None]).sum(1, keepdim=True)
     shift_O = (weight_O3HW.sum((2, 3)) * (means_3.mean() - means_3) / stds_3).sum(1)
-    return _narrowed(_narrowed(weight_O1HW, pixels, 2), pixels, 3), shift_O
+    return narrowed(weight_O1HW, pixels), shift_O
+
+
+def narrowed(weight_OIHW: Tensor, pixels: int) -> Tensor:
+    """Filters of `pixels` a side that answer as wider ones do to a face enlarged that much by repeating pixels."""
+    return _narrowed(_narrowed(weight_OIHW, pixels, 2), pixels, 3)
+
+
+def scale_of(state: Mapping[str, Tensor], colour: bool, path: object) -> tuple[Scale, Scale]:
+    """Mean and standard deviation that stand beside the tensors of a model that was trained here.
+
+    Raises:
+        InputError: they are of faces with another number of channels.
+    """
+    if any(state[name].numel() != (RGB if colour else 1) for name in ("mean", "std")):
+        here, there = ("three, one a channel", "colour") if colour else ("one number each", "grey")
+        raise InputError(f"pretrained: {path} holds mean and std, which are {here} in a model of {there} faces")
+    mean, std = (
+        float(each) if each.numel() == 1 else tuple(each.flatten().tolist()) for each in (state["mean"], state["std"])
+    )
+    return mean, std
+
+
+def in_colour(own: Mapping[str, Tensor]) -> bool:
+    """Whether a network's first filters, of four axes, read three channels."""
+    return next((tensor.shape[1] == RGB for tensor in own.values() if tensor.ndim == 4), False)
 
 
 def grey_scale() -> tuple[float, float]:
@@ -197,9 +225,6 @@ def _narrowed(weight: Tensor, taps: int, dim: int) -> Tensor:
     return weight.new_zeros(shape).index_add_(dim, falls_on, weight)
 
 
-Tensors = dict[str, "Tensor"]
-
-
 def _of_this_package(own: Tensors, state: Tensors) -> tuple[Tensors, set[str]]:
     """A model that was trained here: its body's tensors, and those of ours that start anew, which are the classifier's
     where it answers other classes.
@@ -217,13 +242,15 @@ def body_of(state: Tensors) -> Tensors:
 
 
 def _of_torchvision(own: Tensors, state: Tensors, names: Sequence[str]) -> tuple[Tensors, set[str]]:
-    """torchvision's tensors under our names, which come in the same order, the stem folded to grey; and ours that start
-    anew: what follows, if it is a head and no convolution.
+    """torchvision's tensors under our names, which come in the same order, the stem folded to our width and, for
+    grey faces, to grey; and ours that start anew: what follows, if it is a head and no convolution.
     """
     ours = list(own)
     found = {mine: state[theirs] for mine, theirs in zip(ours, names, strict=False) if theirs in state}
     stem = ours[0]
-    if stem in found and found[stem].ndim == 4 and found[stem].shape[1] == 3:
+    if stem in found and found[stem].ndim == 4 and found[stem].shape[1] == RGB == own[stem].shape[1]:
+        found[stem] = narrowed(found[stem].float(), own[stem].shape[-1])
+    elif stem in found and found[stem].ndim == 4 and found[stem].shape[1] == 3:
         found[stem], shift_O = fold(found[stem].float(), own[stem].shape[-1])
         bias = stem.replace(".weight", ".bias")
         norm = next((name for name in ours if name.endswith("running_mean")), "")  # it subtracts its mean

@@ -1,9 +1,11 @@
-"""What architectures of torchvision want before they see small grey faces."""
+"""What architectures of torchvision want before they see small faces, grey or in colour."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
+
+from facex_tune.emotions import FaceShape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,15 +30,20 @@ def start_quietly(network: nn.Module, block: type[nn.Module]) -> None:
             nn.init.normal_(module.weight, std=math.sqrt(2 / math.prod(module.kernel_size)))
 
 
-def grey_stem(convolution: nn.Conv2d, stride: int) -> nn.Conv2d:
-    """A convolution of one input channel in place of `convolution`, of the given stride; fresh weights (He et al.
+def face_stem(convolution: nn.Conv2d, stride: int, face: FaceShape) -> nn.Conv2d:
+    """A convolution of a face's channels in place of `convolution`, of the given stride; fresh weights (He et al.
     2015).
     """
     from torch import nn
 
     size = (int(convolution.kernel_size[0]), int(convolution.kernel_size[1]))
     stem = nn.Conv2d(
-        1, convolution.out_channels, size, stride, (size[0] // 2, size[1] // 2), bias=convolution.bias is not None
+        face.channels,
+        convolution.out_channels,
+        size,
+        stride,
+        (size[0] // 2, size[1] // 2),
+        bias=convolution.bias is not None,
     )
     nn.init.kaiming_normal_(stem.weight, mode="fan_out")
     if stem.bias is not None:

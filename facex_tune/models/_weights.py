@@ -79,8 +79,10 @@ def read(path: Path) -> dict[str, Tensor]:
     named = {} if not isinstance(said, Mapping) else {str(key): each for key, each in said.items() if _is_tensor(each)}
     if not named:
         raise InputError(f"pretrained: {path} holds no tensors by name; save the model's state_dict()")
-    if named.keys() >= set(SCALE) and any(named[name].numel() != 1 for name in SCALE):
-        raise InputError(f"pretrained: {path} holds mean and std, which are one number each in a model of this package")
+    if named.keys() >= set(SCALE) and any(named[name].numel() not in (1, 3) for name in SCALE):
+        raise InputError(
+            f"pretrained: {path} holds mean and std, which are one number each in a model of this package, or three"
+        )
     return _without("module.", named)  # DataParallel's prefix
 
 

@@ -1,4 +1,4 @@
-"""timm's networks for small grey faces: what `timm.py` does once it is known that timm is there."""
+"""timm's networks for small faces: what `timm.py` does once it is known that timm is there."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from facex_tune.emotions import GREY_48, RGB, FaceShape
 from facex_tune.errors import InputError, one_line
 from facex_tune.models import _patience, _pretrained, _weights, _zoo_table
 from facex_tune.space import Config, Knobs
 
-PIXELS, N_CLASSES = 48, 7
-TRIED_PIXELS = (48, 40, 32)  # progressive training starts with smaller faces
+N_CLASSES = 7
+TRIED = (1, 5 / 6, 2 / 3)  # of a face's side: progressive training starts with smaller faces
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -34,41 +35,41 @@ class Unfit(InputError):
 
 
 class OneSize(nn.Module):
-    """A network that takes faces of 48×48 alone, for faces of any size: they are resized."""
+    """A network that takes faces of `pixels` a side alone, for faces of any size: they are resized."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, pixels: int) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.pixels = network, pixels
 
-    def forward(self, faces_N1HW: Tensor) -> Tensor:
-        if faces_N1HW.shape[-2:] != (PIXELS, PIXELS):
-            size = (PIXELS, PIXELS)
-            faces_N1HW = nn.functional.interpolate(faces_N1HW, size, mode="bilinear", antialias=True)
-        logits_NC: Tensor = self.network(faces_N1HW)
+    def forward(self, faces_NCHW: Tensor) -> Tensor:
+        if faces_NCHW.shape[-2:] != (self.pixels, self.pixels):
+            size = (self.pixels, self.pixels)
+            faces_NCHW = nn.functional.interpolate(faces_NCHW, size, mode="bilinear", antialias=True)
+        logits_NC: Tensor = self.network(faces_NCHW)
         return logits_NC
 
 
-def build(knobs: Config, n_classes: int) -> nn.Module:
+def build(knobs: Config, n_classes: int, face: FaceShape = GREY_48) -> nn.Module:
     """See `timm.build`."""
     name, halve = str(knobs["name"]), bool(knobs["halve_stem"])
-    said: dict[str, Any] = {"num_classes": n_classes, "in_chans": 1, "drop_rate": knobs["dropout"]}
+    said: dict[str, Any] = {"num_classes": n_classes, "in_chans": face.channels, "drop_rate": knobs["dropout"]}
     if knobs["stochastic_depth"]:
         said["drop_path_rate"] = knobs["stochastic_depth"]
     if not _has_one_size(name):
         network = _created(name, **said)
         if halve:
-            _halve_first_stride(network)
+            _halve_first_stride(network, face.channels)
         _freeze(network, knobs)
         return network
     patch = _patch(name) if halve else None
-    said["img_size"] = 2 * PIXELS if halve and patch is None else PIXELS
+    said["img_size"] = 2 * face.size if halve and patch is None else face.size
     if patch is not None:
         said["patch_size"] = patch // 2
     network = _created(name, **said)
-    if halve and patch is None:  # 48 pixels then give the positions that 96 would
-        _halve_first_stride(network)
+    if halve and patch is None:  # faces then give the positions that ones twice as large would
+        _halve_first_stride(network, face.channels)
     _freeze(network, knobs)
-    return OneSize(network)
+    return OneSize(network, face.size)
 
 
 def load(network: nn.Module, knobs: Config) -> _pretrained.Loaded:
@@ -78,7 +79,7 @@ def load(network: nn.Module, knobs: Config) -> _pretrained.Loaded:
     return loaded
 
 
-def problems(knobs: Knobs) -> list[str]:
+def problems(knobs: Knobs, face: FaceShape = GREY_48) -> list[str]:
     """A line for each combination of ranges that cannot be built, does not take small faces, or lacks its weights."""
     found: list[str] = []
     usual = {name: knob.default for name, knob in knobs.items()}
@@ -91,7 +92,7 @@ def problems(knobs: Knobs) -> list[str]:
         _patience.about_to_check("model.timm", combinations)
         chosen = usual | dict(zip(ranges, values, strict=True))
         try:
-            network = _tried(chosen)
+            network = _tried(chosen, face)
             if chosen["pretrained"]:
                 _fitted(network, chosen)
         except InputError as error:
@@ -101,27 +102,27 @@ def problems(knobs: Knobs) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _tried(knobs: Config) -> nn.Module:
+def _tried(knobs: Config, face: FaceShape) -> nn.Module:
     """The network without memory, after it took faces of every size that training shows.
 
     Raises:
         InputError: it does not; says what to set instead, which was tried the same way.
     """
     try:
-        return _fit(knobs)
+        return _fit(knobs, face)
     except Unfit as error:
-        raise InputError(_advice(knobs, error.reason)) from error
+        raise InputError(_advice(knobs, face, error.reason)) from error
 
 
-def _fit(knobs: Config) -> nn.Module:
+def _fit(knobs: Config, face: FaceShape) -> nn.Module:
     """What `shown` gives, unless this version of timm has failed in training since."""
-    name, network = str(knobs["name"]), shown(knobs)
+    name, network = str(knobs["name"]), shown(knobs, face)
     if failure := _zoo_table.failure(name, bool(knobs["halve_stem"]), timm.__version__):
         raise Unfit(name, f"failed when it was trained once ({failure})")
     return network
 
 
-def shown(knobs: Config) -> nn.Module:
+def shown(knobs: Config, face: FaceShape = GREY_48) -> nn.Module:
     """The network without memory, after it took faces of every size that training shows.
 
     Raises:
@@ -129,10 +130,10 @@ def shown(knobs: Config) -> nn.Module:
     """
     name = str(knobs["name"])
     with torch.device("meta"):
-        network = build(knobs, N_CLASSES).eval()
-        for pixels in TRIED_PIXELS:
+        network = build(knobs, N_CLASSES, face).eval()
+        for pixels in (round(face.size * share) for share in TRIED):
             try:
-                logits_NC = network(torch.empty(2, 1, pixels, pixels))
+                logits_NC = network(torch.empty(2, face.channels, pixels, pixels))
             except Exception as error:  # whatever a foreign network says of a size that it was not made for
                 raise Unfit(name, f"does not take faces of {pixels}×{pixels} ({_in_short(error)})") from error
             if not isinstance(logits_NC, Tensor) or logits_NC.shape != (2, N_CLASSES):
@@ -140,12 +141,12 @@ def shown(knobs: Config) -> nn.Module:
     return network
 
 
-def _advice(knobs: Config, reason: str) -> str:
+def _advice(knobs: Config, face: FaceShape, reason: str) -> str:
     """What is wrong with a network, and the settings to change, which were tried; or that none help."""
     name, stem = str(knobs["name"]), {"halve_stem": not knobs["halve_stem"]}
     depth: dict[str, Any] = {"stochastic_depth": 0} if knobs["stochastic_depth"] else {}
     for change in (depth, stem, stem | depth) if depth else (stem,):
-        if _works(knobs | change):
+        if _works(knobs | change, face):
             said = {knob: knobs[knob] for knob in change}
             return f"name: {name} {reason} with {_yaml(said)}; set {_yaml(change)}, which works"
     return (
@@ -154,9 +155,9 @@ def _advice(knobs: Config, reason: str) -> str:
     )
 
 
-def _works(knobs: Config) -> bool:
+def _works(knobs: Config, face: FaceShape) -> bool:
     try:
-        _fit(knobs)
+        _fit(knobs, face)
     except InputError:
         return False
     return True
@@ -200,7 +201,7 @@ def _patch(name: str) -> int | None:
     return int(patch[0] if isinstance(patch, tuple) else patch) if patch is not None else None
 
 
-def _halve_first_stride(network: nn.Module) -> None:
+def _halve_first_stride(network: nn.Module, channels: int) -> None:
     """The first convolution that passes pixels over, and those beside it that read the face too."""
     strided = {
         name: module
@@ -210,7 +211,7 @@ def _halve_first_stride(network: nn.Module) -> None:
     if not strided:
         return
     first = next(iter(strided))
-    beside = [name for name, module in strided.items() if module.in_channels == 1 == strided[first].in_channels]
+    beside = [name for name, module in strided.items() if module.in_channels == channels == strided[first].in_channels]
     for name in dict.fromkeys([first, *beside]):
         parent, _, last = name.rpartition(".")
         setattr(network.get_submodule(parent), last, _halved(strided[name]))
@@ -274,12 +275,13 @@ def _fitted(network: nn.Module, knobs: Config) -> tuple[dict[str, Tensor], _pret
         found = _pretrained.body_of(state)
         if any(key in found and len(found[key]) != len(own[key]) for key in anew):
             found = {key: tensor for key, tensor in found.items() if key not in anew}
-        mean, std = float(state["mean"]), float(state["std"])
+        mean, std = _pretrained.scale_of(state, _pretrained.in_colour(own), path)
     else:
-        donor = _donor(name, state, path, knobs)
-        found = _grey({prefix + key: tensor for key, tensor in donor.items()}, own, cfg)
+        donor = _donor(name, state, path, knobs, network)
+        found = _adapted({prefix + key: tensor for key, tensor in donor.items()}, own, cfg)
         found = {key: tensor for key, tensor in found.items() if key not in anew}
-        mean, std = sum(cfg.mean) / 3, sum(cfg.std) / 3
+        colour = _pretrained.in_colour(own)
+        mean, std = (tuple(each) if colour else sum(each) / 3 for each in (cfg.mean, cfg.std))
     expected = f"timm's {name}, or this package's timm of equal knobs"
     _pretrained.must_fit(own, found, anew, f"{path} does not fit; expected is {expected}")
     return found, _pretrained.Loaded(mean, std, str(path), _weights.sha256(path))
@@ -309,28 +311,33 @@ def _located(said: str, name: str, cfg: Any) -> Path:
     )
 
 
-def _donor(name: str, state: dict[str, Tensor], path: Path, knobs: Config) -> Mapping[str, Tensor]:
+def _donor(
+    name: str, state: dict[str, Tensor], path: Path, knobs: Config, network: nn.Module
+) -> Mapping[str, Tensor]:
     """The zoo's own network in colour with the weights in it, as timm translates them; a transformer that sees twice
     the pixels in patches twice as wide as ours.
     """
     said: dict[str, Any] = {}
     if _has_one_size(name):
-        said["img_size"] = PIXELS * (2 if knobs["halve_stem"] else 1)
+        assert isinstance(network, OneSize)
+        said["img_size"] = network.pixels * (2 if knobs["halve_stem"] else 1)
     overlay = {"state_dict": state, "custom_load": False}
     try:
-        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **said)
+        in_colour = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **said)
     except (RuntimeError, KeyError, ValueError, AttributeError) as error:
         reason = one_line(error, 200)
         raise InputError(f"pretrained: {path} does not fit timm's {name}: {reason}") from error
-    donor: Mapping[str, Tensor] = network.state_dict()
+    donor: Mapping[str, Tensor] = in_colour.state_dict()
     return donor
 
 
-def _grey(donor: dict[str, Tensor], own: Mapping[str, Tensor], cfg: Any) -> dict[str, Tensor]:
-    """The donor's tensors, its filters of colour folded to grey and to our width."""
+def _adapted(donor: dict[str, Tensor], own: Mapping[str, Tensor], cfg: Any) -> dict[str, Tensor]:
+    """The donor's tensors, its filters of colour folded to our width and, for grey faces, to grey."""
     names = list(own)
     found = dict(donor)
     for key, tensor in donor.items():
+        if key in own and tensor.ndim == 4 and tensor.shape[1] == RGB == own[key].shape[1]:
+            found[key] = _pretrained.narrowed(tensor, own[key].shape[-1])
         if key in own and tensor.ndim == 4 and tensor.shape[1] == 3 and own[key].shape[1] == 1:
             found[key], shift_O = _pretrained.fold(tensor, own[key].shape[-1], cfg.mean, cfg.std)
             bias = key.replace(".weight", ".bias")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.models import _pretrained
 from facex_tune.space import Choice, Config, Float, Knobs
 
@@ -34,8 +35,8 @@ SPACE: Knobs = {
 }
 
 
-def build(knobs: Config, n_classes: int) -> nn.Module:
-    """The network from faces_N1HW to logits_NC; any face of at least 32×32 pixels."""
+def build(knobs: Config, n_classes: int, face: FaceShape = GREY_48) -> nn.Module:
+    """The network from faces_NCHW to logits_NC; any face of at least 32×32 pixels."""
     from torch import nn
     from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
@@ -54,10 +55,10 @@ def build(knobs: Config, n_classes: int) -> nn.Module:
     stem = network.get_submodule("features.0")
     assert isinstance(stem, nn.Sequential)
     patch = int(knobs["patch"] or 0)
-    grey = nn.Conv2d(1, width, patch, patch)
-    nn.init.trunc_normal_(grey.weight, std=0.02)
-    nn.init.zeros_(grey.bias)  # type: ignore[arg-type]
-    stem[0] = grey
+    patches = nn.Conv2d(face.channels, width, patch, patch)
+    nn.init.trunc_normal_(patches.weight, std=0.02)
+    nn.init.zeros_(patches.bias)  # type: ignore[arg-type]
+    stem[0] = patches
     features = [network.get_submodule(f"features.{place}") for place in range(8)]
     _pretrained.freeze(knobs, [features[:1], features[1:2], features[2:4], features[4:6], features[6:]])
     return network

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.models import _pretrained
 from facex_tune.space import Choice, Config, Float, Knobs
 
@@ -27,13 +28,13 @@ SPACE: Knobs = {
 }
 
 
-def build(knobs: Config, n_classes: int) -> nn.Module:
-    """The network from faces_N1HW to logits_NC; any face of at least 16×16 pixels."""
+def build(knobs: Config, n_classes: int, face: FaceShape = GREY_48) -> nn.Module:
+    """The network from faces_NCHW to logits_NC; any face of at least 16×16 pixels."""
     from torch import nn
     from torchvision import models
     from torchvision.models.efficientnet import MBConv
 
-    from facex_tune.models._torchvision import grey_stem, start_quietly
+    from facex_tune.models._torchvision import face_stem, start_quietly
 
     network: nn.Module = getattr(models, f"efficientnet_{knobs['size']}")(
         num_classes=n_classes,
@@ -49,7 +50,9 @@ def build(knobs: Config, n_classes: int) -> nn.Module:
     nn.init.normal_(head.weight, std=HEAD_SPREAD)  # not as widely as few classes would have it
     stem = network.get_submodule("features.0")
     assert isinstance(stem, nn.Sequential)
-    stem[0] = grey_stem(network.get_submodule("features.0.0"), int(knobs["stem_stride"] or 1))  # type: ignore[arg-type]
+    first, stride = network.get_submodule("features.0.0"), int(knobs["stem_stride"] or 1)
+    assert isinstance(first, nn.Conv2d)
+    stem[0] = face_stem(first, stride, face)
     _pretrained.freeze(knobs, _pretrained.levels_of(network.get_submodule("features").children()))
     return network
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.space import Choice, Config, Float, Knobs, Open, Value
 
 if TYPE_CHECKING:
@@ -26,13 +27,13 @@ SPACE: Knobs = {
 }
 
 
-def build(knobs: Config, n_classes: int) -> nn.Module:
-    """The network from faces_N1HW to logits_NC; any face of at least 16×16 pixels."""
+def build(knobs: Config, n_classes: int, face: FaceShape = GREY_48) -> nn.Module:
+    """The network from faces_NCHW to logits_NC; any face of at least 16×16 pixels."""
     from torch import nn
 
     width, dropout = float(knobs["width"] or 0), float(knobs["dropout"] or 0)
     layers: list[nn.Module] = []
-    channels = 1
+    channels = face.channels
     for filters, kernel in zip(_numbers(knobs["filters"]), _numbers(knobs["kernels"]), strict=True):
         filters = round(filters * width)
         layers += [

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.models import _pretrained
 from facex_tune.space import Choice, Config, Float, Knobs
 
@@ -27,15 +28,15 @@ SPACE: Knobs = {
 }
 
 
-def build(knobs: Config, n_classes: int) -> nn.Module:
-    """The network from faces_N1HW to logits_NC; any face of at least 16×16 pixels."""
+def build(knobs: Config, n_classes: int, face: FaceShape = GREY_48) -> nn.Module:
+    """The network from faces_NCHW to logits_NC; any face of at least 16×16 pixels."""
     from functools import partial
 
     from torch import nn
     from torchvision import models
     from torchvision.models.mobilenetv3 import InvertedResidual
 
-    from facex_tune.models._torchvision import grey_stem, start_quietly
+    from facex_tune.models._torchvision import face_stem, start_quietly
 
     make = {"small": models.mobilenet_v3_small, "large": models.mobilenet_v3_large}[str(knobs["size"])]
     network: nn.Module = make(
@@ -47,7 +48,9 @@ def build(knobs: Config, n_classes: int) -> nn.Module:
     start_quietly(network, InvertedResidual)
     stem = network.get_submodule("features.0")
     assert isinstance(stem, nn.Sequential)
-    stem[0] = grey_stem(network.get_submodule("features.0.0"), int(knobs["stem_stride"] or 1))  # type: ignore[arg-type]
+    first, stride = network.get_submodule("features.0.0"), int(knobs["stem_stride"] or 1)
+    assert isinstance(first, nn.Conv2d)
+    stem[0] = face_stem(first, stride, face)
     _pretrained.freeze(knobs, _pretrained.levels_of(network.get_submodule("features").children()))
     return network
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.space import Choice, Config, Float, Knobs
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ SPACE: Knobs = {
 GROUPS, LOGIT_SCALE = 3, 0.25
 
 
-def build(knobs: Config, n_classes: int) -> nn.Module:
-    """The network from faces_N1HW to logits_NC; any face of at least 32×32 pixels."""
+def build(knobs: Config, n_classes: int, face: FaceShape = GREY_48) -> nn.Module:
+    """The network from faces_NCHW to logits_NC; any face of at least 32×32 pixels."""
     from torch import nn
 
     width, patch, depth = (int(knobs[name] or 0) for name in ("width", "patch", "depth"))
     channels = width // 2
-    layers: list[nn.Module] = [nn.Conv2d(1, channels, patch, patch), _activation(knobs)]
+    layers: list[nn.Module] = [nn.Conv2d(face.channels, channels, patch, patch), _activation(knobs)]
     for group in range(GROUPS):
         layers.append(_group(channels, width * 2**group, depth, knobs))
         channels = width * 2**group

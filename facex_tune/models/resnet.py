@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.models import _pretrained
 from facex_tune.space import Choice, Config, Float, Knobs
 
@@ -33,12 +34,13 @@ BLOCKS_BY_STAGE = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3,
 BOTTLENECK_FROM, EXPANSION = 50, 4
 
 
-def build(knobs: Config, n_classes: int) -> nn.Module:
-    """The network from faces_N1HW to logits_NC; any face of at least 16×16 pixels."""
+def build(knobs: Config, n_classes: int, face: FaceShape = GREY_48) -> nn.Module:
+    """The network from faces_NCHW to logits_NC; any face of at least 16×16 pixels."""
     from torch import nn
 
     width, depth = int(knobs["width"] or 0), int(knobs["depth"] or 0)
-    layers: list[nn.Module] = [nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    layers: list[nn.Module] = [nn.Conv2d(face.channels, width, 3, padding=1, bias=False)]
+    layers += [nn.BatchNorm2d(width), nn.ReLU()]
     if knobs["pool"]:
         layers.append(nn.MaxPool2d(2))
     channels, places = width, [(stage, block) for stage, n in enumerate(BLOCKS_BY_STAGE[depth]) for block in range(n)]

@@ -1,11 +1,12 @@
-"""The networks of timm's zoo, by their names there, adapted to 48×48 grey faces.
+"""The networks of timm's zoo, by their names there, adapted to small faces.
 
 Source: Wightman, "PyTorch Image Models" (the library `timm`, 2019); each network's paper stands in its documentation.
   Adapted to small images: with `halve_stem` the first convolution that passes pixels over takes half its stride, so
   that 48 pixels keep twice as many positions a side; filters as wide as their stride (patches) become half as wide too.
-  Networks that take faces of one size alone are built for 48 pixels, or for 96 where their first stride is halved, and
-  other faces are resized for them. Which of them work, `timm_zoo.csv` beside this file says.
-  Weights: timm's for ImageNet from its cache or a file, colours folded to grey, patches to half their width.
+  Networks that take faces of one size alone are built for the set's, or for twice that where their first stride is
+  halved, and other faces (progressive training shows smaller ones first) are resized for them. Which of them work on
+  48×48 grey faces, `timm_zoo.csv` beside this file says. Weights: timm's for ImageNet from its cache or a file, for
+  grey faces its colours folded, patches to half their width.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib.util
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.errors import InputError
 from facex_tune.models import _pretrained
 from facex_tune.space import Choice, Config, Float, Knobs, Open
@@ -40,8 +42,8 @@ SPACE: Knobs = {
 MISSING = "timm is not installed: pip install 'facex-tune[timm]'"
 
 
-def build(knobs: Config, n_classes: int) -> nn.Module:
-    """The network from faces_N1HW to logits_NC.
+def build(knobs: Config, n_classes: int, face: FaceShape = GREY_48) -> nn.Module:
+    """The network from faces_NCHW to logits_NC.
 
     Raises:
         InputError: timm is not installed, has no such network, or the network lacks what a knob asks for.
@@ -49,7 +51,7 @@ def build(knobs: Config, n_classes: int) -> nn.Module:
     _check_name(str(knobs["name"]))
     from facex_tune.models import _zoo
 
-    return _zoo.build(knobs, n_classes)
+    return _zoo.build(knobs, n_classes, face)
 
 
 def load_pretrained(network: nn.Module, knobs: Config) -> _pretrained.Loaded:
@@ -63,7 +65,7 @@ def load_pretrained(network: nn.Module, knobs: Config) -> _pretrained.Loaded:
     return _zoo.load(network, knobs)
 
 
-def problems(knobs: Knobs) -> list[str]:
+def problems(knobs: Knobs, face: FaceShape = GREY_48) -> list[str]:
     """What of a study's ranges cannot be built here: no timm, unknown names, networks that do not take small faces,
     weights that are missing or do not fit.
     """
@@ -74,7 +76,7 @@ def problems(knobs: Knobs) -> list[str]:
         return [f"model.timm.{error}"]
     from facex_tune.models import _zoo
 
-    return [f"model.timm.{line}" for line in _zoo.problems(knobs)]
+    return [f"model.timm.{line}" for line in _zoo.problems(knobs, face)]
 
 
 def notes(knobs: Knobs) -> list[str]:

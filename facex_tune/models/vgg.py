@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.models import _pretrained
 from facex_tune.space import Choice, Config, Float, Knobs
 
@@ -28,18 +29,18 @@ SPACE: Knobs = {
 CONFIGURATION = {11: "A", 13: "B", 16: "D", 19: "E"}
 
 
-def build(knobs: Config, n_classes: int) -> nn.Module:
-    """The network from faces_N1HW to logits_NC; any face of at least 16×16 pixels."""
+def build(knobs: Config, n_classes: int, face: FaceShape = GREY_48) -> nn.Module:
+    """The network from faces_NCHW to logits_NC; any face of at least 16×16 pixels."""
     from torch import nn
     from torchvision.models import vgg
 
-    from facex_tune.models._torchvision import grey_stem
+    from facex_tune.models._torchvision import face_stem
 
     width, head, dropout = float(knobs["width"] or 0), int(knobs["head"] or 0), float(knobs["dropout"] or 0)
     plan = vgg.cfgs[CONFIGURATION[int(knobs["depth"] or 0)]][:-1]
     scaled = [each if each == "M" else round(each * width) for each in plan]
     features = vgg.make_layers(scaled, batch_norm=True)
-    features[0] = grey_stem(features[0], stride=1)
+    features[0] = face_stem(features[0], 1, face)
     for module in features:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

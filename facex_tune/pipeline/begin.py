@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any
 
 from facex_tune.data import faces, prepare
+from facex_tune.data.importing import Asked
+from facex_tune.emotions import GREY_48, FaceShape
 from facex_tune.errors import InputError
 from facex_tune.pipeline.environment import describe
 from facex_tune.pipeline.options import Options, trial_device
@@ -86,8 +88,11 @@ def _face_counts(study: Study, options: Options) -> dict[str, Any]:
 def prepare_synthetic(study: Study, options: Options) -> None:
     """Draws the synthetic sets that the study reads, where one is missing."""
     wanted = [name for name in data_sets(study) if name.startswith("synthetic")]
-    if any(not faces.is_prepared(options.data_dir, name) for name in wanted):
-        prepare.prepare("synthetic", None, options.data_dir)
+    there = [name for name in wanted if faces.is_prepared(options.data_dir, name)]
+    if len(there) < len(wanted):
+        shapes = [FaceShape.of(faces.read_manifest(options.data_dir, name)) for name in there]
+        face = (shapes or [study.face_shape or GREY_48])[0]
+        prepare.prepare("synthetic", None, options.data_dir, asked=Asked(size=face.size, colour=face.is_colour))
 
 
 def _free_names(study: Study, storage: Place) -> Iterator[str]:

@@ -13,6 +13,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from facex_tune import parts
+from facex_tune.data import training_set
+from facex_tune.emotions import FaceShape
 from facex_tune.inspection.costs import measured
 from facex_tune.pipeline import dry_run
 from facex_tune.pipeline.environment import ray_cpus
@@ -56,12 +58,13 @@ def bench(
         profiled: also by kind of operation, which takes some seconds a model.
 
     Returns:
-        device, threads, load_average, cpu_cores, matmul_gflops (by precision), models: name -> images_per_second of
-        training, bare_images_per_second (of its network alone), precision, seconds_per_epoch, shares (of an epoch's
-        time: `PHASES`, validation, checkpoint) and, where profiled, operations (kind -> share of forward and backward);
-        advice, a sentence each.
+        device, threads, load_average, cpu_cores, matmul_gflops (by precision), face (the shape of the study's), models:
+        name -> images_per_second of training, bare_images_per_second (of its network alone), precision,
+        seconds_per_epoch, shares (of an epoch's time: `PHASES`, validation, checkpoint) and, where profiled, operations
+        (kind -> share of forward and backward); advice, a sentence each.
     """
     load, device = dry_run.load_average(), pick_device(trial_device(study, options))
+    face = training_set.face_of(study, options.data_dir)
     faces, models = dry_run.train_faces(study, options), list(study.space.parts["model"])
     before, found = torch.get_num_threads(), {}
     threads = max(1, min(study.resources.least_cpus, ray_cpus()))
@@ -70,10 +73,11 @@ def bench(
         speeds = {name: matmul_gflops(device, dtype) for name, dtype in _PRECISIONS.items()}
         for number, model in enumerate(models, start=1):
             progress(model, number, len(models))
-            found[model] = _of_model(_config(study, model), faces, device, profiled)
+            found[model] = _of_model(_config(study, model), faces, device, profiled, face)
     finally:
         torch.set_num_threads(before)
     told = {"device": str(device), "threads": threads, "load_average": load, "matmul_gflops": speeds, "models": found}
+    told |= {"face": face.to_data()}
     return {**told, "advice": advice(told)}
 
 
@@ -91,9 +95,11 @@ def _config(study: Study, model: str) -> Config:
     return {**study.space.of_model(model), "train.progressive": False}
 
 
-def _of_model(config: Config, faces: Faces, device: torch.device, profiled: bool) -> dict[str, Any]:
+def _of_model(
+    config: Config, faces: Faces, device: torch.device, profiled: bool, face: FaceShape
+) -> dict[str, Any]:
     with parts.blaming(config):
-        training = _training(config, device)
+        training = _training(config, device, face)
         training.epoch()  # the first pays for the library's own set-up
         whole = training.epoch()
         speed = whole.metrics["train_images_per_second"]
@@ -101,7 +107,7 @@ def _of_model(config: Config, faces: Faces, device: torch.device, profiled: bool
         validation_s = max(0.0, whole.seconds - len(training.batches) * training.batches.size / speed) / n
         phases = _phases(training)
         operations = _operations(training) if profiled else None
-        bare = measured(config, device, batch=training.batches.size)
+        bare = measured(config, device, batch=training.batches.size, face=face)
     n_train, n_validation = sum(faces.train_C), faces.validation or 0
     seconds = {name: n_train / speed * each / sum(phases.values()) for name, each in phases.items()}
     seconds |= {"validation": n_validation * validation_s, "checkpoint": _checkpoint_seconds(training)}
@@ -116,11 +122,10 @@ def _of_model(config: Config, faces: Faces, device: torch.device, profiled: bool
     }
 
 
-def _training(config: Config, device: torch.device) -> train.Training:
+def _training(config: Config, device: torch.device, face: FaceShape) -> train.Training:
     n = max(int(config["train.batch_size"] or 1) * STEPS, 7)
-    faces = Split(
-        torch.randint(0, 256, (n, 48, 48), dtype=torch.uint8, device=device), torch.arange(n, device=device) % 7
-    )
+    images_NHW = torch.randint(0, 256, face.images(n), dtype=torch.uint8, device=device)
+    faces = Split(images_NHW, torch.arange(n, device=device) % 7)
     return train.Training(config, faces, faces, n_classes=7, epochs=100, seed=[0], device=device)
 
 

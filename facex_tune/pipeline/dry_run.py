@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from facex_tune import parts
 from facex_tune.data import faces
+from facex_tune.emotions import GREY_48
 from facex_tune.errors import InputError
 from facex_tune.pipeline.begin import checked
 from facex_tune.pipeline.options import Options, joins, trial_device
-from facex_tune.pipeline.preflight import data_sets, ema_note, problems, same_data, same_header
+from facex_tune.pipeline.preflight import conversions, data_sets, ema_note, problems, same_data, same_header
 from facex_tune.study import Study
 
 if TYPE_CHECKING:
@@ -58,16 +59,20 @@ def estimate(
     Returns:
         trials, epochs_expected (of simulated searches), epochs_are (how far to believe them), hours (searching and
         retraining), hours_are (how far to believe them), memory_gb, disk_gb, seconds_per_epoch by model, device,
-        at_once, measured_on (this machine, also where a cluster is meant), load_average (of the machine in the minute
-        before, None where it does not tell), cpu_cores.
+        at_once, faces_of (the shape of the study's, unless 48×48 grey), measured_on (this machine, also where a cluster
+        is meant), load_average (of the machine in the minute before, None where it does not tell), cpu_cores.
     """
+    from facex_tune.data import training_set
     from facex_tune.pipeline import estimating
 
     load = load_average()
     found = train_faces(study, options)
+    face = training_set.face_of(study, options.data_dir)
     device = trial_device(study, options)
-    figures = estimating.estimate(study, sum(found.train_C), device, found, progress=progress, retrains=retrains)
+    n = sum(found.train_C)
+    figures = estimating.estimate(study, n, device, found, progress=progress, retrains=retrains, face=face)
     where = "this machine" + (", not the cluster" if joins(options) else "")
+    figures |= {"faces_of": str(face)} if face != GREY_48 else {}
     return {**figures, "measured_on": where, "load_average": load, "cpu_cores": os.cpu_count()}
 
 
@@ -92,15 +97,18 @@ def busy_note(load: float | None) -> str:
 def told(study: Study, options: Options) -> list[str]:
     """What a user should know before it starts, a sentence each: of the sets that the study reads; of an average of the
     weights that cannot act in so few steps; of final models that are trained less than trials; of a space that is
-    smaller than the budget; and what the chosen parts say of themselves (`parts.notes`).
+    smaller than the budget; of a search that may settle before its budget ends it; and what the chosen parts say of
+    themselves (`parts.notes`).
     """
     average = ema_note(study, sum(train_faces(study, options).train_C))
-    found = [line for line in (average, study.short_retraining, study.repetition, *parts.notes(study.space)) if line]
+    own = (study.short_retraining, study.repetition, study.settling)
+    found = [line for line in (average, *own, *parts.notes(study.space)) if line]
     for name in data_sets(study):
         with contextlib.suppress(InputError):
             manifest = faces.read_manifest(options.data_dir, name)
             reading = faces.as_read(study.to_data(), name)
             found += [f"{name}: {each}" for each in faces.told_of(manifest, **reading)]
+    found += conversions(study, options.data_dir)
     return found + _shares(study, options)
 
 

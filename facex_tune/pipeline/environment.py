@@ -29,27 +29,56 @@ PACKAGES = (
 )
 
 
+ACCELERATORS = ("nvidia*", "kfd", "dxg")  # NVIDIA's, AMD's, Windows' own below Linux; torch takes no others by itself
+FAST_BF16 = ("avx512_bf16", "amx_tile")  # what `training.devices.has_fast_bf16` asks torch of a CPU
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def describe(device: str | None) -> dict[str, Any]:
     """Gives ``{packages, hardware, git_commit}`` of this process; `device` is the one that trials train on."""
-    import torch
-
-    from facex_tune.training.devices import has_fast_bf16, pick_device
-
-    chosen = pick_device(device)
     total_gb = memory.total_gb()
     hardware = {
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "cpus": os.cpu_count(),
         "memory_gb": None if total_gb is None else round(total_gb, 1),
+        **(_plain_cpu(device) or _as_torch_sees(device)),
+    }
+    return {"packages": _versions(), "hardware": hardware, "git_commit": _git_commit()}
+
+
+def _as_torch_sees(device: str | None) -> dict[str, Any]:
+    """The device that trials train on, how many GPUs there are, and whether it multiplies bf16 natively."""
+    import torch
+
+    from facex_tune.training.devices import has_fast_bf16, pick_device
+
+    chosen = pick_device(device)
+    return {
         "device": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else chosen.type,
         "gpus": torch.cuda.device_count(),
         "fast_bf16": has_fast_bf16(chosen),
     }
-    return {"packages": _versions(), "hardware": hardware, "git_commit": _git_commit()}
+
+
+def _plain_cpu(device: str | None, root: Path = Path("/")) -> dict[str, Any] | None:
+    """The same of a Linux machine without any GPU, from what the system says of it: torch would take a quarter of a
+    gigabyte of the driver's memory for as long as a search lasts. None where torch has to be asked.
+
+    Args:
+        root: where `dev` and `proc` are.
+    """
+    there = any(path for pattern in ACCELERATORS for path in (root / "dev").glob(pattern))
+    if there or device not in (None, "auto", "cpu") or platform.machine() != "x86_64" or not (root / "dev").is_dir():
+        return None
+    try:
+        lines = (root / "proc" / "cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    flags = next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), None)
+    if flags is None:
+        return None
+    return {"device": "cpu", "gpus": 0, "fast_bf16": not flags.isdisjoint(FAST_BF16)}
 
 
 def ray_cpus(cgroups: Path = _CGROUPS) -> int:

@@ -15,11 +15,14 @@ import torch
 
 from facex_tune import parts
 from facex_tune.balance import Targets
+from facex_tune.emotions import GREY_48, FaceShape
+from facex_tune.pipeline import side_by_side
 from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.search import scheduler
 from facex_tune.space import Config
 from facex_tune.study import Study
-from facex_tune.training import random_faces
+from facex_tune.training import costs, random_faces
+from facex_tune.training.classifier import build_model
 from facex_tune.training.devices import pick_device
 from facex_tune.training.optimization import PROGRESSIVE_PIXELS
 
@@ -30,6 +33,7 @@ VALIDATION_SHARE = 0.05  # validation is a forward pass over a tenth of the face
 FORWARD_SHARE = 1 / 3  # what a validation face costs, of a training face
 START_S = 12.0  # Ray and the first workers, on two cores
 SIMULATED_TRIALS = 6_000  # in all simulations of a search together
+MOST_SIZES = 24  # of an architecture, whose multiply-accumulates are counted
 TRIALS_DRAWN = 1_000  # for the mean cost of an architecture; more would change nothing
 IMPROVEMENT = 1.0  # by how many of their standard deviations a sampler's last trials are better than its first
 NOISE = 0.5  # of a value after one epoch, in the same unit; of later ones less
@@ -66,10 +70,12 @@ def estimate(
     *,
     progress: Callable[[str, int, int], object] = lambda _model, _number, _all: None,
     retrains: bool = True,
+    face: FaceShape = GREY_48,
 ) -> dict[str, Any]:
     """See `dry_run.estimate`.
 
     Args:
+        face: the shape of the faces.
         train_faces: training images, of FER2013's classes unless `faces` tells how many of each there are.
         device_name: what trials train on.
     """
@@ -81,19 +87,20 @@ def estimate(
         asked = study.resources.least_cpus
         torch.set_num_threads(max(1, min(asked, ray_cpus())))  # more would only wait for each other
     try:
-        measured = _measured(study, train_faces, device, progress)
+        measured = _measured(study, train_faces, device, progress, at_once, face)
     finally:
         torch.set_num_threads(threads)
     if device.type == "cuda":
         slowed = shared_gpu(at_once, torch.cuda.device_count())
         measured = {model: {**each, "seconds": each["seconds"] * slowed} for model, each in measured.items()}
-    costs = _Costs(study, {model: each["seconds"] for model, each in measured.items()}, faces)
+    of_epochs = _Costs(study, {model: each["seconds"] for model, each in measured.items()}, faces, face)
     trials = study.budget.trials
-    courses = [] if trials is None else simulated(study, trials, at_once, costs)
+    courses = [] if trials is None else simulated(study, trials, at_once, of_epochs)
     search_s = _search_seconds(study, courses, at_once)
     models = study.n_final_models if retrains else 0
-    per_epoch = {model: costs.mean(model) for model in measured}
+    per_epoch = {model: of_epochs.mean(model) for model in measured}
     retrain_s = math.ceil(models / at_once) * study.final_epochs * statistics.fmean(per_epoch.values())
+    more_bytes = math.prod(face.images(1)) - math.prod(GREY_48.images(1))  # of a face, than PROCESS_GB has
     checkpoint_gb = max(each["parameters"] for each in measured.values()) * 4 * 3 / 1e9
     return {
         "trials": trials,
@@ -103,7 +110,7 @@ def estimate(
         **({"hours_are": _meaning_of_hours(study, courses)} if courses else {}),
         "hours_search": round(search_s / 3600, 3) if search_s is not None else None,
         **({"hours_retrain": round(retrain_s / 3600, 3)} if retrains else {}),
-        "memory_gb": round(HOST_GB + at_once * PROCESS_GB, 1),
+        "memory_gb": round(HOST_GB + at_once * (PROCESS_GB + more_bytes * train_faces / 1e9), 1),
         "disk_gb": round(checkpoint_gb * (at_once + 2 * study.retrain.top + models), 2),
         "seconds_per_epoch": {model: round(seconds, 1) for model, seconds in per_epoch.items()},
         "device": str(device),
@@ -116,21 +123,23 @@ class _Costs:
     validation.
     """
 
-    def __init__(self, study: Study, seconds: Mapping[str, float], faces: Faces) -> None:
+    def __init__(self, study: Study, seconds: Mapping[str, float], faces: Faces, face: FaceShape) -> None:
         self._study, self._seconds, self._faces = study, seconds, faces
         self._labels_N = torch.repeat_interleave(torch.arange(len(faces.train_C)), torch.tensor(faces.train_C))
         self._shares: dict[tuple[Any, ...], float] = {}
+        self._sizes = _Sizes(study, face)
 
     def of(self, config: Config) -> float:
         """Of a configuration."""
-        return self._whole(str(config["model"]), self._share(config))
+        return self._whole(str(config["model"]), self._share(config)) * self._sizes.of(config)
 
     def mean(self, model: str) -> float:
-        """Of an architecture, over the study's balancing strategies as a search would try them."""
+        """Of an architecture, over its sizes and the study's balancing strategies as a search would try them."""
         rng = np.random.default_rng(0)
         trials = min(self._study.budget.trials or 60, TRIALS_DRAWN)
-        drawn = [self._share(_config(self._study, trial, rng)) for trial in range(trials)]
-        return self._whole(model, statistics.fmean(drawn))
+        drawn = [_config(self._study, trial, rng) for trial in range(trials)]
+        sizes = [self._sizes.of(config) for config in drawn if config["model"] == model]
+        return self._whole(model, statistics.fmean(map(self._share, drawn))) * statistics.fmean(sizes or [1.0])
 
     def _whole(self, model: str, share: float) -> float:
         validation = VALIDATION_SHARE
@@ -149,6 +158,40 @@ class _Costs:
                 plan = parts.balance_plan(str(config["balance"]), self._labels_N, n_classes, knobs, targets)
             self._shares[key] = plan.faces_per_epoch(n) / n
         return self._shares[key]
+
+
+class _Sizes:
+    """How much longer a network's epoch takes than that of its architecture at its defaults, which is what is measured:
+    by its multiply-accumulates, counted for as many sizes as there is time for, and in their mean for the others.
+    """
+
+    def __init__(self, study: Study, face: FaceShape) -> None:
+        self._study, self._face = study, face
+        self._macs: dict[str, dict[tuple[Any, ...], float]] = {}
+
+    def of(self, config: Config) -> float:
+        """Of a configuration."""
+        model = str(config["model"])
+        default = self._study.space.of_model(model)
+        knobs = parts.knobs("model", config)
+        if _discrete(knobs) == _discrete(parts.knobs("model", default)):
+            return 1.0
+        known = self._macs.setdefault(model, {_discrete(parts.knobs("model", default)): self._counted(default)})
+        if _discrete(knobs) not in known and len(known) < MOST_SIZES:
+            known[_discrete(knobs)] = self._counted(config)
+        mean = statistics.fmean(known.values())
+        whole = known[_discrete(parts.knobs("model", default))]
+        return known.get(_discrete(knobs), mean) / whole if whole else 1.0
+
+    def _counted(self, config: Config) -> float:
+        with parts.blaming(config):
+            network = build_model(config, self._study.classes, face=self._face)
+        return float(costs.counted(network, self._face, torch.device("cpu"))["macs"])
+
+
+def _discrete(knobs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What may change a network's size: not a probability of dropping something."""
+    return tuple(sorted((name, value) for name, value in knobs.items() if not isinstance(value, float)))
 
 
 def expected_epochs(study: Study, trials: int, at_once: int = 1) -> int:
@@ -268,28 +311,46 @@ def _at_once(study: Study, device: torch.device) -> int:
 
 
 def _measured(
-    study: Study, train_faces: int, device: torch.device, progress: Callable[[str, int, int], object]
+    study: Study,
+    train_faces: int,
+    device: torch.device,
+    progress: Callable[[str, int, int], object],
+    at_once: int,
+    face: FaceShape,
 ) -> dict[str, dict[str, float]]:
-    """`_measure` of each model, one after another."""
+    """`_measure` of each model, one after another; on a CPU beside as many like it as would train at once, which share
+    its caches and memory, and as low in priority as Ray's workers are.
+    """
     models = list(study.space.parts["model"])
     found = {}
-    for number, model in enumerate(models, start=1):
-        progress(model, number, len(models))
-        found[model] = _measure(study, model, train_faces, device)
+    beside = at_once if device.type == "cpu" else 1
+    with side_by_side.Gauges(beside, study.resources.least_cpus, face) as gauges:
+        for number, model in enumerate(models, start=1):
+            progress(model, number, len(models))
+            found[model] = _measure(study, model, train_faces, device, face)
+            if (speed := gauges.images_per_second(study.space.of_model(model), study.classes)) is not None:
+                found[model]["seconds"] = _epoch_seconds(study, model, train_faces, speed)
     return found
 
 
-def _measure(study: Study, model: str, train_faces: int, device: torch.device) -> dict[str, float]:
+def _measure(
+    study: Study, model: str, train_faces: int, device: torch.device, face: FaceShape
+) -> dict[str, float]:
     """Seconds of an epoch of every training face once and number of parameters, of a model at the study's defaults."""
     config = study.space.of_model(model)
-    share = _share_of_pixels() if config["train.progressive"] else 1.0
     with parts.blaming(config):
         steps = GPU_STEPS if device.type == "cuda" else random_faces.STEPS
-        training = random_faces.training(config, study.classes, device, steps)
+        training = random_faces.training(config, study.classes, device, steps, face)
         training.epoch()  # the first pays for the library's own set-up
         images_per_second = training.epoch().metrics["train_images_per_second"]
-    seconds = train_faces / images_per_second * (1 + VALIDATION_SHARE) * share
+    seconds = _epoch_seconds(study, model, train_faces, images_per_second)
     return {"seconds": seconds, "parameters": sum(parameter.numel() for parameter in training.model.parameters())}
+
+
+def _epoch_seconds(study: Study, model: str, train_faces: int, images_per_second: float) -> float:
+    """Of an epoch of every training face once, with validation."""
+    share = _share_of_pixels() if study.space.of_model(model)["train.progressive"] else 1.0
+    return train_faces / images_per_second * (1 + VALIDATION_SHARE) * share
 
 
 def _share_of_pixels() -> float:

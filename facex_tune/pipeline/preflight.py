@@ -11,7 +11,8 @@ from typing import Any
 
 from facex_tune import parts
 from facex_tune.data import faces, prepare
-from facex_tune.emotions import EMOTIONS
+from facex_tune.data.shapes import told_conversion
+from facex_tune.emotions import EMOTIONS, FaceShape
 from facex_tune.errors import InputError, nearest
 from facex_tune.pipeline.environment import ray_cpus, torch_gpus
 from facex_tune.pipeline.options import Options, joins
@@ -28,7 +29,7 @@ MINIMUM_FREE_BYTES = 200_000_000
 
 def problems(study: Study, options: Options) -> list[str]:
     """Finds everything that would stop a run of this study here, a line each."""
-    found = parts.problems(study.space) + _data_problems(study, options) + storage_problems(options.storage)
+    found = _parts_problems(study, options) + _data_problems(study, options) + storage_problems(options.storage)
     found += _warm_start_problems(study, options) + _resource_problems(study, options)
     found += device_problems(study, options.device, joins(options))
     if not found and all(faces.is_prepared(options.data_dir, name) for name in study.sets):
@@ -41,6 +42,30 @@ def problems(study: Study, options: Options) -> list[str]:
                 training_set.load_all(study, options.data_dir)
         except InputError as error:
             found += error.problems
+    return found
+
+
+def _parts_problems(study: Study, options: Options) -> list[str]:
+    """What would stop the study's parts with the faces that it is for; or that its sets have several shapes."""
+    from facex_tune.data import training_set
+
+    try:
+        face = training_set.face_of(study, options.data_dir)
+    except InputError as error:
+        return error.problems
+    return parts.problems(study.space, face)
+
+
+def conversions(study: Study, data_dir: Path) -> list[str]:
+    """What becomes of the faces of test sets of another shape than the study's models take, a sentence for each set."""
+    from facex_tune.data import training_set
+
+    own, found = training_set.face_of(study, data_dir), []
+    for name in data_sets(study):
+        if faces.is_prepared(data_dir, name):
+            there = FaceShape.of(faces.read_manifest(data_dir, name))
+            if change := told_conversion(there, own):
+                found.append(f"{name}: its {there} faces are shown to the models as {own} ({change}); scores say so")
     return found
 
 
@@ -124,9 +149,11 @@ def _warm_start_problems(study: Study, options: Options) -> list[str]:
     from facex_tune.search import warm_start
 
     found: list[str] = []
-    for name in study.search.learn_from:
+    named = [("learn_from", name) for name in study.search.learn_from]
+    named += [("priors_from", name) for name in study.search.priors_from]
+    for key, name in named:
         try:
-            warm_start.find(options.storage, name)
+            warm_start.find(options.storage, name, f"search.{key}")
         except InputError as error:
             found += error.problems
     return found

@@ -11,6 +11,7 @@ from facex_tune.runs.history import History, is_cut_by_budget
 from facex_tune.runs.store import Run
 from facex_tune.search import budgets
 from facex_tune.study import Study, with_budget, yaml_file
+from facex_tune.study.words import plural
 
 
 def raised(run: Run, sets: Sequence[str]) -> BudgetRaised | None:
@@ -70,7 +71,13 @@ def _fallen(name: str, was: float | None, now: float | None, study: Study, run: 
 
 
 def _not_enough(used: str, study: Study, history: History) -> str:
-    """That another budget than the one that was raised ends the search as well."""
+    """That another budget than the one that was raised ends the search as well, or that it had settled."""
+    if used == budgets.SETTLED:
+        assert history.settled is not None
+        return (
+            f"search.stop_when_settled: {history.settled.told(study.objective[0])}; a larger budget does not open it "
+            "again; start a new run, with --set search.stop_when_settled=never"
+        )
     spent = {
         "trials": f"{len(history.trials)} trials were begun",
         "time": f"the search has taken {history.search_seconds:.0f} seconds",
@@ -81,6 +88,19 @@ def _not_enough(used: str, study: Study, history: History) -> str:
     return (
         f"budget.{used}: {value:g} is used up ({spent}), so that the search would end before another trial; "
         f"raise it too, with --set budget.{used}=..."
+    )
+
+
+def stay_stopped(run: Run, raised: BudgetRaised) -> str:
+    """What to tell of trials that the earlier budget had stopped and that do not go on; "" where all do."""
+    stopped = [trial for trial in run.history().trials.values() if is_cut_by_budget(trial)]
+    if not (gone := len(stopped) - len(raised.trials)):
+        return ""
+    are = "it stays" if gone == 1 else "they stay"
+    return (
+        f"{gone} of {plural(len(stopped), 'trial')} that the earlier budget had stopped cannot go on, since "
+        f"{'its checkpoint is' if gone == 1 else 'their checkpoints are'} gone (gc, or a loss of files): {are} as far "
+        "as trained, and the raised budget goes to new trials"
     )
 
 

@@ -15,6 +15,7 @@ from facex_tune.errors import InputError, Interrupted, RayLost, RayNotStarted, S
 from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.pipeline.options import Options, joins, plain_options, resume_words, trial_device
 from facex_tune.pipeline.preflight import device_problems, ema_note, header_as_begun, same_data, same_header
+from facex_tune.pipeline.raising import stay_stopped
 from facex_tune.pipeline.signals import raising_interrupted
 from facex_tune.runs import events as vocabulary
 from facex_tune.runs.events import (
@@ -31,11 +32,11 @@ from facex_tune.runs.history import AFTER_A_RAISE
 from facex_tune.runs.names import STAGES
 from facex_tune.runs.store import Event, Log, Run, now_utc
 from facex_tune.storage import remote_path
-from facex_tune.study import protocols
+from facex_tune.study import Study, protocols
 
 if TYPE_CHECKING:
     from facex_tune.runs.history import History
-    from facex_tune.search.worker import Context
+    from facex_tune.search.job import Context
 
 ORDER = ("search", "retrain", "evaluate", "factors", "report")
 NEED_RAY = ("search", "retrain", "factors")
@@ -89,6 +90,8 @@ def _execute(
     else:
         log.append(RunStarted(left, plain_options(options), **header_as_begun(run)))
     if options.raised is not None:
+        if told := stay_stopped(run, options.raised):
+            log.tell(Note(told))
         log.append(options.raised)
     if not log.is_fenced:
         log.tell(Note(f"{run.storage}: this store itself keeps no second writer out; start none"))
@@ -208,7 +211,12 @@ def _with_ray(
     if not stages:
         return
     log.tell(Note("starting Ray" if options.address is None else f"joining Ray at {options.address}"))
-    from facex_tune.search import factor_study, ray_session, retrain, search, telemetry
+    from facex_tune.search import ray_session
+
+    cpus = ray_cpus()
+    loads = _busy_cpus(run.study, stages[0], cpus) >= cpus / 2
+    ray.enter_context(ray_session.connected(options.address, cpus, on_lost, workers_load=loads))
+    from facex_tune.search import factor_study, retrain, search, telemetry  # while workers load torch
     from facex_tune.search.factor_progress import Asked
 
     work: dict[str, Callable[[Run, Log, Context], None]] = {
@@ -216,10 +224,18 @@ def _with_ray(
         "retrain": retrain.retrain,
         "factors": partial(factor_study.factors, asked=options.factors or Asked()),
     }
-    ray.enter_context(ray_session.connected(options.address, ray_cpus(), on_lost))
     log.listeners.append(telemetry.Telemetry(run.name, run.study, run.history()))
     for stage in stages:
         work[stage](run, log, _context(run, options, log.fence))
+
+
+def _busy_cpus(study: Study, stage: str, cpus: int) -> int:
+    """Of so many CPUs those that the stage has a worker for; none where GPUs say how many workers there are."""
+    if study.resources.gpus:
+        return 0
+    models = {"search": study.budget.trials, "retrain": study.n_final_models}.get(stage)
+    limits = [limit for limit in (study.search.concurrency, models) if limit is not None]
+    return min([cpus // study.resources.least_cpus, *limits])
 
 
 def _without_ray(stages: Sequence[str], run: Run, log: Log, options: Options) -> None:
@@ -236,7 +252,7 @@ def _without_ray(stages: Sequence[str], run: Run, log: Log, options: Options) ->
 
 
 def _context(run: Run, options: Options, fence: int) -> Context:
-    from facex_tune.search.worker import Context
+    from facex_tune.search.job import Context
 
     study = run.study
     return Context(

@@ -1,10 +1,11 @@
-"""Which plots a run's report shows: from what the run folder holds to figures in files and in the page."""
+"""Which plots a run's report shows, and what each is drawn from. `painting` draws them."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,17 +26,27 @@ if TYPE_CHECKING:
     from facex_tune.runs.store import Run
 
 
-def draw(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, str]:
-    """Writes every figure that this run has the numbers for; name -> data URI of its SVG."""
-    drawn = _search(run, document, folder) | _finals(run, document, folder)
+@dataclass(frozen=True)
+class Drawing:
+    """A figure to be drawn: `function(*args)` gives it. Plain data, so that another process can do it."""
+
+    name: str
+    function: Callable[..., Figure]
+    args: tuple[Any, ...]
+
+
+def of_run(run: Run, document: Mapping[str, Any]) -> list[Drawing]:
+    """Every figure that this run has the numbers for."""
+    return [*_search(run, document), *_finals(run, document), *_classes(run, document), *_more(run, document)]
+
+
+def _classes(run: Run, document: Mapping[str, Any]) -> Iterator[Drawing]:
     if counts := _class_counts(run, document):
-        drawn["classes"] = figures.save(figures.class_histogram(counts, EMOTIONS), folder, "classes")
+        yield Drawing("classes", figures.class_histogram, (counts, EMOTIONS))
     for name, scored in document["evaluation"].items():
         if scored["n"]:
             matrix = scored["confusion"]
-            figure = plots.confusion(np.array(matrix["counts"]), matrix["classes"])
-            drawn[f"confusion-{name}"] = figures.save(figure, folder, f"confusion-{name}")
-    return drawn | {name: figures.save(figure, folder, name) for name, figure in _more(run, document)}
+            yield Drawing(f"confusion-{name}", plots.confusion, (np.array(matrix["counts"]), matrix["classes"]))
 
 
 def _class_counts(run: Run, document: Mapping[str, Any]) -> dict[str, dict[str, int]]:
@@ -47,7 +58,7 @@ def _class_counts(run: Run, document: Mapping[str, Any]) -> dict[str, dict[str, 
     return {name: share["train"] for name, share in by_set.items() if share["train"]}
 
 
-def _more(run: Run, document: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
+def _more(run: Run, document: Mapping[str, Any]) -> Iterator[Drawing]:
     """Reliability, factors and insight, where there are numbers for them."""
     found, objective = document["insight"], run.study.objective[0]
     for name, scored in document["evaluation"].items():
@@ -56,26 +67,26 @@ def _more(run: Run, document: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]
             answers = Answers.read(name, run.folder / "evaluation" / f"{name}.parquet", scored["models"][:1])
             if answers is not None:
                 before = reliability(answers.probabilities_MNC[0], answers.labels_N)
-                yield f"reliability-{name}", insight_plots.reliability(before, warm["reliability"])
+                yield Drawing(f"reliability-{name}", insight_plots.reliability, (before, warm["reliability"]))
     measured = [effect for effect in document["factors"].get("effects", []) if objective in effect["metrics"]]
     if measured:
-        yield "factors", insight_plots.effects(measured, objective)
+        yield Drawing("factors", insight_plots.effects, (measured, objective))
         emotions = [each for each in EMOTIONS if all(f"f1.{each}" in effect["metrics"] for effect in measured)]
         if emotions:
-            yield "factor-emotions", insight_plots.emotion_effects(measured, emotions, objective)
+            yield Drawing("factor-emotions", insight_plots.emotion_effects, (measured, emotions, objective))
     if crossed := document["factors"].get("factorial"):
-        yield "factorial", insight_plots.factorial(crossed["corners"], crossed["levels"], objective)
+        yield Drawing("factorial", insight_plots.factorial, (crossed["corners"], crossed["levels"], objective))
     if found["generalization"]:
-        yield "generalization", insight_plots.generalization(found["generalization"])
+        yield Drawing("generalization", insight_plots.generalization, (found["generalization"],))
     if found["versatility"]:
-        yield "versatility", insight_plots.versatility(found["versatility"]["points"])
+        yield Drawing("versatility", insight_plots.versatility, (found["versatility"]["points"],))
     if len(found["cost"]) > 1:
-        yield "cost", insight_plots.cost(found["cost"], objective)
+        yield Drawing("cost", insight_plots.cost, (found["cost"], objective))
     for said in [each for each in found["disagreement"].values() if len(each["bands"]) > 1][:1]:
-        yield "disagreement", insight_plots.disagreement(said["bands"])
+        yield Drawing("disagreement", insight_plots.disagreement, (said["bands"],))
 
 
-def _search(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, str]:
+def _search(run: Run, document: Mapping[str, Any]) -> list[Drawing]:
     history, objective = run.history(), run.study.objective[0]
     curves = {
         trial.label: {epoch: found[objective] for epoch, found in sorted(trial.epochs.items()) if objective in found}
@@ -83,15 +94,14 @@ def _search(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, s
     }
     curves = {name: curve for name, curve in curves.items() if curve}
     if not curves:
-        return {}
+        return []
     usable = [trial for trial in history.trials.values() if trial.state != FAILED and trial.label in curves]
     values = {trial.number: list(curves[trial.label].values())[-1] for trial in sorted(usable, key=lambda t: t.number)}
-    progress = figures.search_progress(values, best_so_far(usable, values, MAXIMIZE[objective]), objective)
-    learning = figures.learning_curves(curves, winner_label(document), objective)
-    return {
-        "search": figures.save(progress, folder, "search"),
-        "learning": figures.save(learning, folder, "learning"),
-    }
+    best = best_so_far(usable, values, MAXIMIZE[objective])
+    return [
+        Drawing("search", figures.search_progress, (values, best, objective)),
+        Drawing("learning", figures.learning_curves, (curves, winner_label(document), objective)),
+    ]
 
 
 def best_so_far(trials: Sequence[Trial], values: Mapping[int, float], maximize: bool) -> dict[int, float]:
@@ -111,14 +121,14 @@ def winner_label(document: Mapping[str, Any]) -> str:
     return trial_label(best["trial"]) if best else ""
 
 
-def _finals(run: Run, document: Mapping[str, Any], folder: Place) -> dict[str, str]:
+def _finals(run: Run, document: Mapping[str, Any]) -> list[Drawing]:
     objective = run.study.objective[0]
     curves = {
         model_label(model["candidate"], model["seed"]): curve
         for model in document["models"]
         if (curve := _history_csv(run.final_folder(model["candidate"], model["seed"]) / "history.csv", objective))
     }
-    return {"finals": figures.save(figures.final_curves(curves, objective), folder, "finals")} if curves else {}
+    return [Drawing("finals", figures.final_curves, (curves, objective))] if curves else []
 
 
 def _history_csv(path: Place, column: str) -> dict[int, float]:

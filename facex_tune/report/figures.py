@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from facex_tune.evaluation.plots import new_axes
 from facex_tune.report.wording import metric_words
-from facex_tune.storage import files
-from facex_tune.storage.files import Place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,18 +87,29 @@ def class_histogram(counts: Mapping[str, Mapping[str, int]], emotions: Sequence[
     return figure
 
 
-def save(figure: Figure, folder: Place, name: str) -> str:
-    """Writes <name>.svg and <name>.png; returns the SVG as a data URI, for a page that needs no file beside it."""
-    svg = _rendered(figure, "svg", metadata={"Date": None, "Creator": None})
-    files.write_bytes(folder / f"{name}.svg", svg)
-    files.write_bytes(folder / f"{name}.png", _rendered(figure, "png", dpi=PNG_DPI))
+def rendered(figure: Figure) -> tuple[bytes, bytes]:
+    """The figure as SVG and as PNG, laid out once: matplotlib would do so twice for each form."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from PIL import Image
+
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    svg, png = io.BytesIO(), io.BytesIO()
+    vectors: Any = FigureCanvasSVG(figure)
+    vectors.print_svg(svg, metadata={"Date": None, "Creator": None})
+    figure.dpi = PNG_DPI
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels_HW4 = np.asarray(canvas.buffer_rgba())  # on white, so that nothing shows through
+    Image.fromarray(pixels_HW4[..., :3].copy()).save(png, "PNG", compress_level=4, dpi=(PNG_DPI, PNG_DPI))
+    return svg.getvalue(), png.getvalue()
+
+
+def data_uri(svg: bytes) -> str:
+    """A figure for a page that needs no file beside it."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-
-
-def _rendered(figure: Figure, form: str, **options: Any) -> bytes:
-    sink = io.BytesIO()
-    figure.savefig(sink, format=form, **options)
-    return sink.getvalue()
 
 
 def face_png(image_HW: NDArray[np.uint8]) -> str:

@@ -11,7 +11,7 @@ from facex_tune.evaluation.intervals import LEVEL, MIN_SEEDS
 from facex_tune.report import comparison_findings as more
 from facex_tune.report.generalization import below_own
 from facex_tune.report.wording import Finding, interval, listed, metric_words, number, say, with_interval
-from facex_tune.runs.history import Raise, keeps
+from facex_tune.runs.history import Raise, Settled, keeps
 from facex_tune.runs.names import model_name, trial_label
 from facex_tune.runs.overview import no_better_than_constant
 from facex_tune.study import ARRIVAL, sets_of
@@ -50,9 +50,7 @@ def _search(report: Mapping[str, Any]) -> Iterator[Finding]:
         front = [row for row in report["leaderboard"] if row["pareto"]]
         names = " and ".join(metric_words(objective) for objective in objectives)
         count = plural(len(front), "trial")
-        asha = report["study"]["search"]["scheduler"].startswith("asha")
-        how = "at rungs by how many others dominate them" if asha else f"by {name} alone"
-        said = f"Pareto front of {names}: {count}, listed first; trials were cut short {how}."
+        said = f"Pareto front of {names}: {count}, listed first; {_cut_short(report, name)}."
         yield say(said, "leaderboard")
     if best["state"] != "finished":
         how = "is still running" if best["state"] == "running" else "was stopped early"
@@ -64,6 +62,14 @@ def _search(report: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _constraints(report)
     if failed := states.get("failed", 0):
         yield say(f"{failed} of {total} failed; the leaderboard says why.", "search.trials.failed")
+
+
+def _cut_short(report: Mapping[str, Any], name: str) -> str:
+    """By what trials of several objectives were cut short, where any were."""
+    if not report["search"]["trials"].get("stopped", 0):
+        return "no trial was cut short"
+    asha = report["study"]["search"]["scheduler"].startswith("asha")
+    return f"trials were cut short {'at rungs by how many others dominate them' if asha else f'by {name} alone'}"
 
 
 def _constraints(report: Mapping[str, Any]) -> Iterator[Finding]:
@@ -301,6 +307,10 @@ def _raised(report: Mapping[str, Any]) -> Iterator[Finding]:
 def _order(report: Mapping[str, Any]) -> Iterator[Finding]:
     """What besides the study had a part in which trials there are."""
     order = report["search"].get("order", {})
+    if settled := report["search"].get("settled"):
+        said = Settled(**settled).told(report["study"]["objective"][0])
+        said = f"{said[0].upper()}{said[1:]}. What is left was not looked for (`stop_when_settled`)."
+        yield say(said, "search.settled")
     if order.get("taken_in") == ARRIVAL and order["at_once"] > 1:
         said = (
             f"Up to {order['at_once']} trials ran at once and results were taken in as they arrived, so that which "

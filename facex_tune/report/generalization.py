@@ -18,7 +18,8 @@ def of_evaluation(evaluation: Mapping[str, Any], trained_on: Sequence[str]) -> d
     Returns:
         emotions (those that any row scores) and rows: protocol, data, same_data (a set of the study's), n, clusters
         (how many, and of what an interval keeps together), copies (faces with a copy in training or validation, which
-        are counted here as all others), classes, recall {emotion: {n, recall, interval}}, and balanced_accuracy with
+        are counted here as all others), converted (what became of faces of another shape than the models take; absent
+        where nothing did), classes, recall {emotion: {n, recall, interval}}, and balanced_accuracy with
         its interval: the mean over the row's own classes, so that rows of other classes do not compare by it.
     """
     scored = {name: each for name, each in evaluation.items() if each["n"]}
@@ -43,6 +44,7 @@ def _row(name: str, scored: Mapping[str, Any], same_data: bool) -> dict[str, Any
         "n": scored["n"],
         "clusters": f"{scored['n_clusters']:,} {scored['clusters']}",
         "copies": scored["clean"]["excluded"],
+        **({"converted": scored["converted"]} if scored.get("converted") else {}),
         "classes": list(recall),
         "recall": recall,
         "balanced_accuracy": {"mean": balanced["mean"], "interval": balanced["interval"]},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from facex_tune import metrics, seeds
 from facex_tune.emotions import EMOTIONS
-from facex_tune.evaluation import compare, intervals
+from facex_tune.evaluation import intervals
 from facex_tune.report.insight import Answers
 from facex_tune.study import protocols, validated_sets
 
 DRAWS_OF_GAPS = 10  # among the seeds of a protocol's draws
+
 
 def of_run(
     document: Mapping[str, Any], validation: Answers | None, tests: Mapping[str, Answers]
@@ -41,16 +42,18 @@ def of_run(
         return []
     study, seed = document["study"], int(document["environment"]["seed"] or 0)
     rows = []
+    of_validation: dict[bool, _Side] = {}
     for name, test in tests.items():
         told = validation.in_training_N is not None and test.in_training_N is not None
-        sides = [_Side.of(table, without_copies=told) for table in (validation, test)]
+        if told not in of_validation:
+            of_validation[told] = _Side.of(validation, _seed(seed, "validation"), without_copies=told)
+        sides = [of_validation[told], _Side.of(test, _seed(seed, name), without_copies=told)]
         if not all(len(side.labels_N) for side in sides) or sides[0].classes != sides[1].classes:
             continue
-        entropy = np.random.SeedSequence([seed, seeds.EVALUATE, zlib.crc32(name.encode()), DRAWS_OF_GAPS])
         rows.append(
             {
                 "protocol": name,
-                **_gap(sides, study["objective"][0], entropy),
+                **_gap(sides, study["objective"][0]),
                 "seeds": len(test.probabilities_MNC),
                 "n_validation": len(sides[0].labels_N),
                 "n": len(sides[1].labels_N),
@@ -61,18 +64,26 @@ def of_run(
     return rows
 
 
+def _seed(seed: int, name: str) -> np.random.SeedSequence:
+    return np.random.SeedSequence([seed, seeds.EVALUATE, zlib.crc32(name.encode()), DRAWS_OF_GAPS])
+
+
 @dataclass(frozen=True)
 class _Side:
+    """Validation, which all protocols have in common, or one protocol; `_drawn` keeps what was drawn, by metric."""
+
     labels_N: NDArray[np.int64]
     groups_N: NDArray[np.int64]
     probabilities_MNC: NDArray[np.float64]
+    seed: np.random.SeedSequence
+    _drawn: dict[str, NDArray[np.float64] | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, table: Answers, *, without_copies: bool) -> _Side:
+    def of(cls, table: Answers, seed: np.random.SeedSequence, *, without_copies: bool) -> _Side:
         kept_N = np.ones(len(table.labels_N), bool)
         if without_copies and table.in_training_N is not None:
             kept_N = ~table.in_training_N
-        return cls(table.labels_N[kept_N], table.groups_N[kept_N], table.probabilities_MNC[:, kept_N])
+        return cls(table.labels_N[kept_N], table.groups_N[kept_N], table.probabilities_MNC[:, kept_N], seed)
 
     @property
     def classes(self) -> set[int]:
@@ -85,10 +96,24 @@ class _Side:
         known = [value for value in found if value is not None]
         return float(np.mean(known)) if known else None
 
-    def drawn(self, metric: str, seed: np.random.SeedSequence) -> NDArray[np.float64] | None:
+    def drawn(self, metric: str) -> NDArray[np.float64] | None:
         """The mean over models in every draw; None where there is none."""
-        draws = compare.drawn(list(self.probabilities_MNC), self.labels_N, self.groups_N, seed) or {}
+        if metric not in self._drawn:
+            self._drawn[metric] = self._draw(metric)
+        return self._drawn[metric]
+
+    def _draw(self, metric: str) -> NDArray[np.float64] | None:
         kind, _, emotion = metric.partition(".")
+        if kind == "log_loss":
+            losses_MN = np.stack([metrics.log_losses(each_NC, self.labels_N) for each_NC in self.probabilities_MNC])
+            losses_DM = intervals.resampled_mean(losses_MN, self.groups_N, self.seed)
+            return None if losses_DM is None else losses_DM.mean(axis=1)
+        answers_MN = self.probabilities_MNC.argmax(axis=2)
+        n_classes = max(self.probabilities_MNC.shape[2], int(self.labels_N.max()) + 1)
+        draws_DMKK = intervals.resampled_confusion(answers_MN, self.labels_N, self.groups_N, n_classes, self.seed)
+        if draws_DMKK is None:
+            return None
+        draws = intervals.without_few(intervals.scores_of_draws(draws_DMKK), self.labels_N, self.groups_N)
         if kind not in draws:
             return None
         values = draws[kind][..., EMOTIONS.index(emotion)] if emotion else draws[kind]
@@ -96,14 +121,14 @@ class _Side:
         return mean_D
 
 
-def _gap(sides: list[_Side], objective: str, seed: np.random.SeedSequence) -> dict[str, Any]:
+def _gap(sides: list[_Side], objective: str) -> dict[str, Any]:
     metric = objective if all(side.value(objective) is not None for side in sides) else "accuracy"
     validation, test = (side.value(metric) or 0.0 for side in sides)
-    draws = [side.drawn(metric, child) for side, child in zip(sides, seed.spawn(2), strict=True)]
+    draws = [side.drawn(metric) for side in sides]
     interval = None
     if draws[0] is not None and draws[1] is not None:
-        clusters = min(intervals.rests_on(metric, side.labels_N, side.groups_N) for side in sides)
-        interval = intervals.percentile(draws[0] - draws[1], clusters)
+        each = [intervals.rests_on(metric, side.labels_N, side.groups_N) for side in sides]
+        interval = intervals.percentile(draws[0] - draws[1], intervals.together([draws[0], draws[1]], each))
     return {"metric": metric, "validation": validation, "test": test, "gap": validation - test, "interval": interval}
 
 

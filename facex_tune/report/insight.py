@@ -7,6 +7,7 @@ Reads what the run folder holds; opens no set. Axes: M models, N faces, C classe
 from __future__ import annotations
 
 import io
+import itertools
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,7 +138,7 @@ def versatility(trials: Sequence[Trial], seed: np.random.SeedSequence) -> dict[s
     if len(done) < 8 or min(len(set(row)) for row in xy_2T.tolist()) < 3:
         return None
     drawn = np.random.default_rng(seed).integers(0, len(done), (intervals.DRAWS, len(done)))
-    rhos = np.array([_spearman(xy_2T[:, rows]) for rows in drawn])
+    rhos = _spearmans(xy_2T, drawn)
     slope, middle = np.polyfit(xy_2T[0], xy_2T[1], 1)
     excess_T = xy_2T[1] - (slope * xy_2T[0] + middle)
     parts = []
@@ -179,6 +180,24 @@ def _ranks(values_T: NDArray[np.float64]) -> NDArray[np.float64]:
     _, which_T, counts = np.unique(values_T, return_inverse=True, return_counts=True)
     ranks_T: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[which_T]
     return ranks_T
+
+
+def _spearmans(xy_2T: NDArray[np.float64], drawn_DT: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`_spearman` of every draw of rows; a draw is a count of each row, and its ranks follow from the counts."""
+    n = xy_2T.shape[1]
+    counts_DT = np.bincount((drawn_DT + n * np.arange(len(drawn_DT))[:, None]).ravel(), minlength=len(drawn_DT) * n)
+    counts_DT = counts_DT.reshape(len(drawn_DT), n)
+    centred = []
+    for row_T in xy_2T:
+        values, which_T = np.unique(row_T, return_inverse=True)
+        of_each_DU = np.stack([counts_DT[:, which_T == u].sum(axis=1) for u in range(len(values))], axis=1)
+        ranks_DT = (np.cumsum(of_each_DU, axis=1) - (of_each_DU - 1) / 2)[:, which_T]
+        centred.append(ranks_DT - (n + 1) / 2)  # the mean rank of n, whatever ties there are
+    pairs = itertools.combinations_with_replacement(centred, 2)
+    products = [(counts_DT * one * other).sum(axis=1) for one, other in pairs]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rhos_D: NDArray[np.float64] = products[1] / np.sqrt(products[0] * products[2])
+    return rhos_D
 
 
 def confused(answers: Answers, seed: np.random.SeedSequence) -> list[dict[str, Any]]:

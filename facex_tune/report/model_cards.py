@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from facex_tune.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS, FaceShape
 from facex_tune.metrics import SIX
 from facex_tune.report.wording import DASH, interval, metric_words, number
 from facex_tune.runs.names import model_label, trial_label
@@ -39,7 +39,9 @@ def _lines(document: Mapping[str, Any], model: Mapping[str, Any], info: Mapping[
     yield ""
     yield "## Input and output"
     yield ""
-    yield "One cropped, upright face as 48×48 grey pixels; it finds no faces by itself."
+    face = FaceShape.of(info)
+    shape = f"{face} pixels" + " (red, green and blue)" * face.is_colour
+    yield f"One cropped, upright face as {shape}; it finds no faces by itself."
     yield "Out: a probability for each emotion."
     yield ""
     yield "## Configuration"
@@ -76,6 +78,8 @@ def _scores(document: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[s
         runs = plural(len(said["models"]), "seed")
         yield f"`{protocol}` (n = {said['n']:,}): this model, and the mean of its {runs} with 95 %"
         yield f"over {scored['clusters']}; test-time augmentation: {scored['tta']}."
+        if scored.get("converted"):
+            yield f"Its faces were {scored['converted']}."
         yield ""
         yield "| metric | this model | mean | 95 % |"
         yield "|---|---|---|---|"

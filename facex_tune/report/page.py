@@ -6,17 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from facex_tune import metrics
-from facex_tune.data.members import read_arrays
 from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import compare
-from facex_tune.report import figures, views
+from facex_tune.report import galleries, views
 from facex_tune.report.comparison_findings import compared_trials
 from facex_tune.report.figure_choice import winner_label
-from facex_tune.report.verdict import verdict
+from facex_tune.report.verdict import bars, verdict
 from facex_tune.report.wording import interval, metric_words, number
 from facex_tune.runs.names import trial_label
 from facex_tune.runs.store import Run
@@ -29,7 +25,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
-MAX_GALLERY_BYTES = 2**26  # of one array of the faces that an evaluation keeps
 ROWS_SHOWN = 100  # of the leaderboard; trials.csv has all
 
 
@@ -41,7 +36,7 @@ def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str], *, fac
         drawn: figure name -> data URI.
         faces: whether to show faces that evaluations kept.
     """
-    shown = first_of_each_set(document) if faces else []
+    kept = galleries.of_sets(run, first_of_each_set(document)) if faces else {}
     explored = views.of_run(run, document)
     return (
         _environment()
@@ -51,12 +46,13 @@ def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str], *, fac
             drawn=drawn,
             winner=winner_label(document),
             verdict=verdict(document),
+            bars=bars(document),
             winner_parts=described(document),
             findings=[finding for finding in document["findings"] if not in_table(finding, document)],
             six=metrics.SIX,
             board=board(run, document),
             details=details(run),
-            galleries={name: gallery(run, name) for name in shown},
+            galleries=kept,
             without_faces=not faces,
             commands=commands(run, document),
             validation=validation_faces(run, document),
@@ -103,6 +99,7 @@ def _environment() -> Environment:
         "basename": lambda path: Path(str(path)).name,
         "beyond": lambda compared, metric: bool(compare.supported(compared, metric)),
         "is_maximized": lambda name: metrics.MAXIMIZE.get(name.removesuffix("_adjusted"), False),
+        "cells": galleries.matrix,
         "has_emotion": lambda effects, emotion: any(f"f1.{emotion}" in effect["metrics"] for effect in effects),
     }
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # knobs in the order of their space
@@ -159,6 +156,8 @@ def validation_faces(run: Run, document: Mapping[str, Any]) -> str:
     else:
         which = f"a holdout of {100 * validation.holdout:g} % of train"
         which += f" of {data_text(study.validated_on)}" * (len(study.sets) > 1)
+    if study.validation_copies == "drop" and study.duplicates == "keep":
+        which += ", without those that have a copy in training"
     return f"{n:,} validation faces ({which})" if n else f"validation faces ({which})"
 
 
@@ -176,30 +175,6 @@ def first_of_each_set(document: Mapping[str, Any]) -> list[str]:
     for name, scored in document["evaluation"].items():
         first.setdefault((scored["data"], *scored["splits"]), name)
     return list(first.values())
-
-
-def gallery(run: Run, protocol: str) -> dict[str, list[dict[str, Any]]]:
-    """Faces of a protocol with the first model's answers, by why they were kept; none where none were kept."""
-    path = run.evaluation_folder / f"{protocol}.faces.npz"
-    if not path.is_file():
-        return {}
-    kept = read_arrays(path.read_bytes(), MAX_GALLERY_BYTES)
-    kind_N = kept.get("kind_N", np.full(len(kept["labels_N"]), "random"))
-    columns = [*(kept[name] for name in ("images_NHW", "labels_N", "probabilities_NC")), kind_N]
-    shown: dict[str, list[dict[str, Any]]] = {}
-    for image_HW, true, probabilities_C, kind in zip(*columns, strict=True):
-        shown.setdefault(str(kind), []).append(_face(image_HW, int(true), probabilities_C))
-    return shown
-
-
-def _face(image_HW: NDArray[np.uint8], true: int, probabilities_C: NDArray[np.float32]) -> dict[str, Any]:
-    return {
-        "png": figures.face_png(image_HW),
-        "true": EMOTIONS[true],
-        "predicted": EMOTIONS[int(probabilities_C.argmax())],
-        "probability": float(probabilities_C.max()),
-        "right": bool(probabilities_C.argmax() == true),
-    }
 
 
 def commands(run: Run, document: Mapping[str, Any]) -> list[str]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from facex_tune.data import faces as face_sets
 from facex_tune.data.joining import told_of_share
 from facex_tune.errors import InputError
-from facex_tune.evaluation import plots, records
-from facex_tune.report import figure_choice, model_cards, page, summary, table_files
+from facex_tune.evaluation import records
+from facex_tune.report import figure_choice, model_cards, page, painting, summary, table_files
 from facex_tune.runs import frames
 from facex_tune.storage import files
 from facex_tune.storage.files import Place
@@ -34,18 +34,20 @@ def report(run: Run, data_dir: Path | None, *, faces: bool = True) -> Place:
         data_dir: where the prepared sets are, for their counts; None takes what the run recorded.
         faces: whether the page shows faces of the test sets.
     """
-    document = summary.document(run, manifests(run, data_dir))
     folder = run.report_folder
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    with plots.style():
-        drawn = figure_choice.draw(run, document, folder / "figures")
-    files.write_json(folder / "report.json", document)
-    files.write_bytes(folder / SCHEMA.name, SCHEMA.read_bytes())
-    files.write_bytes(folder / "trials.csv", frames.trials_csv(run).encode())
-    table_files.write(document, folder / "tables")
-    _write_cards(run, document, folder / "cards")
-    index = folder / "index.html"
-    files.write_bytes(index, page.html(run, document, drawn, faces=faces).encode())
+    with painting.Helpers() as helpers:
+        helpers.warm()
+        document = summary.document(run, manifests(run, data_dir))
+        drawn = painting.Painted(helpers, figure_choice.of_run(run, document), folder / "figures")
+        files.write_json(folder / "report.json", document)
+        files.write_bytes(folder / SCHEMA.name, SCHEMA.read_bytes())
+        files.write_bytes(folder / "trials.csv", frames.trials_csv(run).encode())
+        table_files.write(document, folder / "tables")
+        _write_cards(run, document, folder / "cards")
+        index = folder / "index.html"
+        files.write_bytes(index, page.html(run, document, drawn, faces=faces).encode())
+        drawn.finish()
     return index
 
 

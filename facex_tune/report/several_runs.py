@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from facex_tune import seeds
+from facex_tune.emotions import FaceShape
 from facex_tune.errors import InputError
 from facex_tune.evaluation import compare
 from facex_tune.report import page, summary
@@ -85,11 +86,19 @@ def _training(run: Run) -> dict[str, Any]:
         "labels": study.labels,
         "classes": study.classes,
         "duplicates": study.duplicates,
+        "validation copies": study.validation_copies,
+        "size and colour of faces": _shapes(run),
         "training faces": (run.header.get("faces") or {}).get("train"),
         "epochs of final models": study.final_epochs,
         "weights": study.retrain.weights,
         "test-time augmentation": study.evaluate.tta,
     }
+
+
+def _shapes(run: Run) -> str:
+    """Of the faces that a run was trained on; "48×48 grey" where its header says nothing of them."""
+    manifests = run.header.get("data") or {}
+    return ", ".join(dict.fromkeys(str(FaceShape.of(manifests.get(name) or {})) for name in run.study.sets))
 
 
 def _differences(one: tuple[Run, Mapping[str, Any]], other: tuple[Run, Mapping[str, Any]]) -> list[dict[str, Any]]:

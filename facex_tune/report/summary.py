@@ -6,6 +6,7 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +81,7 @@ def search(run: Run, history: History) -> dict[str, Any]:
         "best": _best(run, board),
         "selection_bias": selection_bias(run, history),
         "order": order(run),
+        "settled": None if history.settled is None else asdict(history.settled),
         "raised_budgets": [{"was": each.was, "now": each.budget, "opened": each.opened} for each in history.raises],
         "failed_models": [
             {"candidate": candidate, "seed": seed, "reason": reason}

@@ -29,6 +29,23 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     return [_how_good(name, found), _fails_on(found), f"Next: {_next(report, found)}."]
 
 
+def bars(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The verdict's picture: {name, share, interval} of the winner, of the commonest emotion as the answer to every
+    face, and of guessing; none where nothing was scored yet.
+    """
+    scored = {name: found for name, found in report["evaluation"].items() if found["n"] and found["per_emotion"]}
+    if not scored:
+        return []
+    found = next(iter(scored.values()))
+    accuracy = found["metrics"]["accuracy"]
+    commonest, share = constant(found["per_emotion"])
+    return [
+        {"name": "the winner", "share": accuracy["mean"], "interval": accuracy["interval"]},
+        {"name": f"always {commonest}", "share": share, "interval": None},
+        {"name": "guessing", "share": 1 / len(found["confusion"]["classes"]), "interval": None},
+    ]
+
+
 def _how_good(name: str, found: Mapping[str, Any]) -> str:
     """Against chance, and against the commonest emotion as the answer to every face."""
     accuracy = found["metrics"]["accuracy"]

@@ -6,12 +6,16 @@ light and dark. `customdata` is the number of the trial that a point belongs to.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from facex_tune.metrics import MAXIMIZE
 from facex_tune.report.figure_choice import best_so_far, winner_label
@@ -27,7 +31,10 @@ if TYPE_CHECKING:
 
 MOST_TRIALS = 1000  # in the views, the best ones
 MOST_POINTS = 60_000  # of all learning curves together
-MOST_AXES, MOST_SLICES = 8, 6
+MOST_AXES, MOST_SLICES, MOST_CONTOURS = 8, 6, 3
+FEWEST_CONTOURED = 10  # finished trials that have both knobs
+CONTOUR_STEPS = 24  # along each axis
+NEAR = 0.12  # the standard deviation of the kernel under a contour plot, in shares of an axis
 SHADES = ("--v0", "--v1", "--v2", "--v3", "--v4")  # worst to best
 STATES = {FINISHED: "--link", STOPPED: "--faint", RUNNING: "--good", FAILED: "--bad"}
 ABSENT = -0.14  # where an axis has what a trial's configuration lacks
@@ -46,9 +53,9 @@ def script() -> str:
 def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
     """{objective, winner, shown, trials, knobs, ranked_by, figures}; None where no trial has a value.
 
-    `figures` are history, learning, parallel and timeline, a figure of plotly.js each, and slices, a list of them;
-    parallel and slices are left out where no knob varies. `trials` says of each trial, by its number, what a click
-    opens.
+    `figures` are history, learning, parallel, timeline and importance, a figure of plotly.js each, and slices and
+    contours, lists of them; what there are too few trials or knobs for is left out.
+    `trials` says of each trial, by its number, what a click opens.
     """
     objective = run.study.objective[0]
     history = run.history()
@@ -70,6 +77,9 @@ def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
     if axes and usable:
         figures["parallel"] = _parallel(axes[:MOST_AXES], usable, values, objective)
         figures["slices"] = [_slice(axis, usable, values, label) for axis in axes[:MOST_SLICES]]
+        figures["contours"] = _contours(axes[:MOST_AXES], usable, values)
+    if importances:
+        figures["importance"] = _importance(importances)
     return {
         "objective": metric_words(objective),
         "winner": winner,
@@ -105,7 +115,7 @@ def _thinned(curve: Mapping[int, float], most: int) -> tuple[list[int], list[flo
 def _trials(
     trials: Sequence[Trial], events: Iterable[Event], objective: str, document: Mapping[str, Any]
 ) -> dict[int, dict[str, Any]]:
-    decided = _decisions(events)
+    decided = decisions(events)
     ranks = {row["trial"]: row["rank"] for row in document["leaderboard"]}
     most = max(2, MOST_POINTS // len(trials))
     return {
@@ -113,7 +123,7 @@ def _trials(
             "label": trial.label,
             "rank": ranks[trial.number],
             "value": number(_last(trial, objective)),
-            "ended": _ended(trial),
+            "ended": ended(trial),
             "detail": trial.detail,
             "epochs": trial.last_epoch,
             "time": clock(trial.seconds),
@@ -125,8 +135,8 @@ def _trials(
     }
 
 
-def _ended(trial: Trial) -> str:
-    """Its state, and why: ``stopped at a rung``, ``failed: diverged``."""
+def ended(trial: Trial) -> str:
+    """A trial's state, and why: ``stopped at a rung``, ``failed: diverged``."""
     if trial.state == STOPPED and not trial.reason.startswith(BY_BUDGET):
         return "stopped at a rung"
     if trial.paused:
@@ -134,8 +144,8 @@ def _ended(trial: Trial) -> str:
     return f"{trial.state}: {trial.reason.replace('_', ' ')}" if trial.reason else trial.state
 
 
-def _decisions(events: Iterable[Event]) -> dict[int, list[str]]:
-    """What rungs decided of each trial."""
+def decisions(events: Iterable[Event]) -> dict[int, list[str]]:
+    """What rungs decided of each trial, by its number."""
     said = {TrialPaused.TYPE: "waits", TrialPromoted.TYPE: "goes on", TrialStopped.TYPE: "stopped"}
     found: dict[int, list[str]] = {}
     for event in events:
@@ -359,6 +369,82 @@ def _slice(each: Axis, trials: Sequence[Trial], values: Mapping[int, float], lab
         kind["categoryarray"] = [escape(text) for text in each.categories]
     layout = _layout(escape(_short(each.name)), label, **kind)
     return {"data": _state_points(trials, where, values), "layout": layout | {"showlegend": False}}
+
+
+def _contours(axes: Sequence[Axis], trials: Sequence[Trial], values: Mapping[int, float]) -> list[Figure]:
+    """Over two knobs the mean value of the finished trials near a place, and the trials; of the pairs that enough
+    trials have, the first ones in the order of the knobs.
+    """
+    finished = [trial for trial in trials if trial.state == FINISHED]
+    found: list[Figure] = []
+    pairs = sorted(itertools.combinations(range(len(axes)), 2), key=lambda pair: (_kinds(axes, pair), sum(pair), pair))
+    for across, up in ((axes[i], axes[j]) for i, j in pairs):
+        if len(found) == MOST_CONTOURS:
+            break
+        both = [trial for trial in finished if trial.number in across.values and trial.number in up.values]
+        if len(both) < FEWEST_CONTOURED:
+            continue
+        x_T, y_T = (np.array([each.at(trial.number) for trial in both]) for each in (across, up))
+        z_T = np.array([values[trial.number] for trial in both])
+        if min(len(set(x_T.tolist())), len(set(y_T.tolist()))) < 2:
+            continue
+        places = np.linspace(0, 1, CONTOUR_STEPS)
+        surface = {
+            **{"type": "contour", "x": places.round(4).tolist(), "y": places.round(4).tolist(), "hoverinfo": "skip"},
+            **{"z": smoothed(x_T, y_T, z_T, places), "contours": {"coloring": "heatmap"}, "showlegend": False},
+            "colorscale": [[step / 3, shade] for step, shade in enumerate(SHADES[:4])],
+            "line": {"width": 0.6, "color": "--ground"},
+            "colorbar": {"thickness": 10, "outlinewidth": 0, "len": 0.9},
+        }
+        points = _points("finished", x_T.round(4).tolist(), y_T.round(4).tolist(), [t.number for t in both], "--best")
+        points["marker"] |= {"line": {"color": "--ground", "width": 1}}
+        layout = {side: _ticked(each) for side, each in (("xaxis", across), ("yaxis", up))}
+        found.append({"data": [surface, points], "layout": layout | {"showlegend": False}})
+    return found
+
+
+def _kinds(axes: Sequence[Axis], pair: tuple[int, int]) -> int:
+    """How many of two axes are of categories, between which there is nothing to see: ranges come first."""
+    return sum(axes[place].categories is not None for place in pair)
+
+
+def smoothed(
+    x_T: NDArray[np.float64], y_T: NDArray[np.float64], z_T: NDArray[np.float64], places: NDArray[np.float64]
+) -> list[list[float | None]]:
+    """Means of z around each place (a Gaussian kernel: Nadaraya, Theory of Probability and its Applications 9, 1964),
+    row by row upwards; None where no trial is within two of its standard deviations.
+    """
+    squares_YXT = ((places[None, :, None] - x_T) ** 2 + (places[:, None, None] - y_T) ** 2) / NEAR**2
+    weights_YXT = np.exp(-squares_YXT / 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_YX = weights_YXT @ z_T / weights_YXT.sum(axis=2)
+    is_near_YX = squares_YXT.min(axis=2) <= 4
+    return [
+        [round(float(z), 4) if near else None for z, near in zip(*row, strict=True)]
+        for row in zip(mean_YX, is_near_YX, strict=True)
+    ]
+
+
+def _ticked(each: Axis) -> dict[str, Any]:
+    """An axis from 0 to 1 with the knob's own values on it."""
+    ticks = [(at, text) for at, text in each.ticks() if at >= 0]
+    told = {"tickvals": [at for at, _ in ticks], "ticktext": [escape(text[:24]) for _, text in ticks]}
+    return {"title": {"text": escape(_short(each.name))}, "range": [-0.03, 1.03], **told}
+
+
+def _importance(importances: Mapping[str, float]) -> Figure:
+    """A bar for each knob, the most important at the top."""
+    names = list(importances)[::-1]
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [round(importances[name], 4) for name in names],
+        "y": [escape(name) for name in names],
+        "marker": {"color": "--link"},
+        "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
+    }
+    layout = _layout("importance (PED-ANOVA)", "")
+    return {"data": [bars], "layout": layout | {"showlegend": False, "height": 90 + 22 * len(names)}}
 
 
 # The timeline

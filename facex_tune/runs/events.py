@@ -96,7 +96,8 @@ class StageFinished(Record):
     """A stage came to its end.
 
     Attributes:
-        reason: the budget that ended it ("trials", "time", "gpu_hours", "target"), where one did.
+        reason: the budget that ended it ("trials", "time", "gpu_hours", "target"), where one did; "settled" where
+            `search.stop_when_settled` did.
     """
 
     TYPE: ClassVar[str] = "stage_finished"
@@ -177,6 +178,39 @@ class LearnedFrom(Record):
     run: str
     trials: Sequence[Mapping[str, Any]]
     left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class PriorsTaken(Record):
+    """Where the best trials of an earlier run lay is believed at first (`search.priors_from`).
+
+    Attributes:
+        run: the earlier run, as the study names it.
+        trials: of it that came to their end, by configuration.
+        priors: knob -> ``{prior, confidence}``, where its best trials agree more than all of them.
+    """
+
+    TYPE: ClassVar[str] = "priors_taken"
+    run: str
+    trials: int
+    priors: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class SearchSettled(Record):
+    """What is left to gain is smaller than the noise: no further trial begins (`search.stop_when_settled`).
+
+    Attributes:
+        left: to gain by another configuration than the best so far, as expected, in units of the first objective.
+        noise: standard deviation of one training's value.
+        ended, finished: trials that were known then.
+    """
+
+    TYPE: ClassVar[str] = "search_settled"
+    left: float
+    noise: float
+    ended: int
+    finished: int
 
 
 @dataclass(frozen=True)
@@ -545,11 +579,14 @@ def known(events: Iterable[Event], where: object) -> list[Event]:
             Remark,
             stacklevel=2,
         )
-    return [_as_named_now(event) for event in every if event["type"] in _KNOWN]
+        return [event for event in every if event["type"] in _KNOWN]
+    return every
 
 
-def _as_named_now(event: Event) -> Event:
-    """Until 2026-11 `images_per_second` was the speed of training; now it is what one face costs."""
+def as_named_now(event: Event) -> Event:
+    """An event of a log with its metrics named as this version names them: until 2026-11 `images_per_second` was the
+    speed of training; now it is what one face costs.
+    """
     found = event.get("metrics")
     if isinstance(found, dict) and _OLD_SPEED in found and _TRAIN_SPEED not in found:
         named = {(_TRAIN_SPEED if name == _OLD_SPEED else name): value for name, value in found.items()}

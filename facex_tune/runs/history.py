@@ -20,6 +20,7 @@ from facex_tune.runs.events import (
     ModelFinished,
     RunInterrupted,
     SealedSetOpened,
+    SearchSettled,
     StageFinished,
     StageStarted,
     ThreadsChosen,
@@ -156,6 +157,24 @@ def _budget(name: str, value: float | None) -> str:
     return clock(value) if name == "time" else f"{value:g}"
 
 
+@dataclass(frozen=True)
+class Settled:
+    """Why `search.stop_when_settled` ended the search; see `events.SearchSettled`."""
+
+    left: float
+    noise: float
+    ended: int
+    finished: int
+
+    def told(self, objective: str) -> str:
+        """As a sentence."""
+        return (
+            f"the search had settled after {self.ended} trials, {self.finished} of them finished: the best of all "
+            f"configurations is expected to be better than the best one found by {self.left:.2g} {objective}, and the "
+            f"value of one training is known to {self.noise:.2g}"
+        )
+
+
 @dataclass
 class History:
     """Everything that the log has told so far."""
@@ -173,6 +192,7 @@ class History:
     stage_seconds: dict[str, float] = field(default_factory=dict)  # by the wall clock
     killed_stages: list[str] = field(default_factory=list)  # a session of each counts to its last event alone
     learned: list[Learned] = field(default_factory=list)
+    settled: Settled | None = None  # `search.stop_when_settled` ended the search
     raises: list[Raise] = field(default_factory=list)
     choice_stands: bool = False  # of the candidates: a model of one has ended since they were chosen
     last: Mapping[str, Any] | None = field(default=None, compare=False)  # event, of those that were taken in
@@ -459,6 +479,10 @@ def _learned(history: History, event: Mapping[str, Any]) -> None:
         history.learned.append(Learned(event["run"], len(event["trials"]), dict(event["left_out"])))
 
 
+def _settled(history: History, event: Mapping[str, Any]) -> None:
+    history.settled = Settled(event["left"], event["noise"], event["ended"], event["finished"])
+
+
 def _budget_raised(history: History, event: Mapping[str, Any]) -> None:
     """What follows from the search is to be done again; a model of a trial that is chosen again stays."""
     history.raises.append(Raise(dict(event["was"]), dict(event["budget"]), dict(event["opened"])))
@@ -535,6 +559,7 @@ _HANDLERS: dict[str, Any] = {
     TrialPromoted.TYPE: _paused(False),
     TrialRecovered.TYPE: _recovered,
     LearnedFrom.TYPE: _learned,
+    SearchSettled.TYPE: _settled,
     BudgetRaised.TYPE: _budget_raised,
     ThreadsChosen.TYPE: _threads_chosen,
     CandidateChosen.TYPE: _candidate_chosen,

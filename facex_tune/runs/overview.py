@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def of_run(run: Run, *, states: Sequence[str] = (), top: int | None = None) -> d
         "constraints": run.study.bounds,
         "matching": len(shown),
         "leaderboard": [
-            {**_trial(standing, run.study), "pareto": standing.trial.number in front} for standing in shown[:top]
+            {**of_standing(standing, run.study), "pareto": standing.trial.number in front} for standing in shown[:top]
         ],
         "models": [
             {"candidate": candidate, "seed": seed, "validation": _finite(metrics)}
@@ -64,6 +65,7 @@ def of_run(run: Run, *, states: Sequence[str] = (), top: int | None = None) -> d
             {"name": model_label(trial, seed, ALL), "candidate": trial, "seed": seed}
             for trial, seed in sorted(history.models_on_all)
         ],
+        "settled": None if history.settled is None else asdict(history.settled),
         "failed_models": [
             {"candidate": candidate, "seed": seed, "reason": reason}
             for (candidate, seed), reason in sorted(history.failed_models.items())
@@ -100,7 +102,7 @@ def of_trial(run: Run, label: str) -> dict[str, Any]:
         "objectives": list(run.study.objective),
         "constraints": run.study.bounds,
         "max_epochs": run.study.fidelity.max_epochs,
-        **_trial(standing, run.study),
+        **of_standing(standing, run.study),
         "curve": [{"epoch": epoch, **_finite(trial.epochs[epoch])} for epoch in sorted(trial.epochs)],
     }
 
@@ -190,14 +192,12 @@ def seconds_since(iso: str) -> float:
 
 def _best(history: History, study: Study) -> dict[str, Any] | None:
     board = history.standings(study)
-    return _trial(board[0], study) if board and board[0].trial.metrics else None
+    return of_standing(board[0], study) if board and board[0].trial.metrics else None
 
 
-def _trial(standing: Standing, study: Study) -> dict[str, Any]:
-    """
-    Returns:
-        What is the trial's own, and of its configuration: `rank`, `repeats` (the trial that stands for it, None for
-        that one itself), `n` trials that came as far, and `mean` of their values, which it is ranked by.
+def of_standing(standing: Standing, study: Study) -> dict[str, Any]:
+    """Tells what is a trial's own, and of its configuration `rank`, `repeats` (the trial that stands for it, None for
+    that one itself), `n` trials that came as far, and `mean` of their values, which it is ranked by.
     """
     trial = standing.trial
     metrics = _finite(trial.metrics)

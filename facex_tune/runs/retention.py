@@ -115,6 +115,8 @@ class _Judge:
             return "of a trial that the log does not know"
         if trial.number in self.kept:
             return ""
+        if is_cut_by_budget(trial):
+            return "checkpoint of a trial that the budget stopped: without it a raised budget cannot go on with it"
         return f"checkpoint of a {trial.state} trial" + (" of a run that is over" if self.is_over else "")
 
     def _of_model(self, name: str, file: str) -> str:

@@ -1,19 +1,26 @@
-"""When a search is over: which budget of the study is used up."""
+"""When a search is over: which budget of the study is used up, or that it has settled."""
 
 from __future__ import annotations
 
 from facex_tune.runs.history import FINISHED, History, Trial, keeps
 from facex_tune.study import Study
 
+SETTLED = "settled"
+NO_MORE = ("trials", SETTLED)  # that end the search with those trials that have begun; others end these, too
 
-def used_up(study: Study, *, trials: int, seconds: float, gpu_hours: float, reached: bool) -> str:
-    """Names the budget that is used up: "target", "time", "gpu_hours" or "trials"; "" while none is.
+
+def used_up(
+    study: Study, *, trials: int, seconds: float, gpu_hours: float, reached: bool, settled: bool = False
+) -> str:
+    """Names the budget that is used up: "target", "time", "gpu_hours" or "trials", or says "settled"; "" while the
+    search may go on.
 
     Args:
         trials: begun so far.
         seconds: of the search, by the wall clock.
         gpu_hours: that trials have held.
         reached: whether a trial has come to the target.
+        settled: whether `search.stop_when_settled` has ended the search.
     """
     budget = study.budget
     if reached:
@@ -24,7 +31,7 @@ def used_up(study: Study, *, trials: int, seconds: float, gpu_hours: float, reac
         return "gpu_hours"
     if budget.trials is not None and trials >= budget.trials:
         return "trials"
-    return ""
+    return SETTLED if settled else ""
 
 
 def used_up_by(study: Study, history: History) -> str:
@@ -36,6 +43,7 @@ def used_up_by(study: Study, history: History) -> str:
         seconds=history.search_seconds,
         gpu_hours=sum(trial.seconds for trial in trials) * study.resources.gpus / 3600,
         reached=any(reaches(study, trial) for trial in trials),
+        settled=history.settled is not None,
     )
 
 

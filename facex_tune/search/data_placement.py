@@ -22,7 +22,7 @@ from facex_tune.data import faces
 from facex_tune.errors import InputError
 from facex_tune.runs.store import Run
 from facex_tune.search import ray_folder
-from facex_tune.search.worker import Context
+from facex_tune.search.job import Context
 from facex_tune.storage.files import Place, one_at_a_time
 from facex_tune.storage.folders import write_folder
 

@@ -28,7 +28,7 @@ from facex_tune.search import thread_choice
 from facex_tune.search.factor_design import Cell, design
 from facex_tune.search.factor_progress import STAGE, Asked, Progress, winner_of
 from facex_tune.search.fleet import Failed, Finished, Fleet, Order, Recovered, Started, Trained
-from facex_tune.search.worker import Context, Job
+from facex_tune.search.job import Context, Job
 from facex_tune.space import FAMILIES
 
 SEEDS = 3

@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError
 
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.search import data_placement, ray_session, telemetry
-from facex_tune.search.worker import Context, Job, Worker
+from facex_tune.search.job import Context, Job
 from facex_tune.search.worker_losses import WorkerLosses
 from facex_tune.search.worker_report import End, Epoch, Failure, Fatal, Outage, Report
 from facex_tune.study import Resources, Study
@@ -200,6 +200,8 @@ class _Actor:
     """A worker on Ray: takes an order, then a step at a time; the last one ends the order."""
 
     def __init__(self, context: Context, shared: data_placement.Shared) -> None:
+        from facex_tune.search.worker import Worker  # here, so that the driver, which names this class, has no torch
+
         self._worker = Worker(data_placement.placed(context, shared))
 
     def begin(self, order: Order) -> Report:

@@ -21,7 +21,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from facex_tune import metrics
-from facex_tune.runs.history import FAILED, RUNNING
+from facex_tune.runs.history import FAILED, FINISHED, RUNNING
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -40,12 +40,14 @@ class Entry:
     Attributes:
         params: the knobs that vary, active ones only.
         attributes: what a sampler has noted of the trial.
+        learned: from an earlier run.
     """
 
     number: int
     params: dict[str, Any]
     distributions: dict[str, BaseDistribution]
     attributes: dict[str, Any] = field(default_factory=dict)
+    learned: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Ledger:
         """Adds a trial that starts now, or one `learned` from an earlier run. A learned one may be tried again in this
         run.
         """
-        entry = Entry(len(self.entries), params, distributions)
+        entry = Entry(len(self.entries), params, distributions, learned=learned)
         if not learned:
             self.tried.add(frozenset(params.items()))
         self.entries.append(entry)
@@ -115,8 +117,9 @@ class Ledger:
         """Takes in a trial's metrics after an epoch, once. A metric that is missing or not finite counts as the worst
         value.
         """
-        found_C = np.array([scores.get(name, np.nan) for name in self._channels], dtype=np.float64)
-        self._table_NEC[number, epoch] = np.where(np.isfinite(found_C), found_C, self._worst_C)
+        for channel, name in enumerate(self._channels):
+            found = scores.get(name, math.nan)
+            self._table_NEC[number, epoch, channel] = found if math.isfinite(found) else self._worst_C[channel]
         self._epochs[number] = max(self._epochs[number], epoch)
 
     def end(self, number: int, state: str) -> None:
@@ -125,7 +128,25 @@ class Ledger:
 
     def running(self) -> int:
         """Counts the trials that have not ended."""
-        return self._states.count(RUNNING)
+        return self.count(RUNNING)
+
+    def pending(self) -> list[int]:
+        """The places of the trials that have not ended."""
+        return [number for number, state in enumerate(self._states) if state == RUNNING]
+
+    def state(self, number: int) -> str:
+        """Of a trial, as it was told last."""
+        return self._states[number]
+
+    def count(self, state: str) -> int:
+        """Counts the trials in a state."""
+        return self._states.count(state)
+
+    def finals(self) -> dict[int, float]:
+        """The first objective of each trial of this run that came to its end, by its place."""
+        own = (entry.number for entry in self.entries if not entry.learned)
+        ended = [number for number in own if self._states[number] == FINISHED]
+        return {number: float(self._table_NEC[number, self._epochs[number], 0]) for number in ended}
 
     def probable_NC(self) -> Floats:
         """Estimates what each trial would reach at the deepest fidelity that any trial has reached, by metric.

@@ -12,6 +12,10 @@ the search in turn.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
 from facex_tune.search.ledger import Entry, Ledger
@@ -25,7 +29,7 @@ DRAWN_AGAIN = 8  # times, for a configuration that was not tried yet
 
 
 class Believing:
-    """A sampler that follows priors at first.
+    """A sampler that follows priors at first: the study's, and those that earlier runs gave (`believe`).
 
     Args:
         sampler: whose suggestions are changed.
@@ -33,8 +37,14 @@ class Believing:
 
     def __init__(self, sampler: Sampler, study: Study) -> None:
         self._sampler, self._seed, self.view = sampler, study.search.seed, sampler.view
-        self._believed = believed(study)
+        self._space, self._believed = study.space, believed(study)
         self._varied = [name for name, knob in study.space.knobs() if not is_fixed(knob)]
+
+    def believe(self, priors: Mapping[str, Mapping[str, Any]]) -> None:
+        """Takes over what an earlier run gave (`events.PriorsTaken`); what is believed of a knob already stands."""
+        for name, knob in self._space.knobs():
+            if name in priors and name not in self._believed and not isinstance(knob, Choice):
+                self._believed[name] = replace(knob, **priors[name])
 
     def plan(self, ledger: Ledger, number: int) -> Plan:
         """See `Sampler`."""

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from facex_tune.errors import InputError, Interrupted, RayNotStarted
-from facex_tune.search import ray_folder, ray_processes
+from facex_tune.search import ray_folder, ray_lean, ray_processes
 from facex_tune.storage.loopback import spare_proxy
 from facex_tune.study import Resources
 
@@ -36,19 +36,26 @@ _SETTINGS = {
 
 
 HANDLER_LOOKED_AT_EVERY_S = 0.005
+WORKERS_NEED = ("facex_tune.search.worker", "facex_tune.search.trainable")  # torch and Ray Tune with them
 _session: dict[str, Any] = {}  # what `ray.init` told of it, while connected
 _ADDRESS = re.compile(r"auto|(ray://)?[^\s/]+:\d{1,5}")  # Ray says of another what only its own code can use
 
 
 @contextmanager
 def connected(
-    address: str | None, cpus: int | None = None, on_lost: Callable[[str], object] | None = None
+    address: str | None,
+    cpus: int | None = None,
+    on_lost: Callable[[str], object] | None = None,
+    *,
+    workers_load: bool = False,
 ) -> Iterator[None]:
     """Connects to the cluster at `address` (or in RAY_ADDRESS, as inside a job), or starts a Ray of our own, while the
     block lasts.
 
     Args:
         cpus: that a Ray of our own has; None: as many as it counts.
+        workers_load: whether the processes that a Ray of our own starts, one for each CPU, load at once what a worker
+            needs, while the driver loads what it needs itself. An actor takes such a process; each holds some 300 MB.
         on_lost: called from a thread with the name of a process of Ray's own that ended, and Ray with it.
 
     Raises:
@@ -67,7 +74,7 @@ def connected(
     with ExitStack() as stack:
         sigterm_before = signal.getsignal(signal.SIGTERM)
         with _sigterm_kept():
-            told = _started(stack, cpus) if address is None else _joined(address, said)
+            told = _started(stack, cpus, workers_load) if address is None else _joined(address, said)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, sigterm_before)  # ray.init has put its own there
         _session.update(getattr(told, "address_info", {}))  # of a cluster joined by ray:// nothing is told
@@ -92,23 +99,26 @@ def _cleared_after(stack: ExitStack, session: Path) -> None:
     stack.push(over)
 
 
-def _started(stack: ExitStack, cpus: int | None) -> Any:
+def _started(stack: ExitStack, cpus: int | None, workers_load: bool) -> Any:
     import ray
 
     folder = ray_folder.temporary_folder()
     stack.enter_context(ray_folder.own_token())
+    preloaded = {"preload_python_modules": list(WORKERS_NEED)} if workers_load else None
     try:
-        # Object store small: faces travel as memory maps, checkpoints as files.
-        return ray.init(
-            address="local",  # without it, Ray joins whatever cluster was last started on this machine
-            num_cpus=cpus,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False,
-            configure_logging=True,
-            object_store_memory=256 * 1024 * 1024,
-            _temp_dir=folder,
-        )
+        with ray_lean.without_unasked():
+            # Object store small: faces travel as memory maps, checkpoints as files.
+            return ray.init(
+                address="local",  # without it, Ray joins whatever cluster was last started on this machine
+                num_cpus=cpus,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False,
+                configure_logging=True,
+                object_store_memory=256 * 1024 * 1024,
+                _temp_dir=folder,
+                _system_config=preloaded,
+            )
     except Exception as error:
         if type(error) is not Exception:  # Ray raises the bare class where its node does not answer within 30 s
             raise

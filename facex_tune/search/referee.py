@@ -17,6 +17,7 @@ from facex_tune.runs import retention
 from facex_tune.runs.events import (
     EpochDone,
     LearnedFrom,
+    PriorsTaken,
     TrialFailed,
     TrialFinished,
     TrialPaused,
@@ -29,13 +30,14 @@ from facex_tune.runs.history import BY_BUDGET, FAILED, RUNNING, Trial, badness, 
 from facex_tune.runs.store import Event, Log, Run
 from facex_tune.search import budgets
 from facex_tune.search import scheduler as schedulers
+from facex_tune.search.job import Job
 from facex_tune.search.searcher import Searcher
+from facex_tune.search.settling import Repeat, Settling
 from facex_tune.search.turns import Turns
-from facex_tune.search.worker import Job
 from facex_tune.search.worker_losses import WorkerLosses
 from facex_tune.search.worker_report import Epoch, Failure, Fatal, Note, Outage, Report
 from facex_tune.space import Config, knobs_of
-from facex_tune.study import FIXED
+from facex_tune.study import FIXED, NEVER
 
 COLLAPSED = "collapsed"  # the reason of a trial that gave every face one answer
 HOPELESS = 20  # failures in a row before any epoch; where every second configuration fails, one search in a million
@@ -80,6 +82,9 @@ class Referee:
         self._costs: dict[str, dict[str, float]] = {}  # of each network, as it was measured first
         for trial in self.trials.values():
             self._remember_costs(trial)
+        self._settling = Settling(self.study) if self.study.search.stop_when_settled != NEVER else None
+        self._again: Config | None = None  # to be tried next, with another seed
+        self._is_settled = history.settled is not None
         self.live: set[int] = set()  # have a worker, or are about to
         self._cleared: set[int] = set()  # whose checkpoint is gone
         self._known_to_searcher = 0  # trials, where order is fixed
@@ -91,12 +96,15 @@ class Referee:
     def _replay(self, events: Iterable[Event]) -> None:
         """Rungs and sampler, from the events in the order in which they came."""
         for event in events:
-            if self._turns is None or event["type"] == LearnedFrom.TYPE:
+            if self._turns is None or event["type"] in (LearnedFrom.TYPE, PriorsTaken.TYPE):
                 self.searcher.replay(event)
             if self._turns is not None and event["type"] == EpochDone.TYPE:
                 continue  # is taken in at its turn
-            if event["type"] == EpochDone.TYPE and self._is_compared(self.trials[event["trial"]], event["epoch"]):
-                self._compared(event["trial"], event["epoch"], event["metrics"])
+            if event["type"] == EpochDone.TYPE:
+                if not self.scheduler.remembers(event["epoch"]):
+                    continue
+                if self._is_compared(self.trials[event["trial"]], event["epoch"]):
+                    self._compared(event["trial"], event["epoch"], event["metrics"])
             elif event["type"] in (TrialPromoted.TYPE, TrialStopped.TYPE) and self._promotion is not None:
                 self._promotion.leave(event["trial"], event.get("epoch", 0))
             elif event["type"] == TrialRecovered.TYPE:
@@ -136,7 +144,19 @@ class Referee:
         promoted = self._promote(self._promotion) if self._promotion is not None else None
         if promoted is not None:
             return promoted
-        return None if self.over() else self._ask()
+        return None if self._may_not_ask() else self._ask()
+
+    def _may_not_ask(self) -> bool:
+        """Whether no further trial is to begin; looks whether the search has settled, where it may end by that."""
+        if self.over() or self._settling is None or len(self.trials) < len(self.study.search.start_with):
+            return bool(self.over())
+        found = self._settling.look(self.searcher.known())
+        if isinstance(found, Repeat):
+            self._again = self.trials[self.searcher.trial_at(found.place)].config
+        elif found is not None:
+            self.log.append(found)
+            self._is_settled = True
+        return self._is_settled
 
     def _promote(self, rungs: schedulers.Promotion) -> int | None:
         """The paused trial that goes on now; where no other trial will come to its rung, one more than its share."""
@@ -173,7 +193,8 @@ class Referee:
                 self._promotion.leave(trial.number, trial.last_epoch)
 
     def _ask(self) -> int:
-        number, config, source = self.searcher.ask()
+        again, self._again = self._again, None
+        number, config, source = self.searcher.ask(again)
         threads = self._threads.get(str(config["model"]))
         self.log.append(TrialStarted(number, config, source, self._repeated(config), threads))
         return number
@@ -188,7 +209,7 @@ class Referee:
             number = self._known_to_searcher
             if number in self.trials:
                 self.searcher.start(number, self.trials[number].config)
-            elif self.over() or self._ask() != number:
+            elif self._may_not_ask() or self._ask() != number:
                 return None
             self._known_to_searcher += 1
             return number
@@ -308,18 +329,21 @@ class Referee:
         self.log.append(TrialRecovered(number, note.reason, note.detail, seconds))
 
     def over(self) -> str:
-        """Names the budget that is used up: "trials", "time", "gpu_hours" or "target"; "" while none is."""
+        """Names the budget that is used up, "trials", "time", "gpu_hours" or "target", or says "settled"; "" while the
+        search may go on.
+        """
         return budgets.used_up(
             self.study,
             trials=len(self.trials),
             seconds=self.seconds(),
             gpu_hours=self.gpu_hours(),
             reached=self._reached,
+            settled=self._is_settled,
         )
 
     def _ends_all(self) -> bool:
-        """Whether the budget that is used up ends trials, too: every budget but that of trials does."""
-        return self.over() not in ("", "trials")
+        """Whether what ends the search ends trials, too: every budget but that of trials does."""
+        return self.over() not in ("", *budgets.NO_MORE)
 
     def seconds(self) -> float:
         """The wall-clock seconds of this search, over all its drivers."""

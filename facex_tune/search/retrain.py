@@ -26,7 +26,7 @@ from facex_tune.runs.names import ALL, model_name
 from facex_tune.runs.store import Log, Run
 from facex_tune.search import thread_choice
 from facex_tune.search.fleet import Failed, Finished, Fleet, Order, Recovered, Started, Trained
-from facex_tune.search.worker import Context, Job
+from facex_tune.search.job import Context, Job
 from facex_tune.storage import files
 from facex_tune.study import Study
 from facex_tune.training import posthoc

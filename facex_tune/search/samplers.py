@@ -7,7 +7,8 @@ What each knows of knobs that only some configurations have (a part's own):
 - `qmc` spreads its points over all knobs and drops the coordinates of those that do not apply, which leaves the others
   as evenly spread as they were;
 - `nsga2` lets a configuration carry the defaults of knobs that do not apply, as genes that are not expressed;
-- `gp` would take such a default for a setting that was measured: `study.consistency` refuses it there.
+- `gp` is our own (`gaussian_process.py`), where such a knob has no effect; with several objectives or constraints it is
+  Optuna's, which would take a default for a setting that was measured: `study.consistency` refuses it there.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ class Tpe(_Optuna):
 
 
 class Gp(_Optuna):
-    """A Gaussian process with expected improvement, over spaces without conditional knobs."""
+    """Optuna's Gaussian process, for several objectives or constraints, over spaces without conditional knobs."""
 
     view = View(models_values=True)
 
@@ -251,13 +252,7 @@ class Qmc:
 
 
 _NO_SAMPLER = RandomSampler(seed=0)  # Optuna's study wants one; ours are asked without it
-_KINDS: dict[str, Any] = {"tpe": Tpe, "random": Random, "qmc": Qmc, "gp": Gp, "nsga2": Nsga2}
-
-
-def build(study: Study) -> Sampler:
-    """Makes the study's sampler."""
-    sampler: Sampler = _KINDS[study.search.sampler](study)
-    return sampler
+KINDS: dict[str, Any] = {"tpe": Tpe, "random": Random, "qmc": Qmc, "gp": Gp, "nsga2": Nsga2}
 
 
 def seed_of(study_seed: int, number: int) -> int:

@@ -39,6 +39,9 @@ class Scheduler(Protocol):
     def compares(self, epoch: int) -> bool:
         """Tells whether the others have a part in the answer after an epoch."""
 
+    def remembers(self, epoch: int) -> bool:
+        """Tells whether what a trial came to after an epoch has a part in any later answer."""
+
 
 class NoScheduler:
     """Every trial runs its whole course."""
@@ -49,6 +52,9 @@ class NoScheduler:
         return True
 
     def compares(self, epoch: int) -> bool:
+        return False
+
+    def remembers(self, epoch: int) -> bool:
         return False
 
 
@@ -73,6 +79,10 @@ class _Comparing(ABC):
     @abstractmethod
     def compares(self, epoch: int) -> bool:
         """See `Scheduler`."""
+
+    def remembers(self, epoch: int) -> bool:
+        """See `Scheduler`."""
+        return self.compares(epoch)
 
     @abstractmethod
     def _compare(self, trial: int, epoch: int, own: Standing) -> bool:
@@ -107,6 +117,7 @@ class Rung:
     def __init__(self, reduction: int, fewest: int = FEWEST_COMPARED) -> None:
         self.reduction, self.fewest = reduction, fewest
         self.passed: list[Standing] = []
+        self._passed_keeping = 0  # the constraints
         self._standings: list[Standing] = []  # the worst first
         self.cut: Standing | None = None  # what the last trial had to reach; None: nobody was cut yet
 
@@ -119,7 +130,13 @@ class Rung:
         goes_on = len(self) < self.fewest or self._is_among_the_best(own)
         if goes_on:
             self.passed.append(own)
+            self._passed_keeping += own[0] == 0
         return goes_on
+
+    def have_passed(self, standings: Sequence[Standing]) -> None:
+        """Takes these, and no others, for those that went on."""
+        self.passed = list(standings)
+        self._passed_keeping = sum(own[0] == 0 for own in standings)
 
     def _add(self, own: Standing) -> None:
         insort(self._standings, own)
@@ -137,7 +154,7 @@ class Rung:
         """Whether those that went on take every place from one that comes now: all do, but from one that keeps the
         constraints only those that keep them too.
         """
-        fill = sum(own[0] < 0 or each[0] == 0 for each in self.passed)
+        fill = len(self.passed) if own[0] < 0 else self._passed_keeping
         return fill >= math.ceil(MOST_GO_ON * len(self) / self.reduction)
 
 
@@ -389,6 +406,10 @@ class Median(_Comparing):
     def compares(self, epoch: int) -> bool:
         """See `Scheduler`."""
         return epoch >= self.min_epochs
+
+    def remembers(self, epoch: int) -> bool:
+        """See `Scheduler`."""
+        return True
 
     def _compare(self, trial: int, epoch: int, own: Standing) -> bool:
         mine = self._seen.setdefault(trial, {})

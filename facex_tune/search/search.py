@@ -23,10 +23,10 @@ from facex_tune.runs.names import trial_label
 from facex_tune.runs.store import Log, Run
 from facex_tune.search import data_placement, ray_session, thread_choice, warm_start, worker_report
 from facex_tune.search.data_placement import Shared
+from facex_tune.search.job import Context
 from facex_tune.search.referee import Referee
 from facex_tune.search.searcher import AHEAD_FROM_SLOTS
 from facex_tune.search.trainable import FaceTrial
-from facex_tune.search.worker import Context
 from facex_tune.search.worker_losses import WORKER_LOSSES
 
 

@@ -12,9 +12,18 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from facex_tune.runs.events import BudgetRaised, EpochDone, LearnedFrom, TrialPaused, TrialPromoted, TrialStarted
+from facex_tune.runs.events import (
+    BudgetRaised,
+    EpochDone,
+    LearnedFrom,
+    PriorsTaken,
+    TrialPaused,
+    TrialPromoted,
+    TrialStarted,
+)
 from facex_tune.runs.history import ENDS, RUNNING, STOPPED, Trial
 from facex_tune.search import priors, samplers
+from facex_tune.search.gaussian_process import GaussianProcess
 from facex_tune.search.ledger import Ledger
 from facex_tune.search.samplers import distribution
 from facex_tune.space import Config, is_fixed
@@ -32,22 +41,29 @@ class Searcher:
 
     def __init__(self, study: Study, *, ahead: bool = False) -> None:
         self._study, self._ahead = study, ahead
-        self._sampler = samplers.build(study)
-        if priors.believed(study):
-            self._sampler = priors.Believing(self._sampler, study)
+        self._sampler = _sampler(study)
+        self._believing: priors.Believing | None = None
+        if priors.believed(study) or study.search.priors_from:
+            self._sampler = self._believing = priors.Believing(self._sampler, study)
         self.ledger = Ledger(study.objective, study.bounds, study.fidelity.max_epochs, self._sampler.view)
         self._numbers: dict[int, int] = {}  # our trial -> its place in the ledger, where learned ones come first
         self._news: list[Callable[[], None]] = []
         self._next: Future[Config] | None = None
         self._thread: ThreadPoolExecutor | None = None
 
-    def ask(self) -> tuple[int, Config, str]:
-        """Suggests the next trial: its number, configuration and source ("start_with" or "sampler")."""
+    def ask(self, again: Config | None = None) -> tuple[int, Config, str]:
+        """Suggests the next trial: its number, configuration and source ("start_with", "sampler" or "repeat").
+
+        Args:
+            again: a configuration to try with another seed, in place of a suggestion.
+        """
         number = len(self._numbers)
         if not self._ahead:
             self._take_news()
         starts = self._study.search.start_with
-        if number < len(starts):
+        if again is not None:
+            config, source, self._next = dict(again), "repeat", None
+        elif number < len(starts):
             config, source = self._study.space.complete(starts[number]), "start_with"
         else:
             config, source = self._suggested(number), "sampler"
@@ -55,6 +71,16 @@ class Searcher:
         if self._ahead and number + 1 >= len(starts):
             self._work_ahead(number + 1)
         return number, config, source
+
+    def known(self) -> Ledger:
+        """The ledger with everything that was told so far."""
+        if not self._ahead:
+            self._take_news()
+        return self.ledger
+
+    def trial_at(self, place: int) -> int:
+        """The number of the trial at a place in the ledger."""
+        return next(number for number, own in self._numbers.items() if own == place)
 
     def _suggested(self, number: int) -> Config:
         if self._next is None:
@@ -88,6 +114,8 @@ class Searcher:
         kind, number = event["type"], event.get("trial", -1)
         if kind == LearnedFrom.TYPE:
             self._learn(event)
+        elif kind == PriorsTaken.TYPE and self._believing is not None:
+            self._believing.believe(event["priors"])
         elif kind == TrialStarted.TYPE and number not in self._numbers:
             self.start(number, event["config"])
         elif kind == EpochDone.TYPE:
@@ -133,3 +161,10 @@ class Searcher:
             for epoch, scores in told["epochs"].items():
                 self.ledger.report(entry.number, int(epoch), scores)
             self.ledger.end(entry.number, told["state"])
+
+
+def _sampler(study: Study) -> samplers.Sampler:
+    if study.search.sampler == "gp" and len(study.objective) == 1 and not study.bounds:
+        return GaussianProcess(study)
+    sampler: samplers.Sampler = samplers.KINDS[study.search.sampler](study)
+    return sampler

@@ -14,21 +14,21 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 
 from facex_tune import parts
+from facex_tune.data import training_set
 from facex_tune.errors import one_line
 from facex_tune.runs.events import Note, ThreadsChosen
 from facex_tune.runs.store import Log, Run
 from facex_tune.search import ray_session
 from facex_tune.search.fleet import Order
-from facex_tune.search.worker import Context
+from facex_tune.search.job import Context
 from facex_tune.space import Config
 from facex_tune.study import Study
-from facex_tune.training import random_faces
 
 SECONDS = 1.0  # of training, for each number of threads, after an epoch that is not counted
 MOST_MEASURED = 8  # processes side by side; more cores than that are taken to do the same
@@ -159,12 +159,17 @@ class _Gauge:
     def __init__(self, context: Context) -> None:
         for folder in context.parts:
             parts.use_folder(folder)
-        self._classes = Study.from_data(context.study).classes
+        study = Study.from_data(context.study)
+        self._classes, self._face = study.classes, training_set.face_of(study, Path(context.data_dir))
 
     def prepare(self, config: Config, threads: int) -> None:
         """Builds a training, and trains an epoch that pays for the library's own set-up."""
+        import torch  # here, in a process of its own, and not in the driver
+
+        from facex_tune.training import random_faces
+
         torch.set_num_threads(threads)
-        self._training = random_faces.training(config, self._classes, torch.device("cpu"))
+        self._training = random_faces.training(config, self._classes, torch.device("cpu"), face=self._face)
         self._training.epoch()
 
     def images_per_second(self, seconds: float) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 from ray import tune
 
 from facex_tune.search import data_placement, telemetry, worker_report
-from facex_tune.search.worker import Context, Job, Worker
+from facex_tune.search.job import Context, Job
 
 
 class FaceTrial(tune.Trainable):
@@ -20,6 +20,8 @@ class FaceTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any], context: Context, shared: data_placement.Shared) -> None:  # type: ignore[override]
         """Starts the worker and takes the first trial."""
+        from facex_tune.search.worker import Worker  # here, so that the driver, which names this class, has no torch
+
         self._worker = Worker(data_placement.placed(context, shared))
         self._begin(config)
 

@@ -1,28 +1,35 @@
-"""`learn_from`: the finished trials of earlier runs as what the sampler knows before its first trial.
+"""What earlier runs teach before the first trial: `learn_from`, their finished trials as what the sampler knows, where
+their values compare; `priors_from`, where the best of them lay, on whatever data, as what is believed at first.
 
-They are copied into the run's log when the search starts, so that a resumed search knows the same although the earlier
+Both are copied into the run's log when the search starts, so that a resumed search knows the same although the earlier
 run has gone on, or is gone.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from facex_tune.errors import InputError
-from facex_tune.runs.events import LearnedFrom, Note
+from facex_tune.runs.events import LearnedFrom, Note, PriorsTaken
 from facex_tune.runs.history import FINISHED, Trial
 from facex_tune.runs.store import Log, Run
-from facex_tune.space import Config, Space, is_active, is_fixed
+from facex_tune.search.samplers import at_share, share_of
+from facex_tune.space import Choice, Config, Float, Int, Space, is_active, is_fixed
 from facex_tune.storage.files import Place, place
 from facex_tune.study import Holdout, Study, protocols
 from facex_tune.study.words import plural
 
+FEWEST_BEST = 5  # trials that must agree
+AGREE = {"low": 0.5, "medium": 0.3}  # the scatter of the best over that of all, below which they do
 SAME = ("data", "validation", "labels", "classes", "duplicates", "set_balance")  # else values do not compare
 
 
-def find(storage: Place, name: str) -> Run:
-    """Opens a run that `learn_from` names: one of `storage` by its name, any other by its folder's path or URL.
+def find(storage: Place, name: str, key: str = "search.learn_from") -> Run:
+    """Opens a run that a key of the study names: one of `storage` by its name, any other by its folder's path or URL.
 
     Raises:
         InputError: there is none.
@@ -33,11 +40,16 @@ def find(storage: Place, name: str) -> Run:
         path = place(name)
         return Run.open(path.parent, path.name)
     except InputError as error:
-        raise InputError([f"search.learn_from: {line}" for line in error.problems]) from error
+        raise InputError([f"{key}: {line}" for line in error.problems]) from error
 
 
 def learn(run: Run, log: Log) -> None:
-    """Writes into the log, once, what the sampler learns from the study's `learn_from` runs."""
+    """Writes into the log, once, what the sampler learns from the study's `learn_from` and `priors_from` runs."""
+    _learn_trials(run, log)
+    _learn_priors(run, log)
+
+
+def _learn_trials(run: Run, log: Log) -> None:
     if not run.study.search.learn_from:
         return
     known = {learned.run for learned in run.history().learned}
@@ -46,6 +58,50 @@ def learn(run: Run, log: Log) -> None:
             taken, left_out = fitting(find(run.storage, name), run)
             log.append(LearnedFrom(name, taken, left_out))
             log.tell(Note(summary(name, len(taken), left_out)))
+
+
+def _learn_priors(run: Run, log: Log) -> None:
+    wanted = run.study.search.priors_from
+    known = {event["run"] for event in run.events() if event["type"] == PriorsTaken.TYPE} if wanted else set()
+    for name in wanted:
+        if name not in known:
+            count, found = beliefs(find(run.storage, name, "search.priors_from"), run.study)
+            log.append(PriorsTaken(name, count, found))
+
+
+def beliefs(earlier: Run, study: Study) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Finds the ranges of a study in which the best finished trials of an earlier run agree, and where they lie.
+
+    The best are a quarter of the configurations, FEWEST_BEST at least. They agree where their shares of the range
+    scatter by less than AGREE times what those of all do; by chance five draws do so in one knob of eleven. What is
+    said so lasts for few trials (`priors.LASTS`).
+
+    Returns:
+        the configurations that came to their end; knob -> ``{prior, confidence}``.
+    """
+    ranked = [each.trial for each in earlier.history().standings(earlier.study) if each.of is each.trial]
+    configs = [trial.config for trial in ranked if trial.state == FINISHED]
+    best = configs[: max(FEWEST_BEST, len(configs) // 4)]
+    if len(configs) < 2 * FEWEST_BEST:
+        return len(configs), {}
+    found: dict[str, dict[str, Any]] = {}
+    for name, knob in study.space.knobs():
+        if isinstance(knob, Choice) or knob.prior is not None:
+            continue
+        shares_B, shares_N = _shares(name, knob, best), _shares(name, knob, configs)
+        scatter = float(np.std(shares_N, ddof=1)) if len(shares_N) > 1 else 0.0
+        if len(shares_B) < FEWEST_BEST or not scatter:
+            continue
+        agree = float(np.std(shares_B, ddof=1)) / scatter
+        if agree < AGREE["low"]:
+            prior = at_share(knob, min(max(float(np.median(shares_B)), 0.0), 1 - 1e-9))
+            found[name] = {"prior": prior, "confidence": "medium" if agree < AGREE["medium"] else "low"}
+    return len(configs), found
+
+
+def _shares(name: str, knob: Float | Int, configs: Sequence[Config]) -> list[float]:
+    """Where in the range the values of configurations lie that have the knob, and have it inside the range."""
+    return [share_of(knob, float(config[name] or 0)) for config in configs if knob.holds(config.get(name))]
 
 
 def summary(name: str, taken: int, left_out: dict[str, int]) -> str:
@@ -84,6 +140,8 @@ def _differences(earlier: Run, run: Run) -> list[str]:
     differs = [f"{key} {was[key]} there, {now[key]} here" for key in SAME if was[key] != now[key]]
     if isinstance(study.validation, Holdout) and before.search.seed != study.search.seed:
         differs.append(f"search.seed {before.search.seed} there, {study.search.seed} here, which cuts the holdout")
+    if before.validation_copies != study.validation_copies and not _same_count(earlier, run):
+        differs.append(f"validation_copies {before.validation_copies} there, {study.validation_copies} here")
     there, here = _dropped_for(earlier), _dropped_for(run)
     if study.duplicates == "drop" == before.duplicates and there != here:
         differs.append(f"duplicates: drop kept copies of {_named(there)} out of training there, of {_named(here)} here")
@@ -96,6 +154,12 @@ def _differences(earlier: Run, run: Run) -> list[str]:
     if before.fidelity.max_epochs != study.fidelity.max_epochs:
         differs.append(f"{before.fidelity.max_epochs} epochs there, {study.fidelity.max_epochs} here")
     return differs
+
+
+def _same_count(earlier: Run, run: Run) -> bool:
+    """Whether both validate with as many faces: then there was no copy to leave out. False where a header is silent."""
+    there, here = ((each.header.get("faces") or {}).get("validation") for each in (earlier, run))
+    return there is not None and there == here
 
 
 def _dropped_for(run: Run) -> set[str]:

@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from facex_tune.metrics import COSTS
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.names import ALL
 from facex_tune.runs.store import Run
+from facex_tune.search.job import Context, Job
 from facex_tune.search.watchdog import Watchdog
 from facex_tune.search.worker_report import Epoch, Failure, Fatal, Note, Outage, Report
-from facex_tune.space import Config
 from facex_tune.storage import files, remote_path
 from facex_tune.storage.files import Place
 from facex_tune.study import Study
@@ -39,58 +39,6 @@ LAST_WORD_S = 5.0  # of a process that ends itself, to a store that may not answ
 HANGS_FORGIVEN = 1  # the second is no accident
 SAVES_APART = 10.0  # times a save's own duration: it then costs a tenth of the time, and a crash as much training
 SAVES_APART_AT_MOST_S = 300.0
-
-
-@dataclass(frozen=True)
-class Context:
-    """What every job of a run shares; plain values, so that it travels.
-
-    Attributes:
-        threads: of torch, on a CPU.
-        device: "auto", "cpu", "cuda", …
-        parts: folders of the user's own parts.
-        fence: the number of the driver that the workers work for; once another has taken the run, they write nothing.
-        joined: whether Ray is a cluster that others may use and that may grow.
-    """
-
-    storage: str
-    run: str
-    study: Mapping[str, Any]
-    data_dir: str
-    threads: int
-    device: str
-    parts: tuple[str, ...]
-    fence: int
-    joined: bool = False
-
-
-@dataclass(frozen=True)
-class Job:
-    """One configuration to train.
-
-    Attributes:
-        seed: see `seeds.py`.
-        checkpoint: where its last epoch lies, and where a resumed job goes on.
-        epochs_done: how many the log knows of; a checkpoint that holds fewer has been lost.
-        logs_epochs: whether each epoch goes into the log, and so must be saved before it is told. Others are saved
-            when to train them again would take far longer than to save them (a large network on a fast GPU trains an
-            epoch in less time than its checkpoint takes), and at the end.
-        costs: of its network, where the log knows them: what was measured once is not measured again.
-        on: "all": trained on validation faces too, so that its scores on these are not told; None: not.
-        adjust_tau: of such a model, which cannot choose one itself (`posthoc.py`): the median of the others' own.
-        threads: of torch, on a CPU; None: the context's.
-    """
-
-    config: Config
-    epochs: int
-    seed: tuple[int, ...]
-    checkpoint: str
-    epochs_done: int = 0
-    logs_epochs: bool = True
-    costs: Mapping[str, float] = field(default_factory=dict)
-    on: str | None = None
-    adjust_tau: float | None = None
-    threads: int | None = None
 
 
 class Worker:
@@ -216,6 +164,7 @@ class Worker:
             "epochs": self.training.done,
             "weights": self.study.retrain.weights,
             "n_classes": self.n_classes,
+            "face": self.training.face.to_data(),
             "class_counts": self.training.class_counts.tolist(),
             "target_shares": self.training.target_shares.tolist(),
             "metrics": self._kept_metrics(last),
@@ -313,12 +262,11 @@ class Worker:
         known = {**(self.history[-1] if self.history else {}), **self.job.costs}
         found = {name: known[name] for name in COSTS if name in known}
         wanted = {*self.study.objective, *self.study.bounds}.intersection(COSTS)
-        pixels = int(training.train.images_NHW.shape[1])
         try:
             if not {"parameters", "macs"} <= found.keys():
-                found = {**costs.counted(training.kept, pixels, self.device), **found}
+                found = {**costs.counted(training.kept, training.face, self.device), **found}
             if "images_per_second" in wanted - found.keys():
-                found["images_per_second"] = costs.images_per_second(training.kept, pixels, self.device)
+                found["images_per_second"] = costs.images_per_second(training.kept, training.face, self.device)
         except Exception:  # of a network that takes no single face; it matters where the study asks
             if wanted - found.keys():
                 raise

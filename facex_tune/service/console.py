@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 from pathlib import Path
@@ -33,3 +34,25 @@ def shorten(path: Path) -> None:
         return
     except (OSError, DamagedRun) as error:
         _logger.warning("%s is not kept within %s bytes: %s", path, f"{MOST_BYTES:,}", error)
+
+
+def end_of(path: Path, after: int | None, most_bytes: int) -> tuple[str, int, int]:
+    """The end of a console as text, and from which byte to which that is; a letter of which a part has been written is
+    left for the next time.
+
+    Args:
+        after: what lies before this byte is known already, unless the console has been shortened since.
+    """
+    try:
+        with regular.opened(path.parent, path.name) as file:
+            size = os.fstat(file.fileno()).st_size
+            begin = max(0, size - most_bytes, after if after is not None and after <= size else 0)
+            file.seek(begin)
+            said = file.read(size - begin)
+    except FileNotFoundError:
+        return "", 0, 0
+    except DamagedRun as error:
+        return f"error: {error}\n", 0, 0
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(said)
+    return text, begin, begin + len(said) - len(decoder.getstate()[0])

@@ -13,7 +13,8 @@ from functools import partial
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.runs.store import Run
 from facex_tune.service import live
-from facex_tune.service.manager import Full, Manager
+from facex_tune.service.held import Held
+from facex_tune.service.manager import Full
 from facex_tune.service.reads import Reads
 from facex_tune.storage.files import DamagedRun
 
@@ -36,8 +37,8 @@ class _Watched:
 class Feed:
     """Server-sent events for whoever watches, until `end`."""
 
-    def __init__(self, manager: Manager, reads: Reads) -> None:
-        self._manager, self._reads = manager, reads
+    def __init__(self, held: Held, reads: Reads) -> None:
+        self._held, self._manager, self._reads = held, held.manager, reads
         self._watched: dict[str, _Watched] = {}
         self._ending = asyncio.Event()
 
@@ -102,10 +103,10 @@ class Feed:
                 return
             stamp = await self._reads.do(live.stamp, self._manager, watched.run)
             if stamp != watched.stamp:
-                watched.text = await self._reads.do(_text, self._manager, watched.run.name)
+                watched.text = await self._reads.do(_text, self._held, watched.run.name)
                 watched.stamp = stamp
             watched.looked = time.monotonic()
 
 
-def _text(manager: Manager, name: str) -> str:
-    return json.dumps(live.document(manager, name), allow_nan=False)
+def _text(held: Held, name: str) -> str:
+    return json.dumps(live.document(held, name), allow_nan=False)

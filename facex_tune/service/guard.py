@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,8 +14,16 @@ from facex_tune.service.counts import Counts
 from facex_tune.service.records import Records
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
-_SAME_ORIGIN = "default-src 'self'; img-src 'self' data:; frame-ancestors 'self'; base-uri 'none'; form-action 'self'"
-_OPEN = ("/", "/page.js", "/page.css", "/api/session")  # where there is a token; the last one asks for itself
+# plotly.js begins its own rules of style with an empty element; what stands in <b> it writes with font-weight:bold, and
+# exponents with font-size:70%.
+_EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+_BOLD = "'sha256-wkY2X5hecQzbhnFCqvTpwrUJ1f4X8LH5WFjYUzv1wmU='"
+_RAISED = "'sha256-S+l+cz1wXqs2B0FcjqqT7NvjwGmhD1UjJswXjlSkj0s='"
+_SAME_ORIGIN = (
+    f"default-src 'self'; style-src 'self' {_EMPTY}; style-src-attr 'unsafe-hashes' {_BOLD} {_RAISED}; "
+    "img-src 'self' data:; "
+    "frame-ancestors 'self'; base-uri 'none'; form-action 'self'"
+)
 
 
 class Guard:
@@ -23,13 +31,20 @@ class Guard:
 
     Args:
         is_page: whether a path is one that a link elsewhere may lead to.
+        opens: paths that need no token, where there is one: the page's own files, and what asks for itself.
     """
 
     def __init__(
-        self, gate: Gate, counts: Counts, *, is_page: Callable[[str], bool], largest_body_bytes: int
+        self,
+        gate: Gate,
+        counts: Counts,
+        *,
+        is_page: Callable[[str], bool],
+        opens: Collection[str],
+        largest_body_bytes: int,
     ) -> None:
         self.gate, self.counts, self.records = gate, counts, Records()
-        self._is_page, self._largest_body_bytes = is_page, largest_body_bytes
+        self._is_page, self._opens, self._largest_body_bytes = is_page, frozenset(opens), largest_body_bytes
 
     def on(self, app: FastAPI) -> None:
         """Stands before the doors of an application."""
@@ -38,7 +53,7 @@ class Guard:
         @app.middleware("http")
         async def guard(request: Request, go_on: Callable[[Request], Any]) -> Response:
             path = routed_path(request)
-            is_open = path in health.OPEN or (path in _OPEN and self.gate.token is not None)
+            is_open = path in health.OPEN or (path in self._opens and self.gate.token is not None)
             refused = None if is_open else self.refusal(request, request.cookies, is_page=self._is_page(path))
             if refused is not None:
                 return self.refused(request, refused)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 
 from facex_tune.errors import InputError
 from facex_tune.pipeline.options import Options
-from facex_tune.service import records
+from facex_tune.service import manager, records
 from facex_tune.service.connections import Connection
 from facex_tune.service.reads import aside
 from facex_tune.service.received import Ceiling
@@ -58,8 +59,16 @@ def until_stopped(
     if token is None:
         told(NO_TOKEN)
     app = application(options, token, at_once=at_once, hosts=(host, address), ceiling=ceiling)
-    with listener:
-        Server(app).run(sockets=[listener])
+    with listener, suppress(KeyboardInterrupt):  # which uvicorn raises again when all is done
+        Server(app, told=told).run(sockets=[listener])
+
+
+def ending(going: Sequence[str]) -> str:
+    """What is said when the service begins to end: what it waits for, and how long."""
+    if not going:
+        return "stopping: no run goes, so nothing is waited for"
+    runs = f"run {going[0]} saves" if len(going) == 1 else f"{len(going)} runs save: {', '.join(going)}"
+    return f"stopping: {runs} (up to {manager.ENDS_WITHIN_S:g} s); the next `facex-tune serve` goes on with it"
 
 
 class Server(uvicorn.Server):
@@ -68,9 +77,10 @@ class Server(uvicorn.Server):
 
     Args:
         root_path: where a proxy has put the service.
+        told: told of the end: what is waited for, and when it is over.
     """
 
-    def __init__(self, app: FastAPI, *, root_path: str = "") -> None:
+    def __init__(self, app: FastAPI, *, root_path: str = "", told: Callable[[str], object] = lambda _: None) -> None:
         said = uvicorn.Config(
             app,
             log_level="warning",
@@ -81,15 +91,19 @@ class Server(uvicorn.Server):
             loop="asyncio",
         )
         super().__init__(said)
-        self._app = app
+        self._app, self._told = app, told
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's own, which waits for answers that would never end."""
+        """As uvicorn's own, which waits for answers that would never end, and says nothing."""
+        self._told(ending(self._app.state.manager.going()))
         self._app.state.feed.end()
         aside(self._app.state.manager.end)
         letting_go = asyncio.create_task(self._let_all_go())
         await super().shutdown(sockets)
         letting_go.cancel()
+        for name in self._app.state.manager.killed:
+            self._told(f"run {name} did not save in time and was ended; what it had reported is kept")
+        self._told("stopped")
 
     async def _let_all_go(self) -> None:
         """Breaks off what waits for the other side, and, before uvicorn cancels it with a traceback, everything."""

@@ -55,6 +55,7 @@ class Manager:
     options: Options
     at_once: int = 1
     actions: int = field(default=0, init=False)  # so many times what goes or waits has changed
+    killed: list[str] = field(default_factory=list, init=False)  # by `close`, which would not wait longer
     _going: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _waiting: deque[str] = field(default_factory=deque)
     _stopping: set[str] = field(default_factory=set)  # told to end; those that have ended since may stand here too
@@ -226,7 +227,11 @@ class Manager:
 
     def n_going(self) -> int:
         """How many runs' processes go here."""
-        return sum(map(self._is_going, list(self._going)))
+        return len(self.going())
+
+    def going(self) -> list[str]:
+        """The runs whose processes go here."""
+        return [name for name in list(self._going) if self._is_going(name)]
 
     def end(self) -> None:
         """Tells every process of ours to save and end, and starts no other; the queue keeps them for the next time."""
@@ -239,14 +244,15 @@ class Manager:
                     process.send_signal(signal.SIGTERM)
 
     def close(self) -> None:
-        """As `end`, and waits until they have ended; who takes too long is killed."""
+        """As `end`, and waits until they have ended; who takes too long is killed, and stands in `killed`."""
         self.end()
         ends = time.monotonic() + ENDS_WITHIN_S
-        for process in list(self._going.values()):
+        for name, process in list(self._going.items()):
             try:
                 process.wait(max(0.0, ends - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
+                self.killed.append(name)
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _is_going(self, name: str) -> bool:

@@ -14,7 +14,7 @@ import yaml
 
 from facex_tune import parts, train_knobs
 from facex_tune import study as studies
-from facex_tune.errors import InputError
+from facex_tune.errors import InputError, nearest
 from facex_tune.space import Choice, Knobs, Open, path_from_here
 from facex_tune.storage.files import NAME
 from facex_tune.study import Study, protocols, yaml_file
@@ -26,6 +26,8 @@ LONGEST_VALUE = 256  # characters: a number of so many digits is still a float, 
 MOST = {"retrain.seeds": 50, "retrain.top": 100, "search.concurrency": 100_000, "search.seed": 2**63 - 1}
 MOST |= {"fidelity.reduction": 100_000, "resources.cpus": 4_096, "resources.gpus": 1_024}
 MOST |= {"search.hung_after": 86_400, "budget.gpu_hours": 100_000}
+SUBMISSION = ("run", "study")  # its keys
+MOST_NAMED = 20  # of unknown ones
 MOST_COMBINATIONS = 100  # of networks that are built to check a study, which takes up to half a second for each
 CHECKED_WITHIN_S = 4.0
 
@@ -128,6 +130,7 @@ def _too_much(found: Study) -> list[str]:
 def _elsewhere(found: Study) -> list[str]:
     """A person may learn from a run anywhere; who sends a study would make the service look there in their place."""
     named = [("search.learn_from", "runs of its own storage", name) for name in found.search.learn_from]
+    named += [("search.priors_from", "runs of its own storage", name) for name in found.search.priors_from]
     sets = [protocols.find(protocol).data for protocol in found.evaluate.protocols]
     named += [("data", "sets of its own data", name) for name in found.sets]
     named += [("evaluate.protocols", "sets of its own data", name) for name in sets]
@@ -179,14 +182,28 @@ def is_name(said: str) -> bool:
     return re.fullmatch(NAME, said) is not None
 
 
+def check_shape_of(body: Any) -> None:
+    """Lets what can be a submission pass.
+
+    Raises:
+        InputError: no mapping, a key that no submission has, or no study.
+    """
+    shape = 'a submission is {"run": NAME, "study": {...}}; the study as a mapping or as YAML text'
+    if not isinstance(body, Mapping):
+        raise InputError(f"{shape}; not a {type(body).__name__}")
+    if unknown := [str(key)[:80] for key in body if key not in SUBMISSION][:MOST_NAMED]:
+        raise InputError([f"{key!r}: no key of a submission; {nearest(key, SUBMISSION)}" for key in unknown])
+    if "study" not in body:
+        raise InputError(f"study: it is not said; {shape}")
+
+
 def of_body(body: Any, ceiling: Ceiling | None = None) -> tuple[str | None, Study]:
     """Name and study of a submission: `{"run": NAME, "study": {...} or "YAML text"}`.
 
     Raises:
-        InputError: as `study`.
+        InputError: as `check_shape_of` and `study`.
     """
-    if not isinstance(body, Mapping) or "study" not in body or set(body) - {"run", "study"}:
-        raise InputError('a submission is {"run": NAME, "study": {...}}; the study as a mapping or as YAML text')
+    check_shape_of(body)
     name, said = body.get("run"), body["study"]
     if name is not None and not isinstance(name, str):
         raise InputError(f"run: a name is wanted, not a {type(name).__name__}")

@@ -12,46 +12,45 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from facex_tune import __version__
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.models._patience import bounded_checks
 from facex_tune.pipeline.options import Options
-from facex_tune.service import bundle, health, live, received
-from facex_tune.service.access import SESSION_LASTS_S, Gate, cookie_name
+from facex_tune.service import bundle, console, drafting, exploring, health, live, page_files, received
+from facex_tune.service.access import Gate
 from facex_tune.service.counts import Counts
 from facex_tune.service.feed import Feed
 from facex_tune.service.guard import Guard
+from facex_tune.service.held import Held
 from facex_tune.service.listing import Listing
 from facex_tune.service.manager import Full, Manager
 from facex_tune.service.reads import Reads, aside
 from facex_tune.service.received import Ceiling
-from facex_tune.storage import regular
 from facex_tune.storage.files import NAME, DamagedRun
 from facex_tune.study import json_schema
 
-PAGES = Path(__file__).parent / "pages"
 LARGEST_BODY_BYTES = 4 * received.LARGEST_BYTES  # a study within JSON, escaped
 CONSOLE_TAIL_BYTES = 64 * 1024
 BODY_WITHIN_S = 30.0
 READS_AT_ONCE, READ_WITHIN_S = 16, 10.0  # of the store of runs
 FETCHES_AT_ONCE, FETCH_WITHIN_S = 4, 300.0  # of lists of files, which read them all for their checksums
 ACT_WITHIN_S = 60.0  # to submit, stop or resume
+SLOW_AT_ONCE, SLOW_WITHIN_S = 2, 120.0  # views and comparisons, which are reckoned
 ARCHIVES_AT_ONCE = 4
 MOST_PROBLEMS = 50  # a study can be wrong in thousands of places
 # A report carries its own scripts and pictures; the sandbox gives it an origin of its own, without our cookie.
 _REPORT = (
     "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
-_PAGE = re.compile(r"/|/api/runs/[^/]+/report/.*")  # where a link elsewhere may lead
+_PAGE = re.compile(r"/|/api/runs/[^/]+/report/.*|/api/comparison/page")  # where a link elsewhere may lead
 Name = Annotated[str, PathParameter(pattern=NAME, description="A run's name.")]
 WithFaces = Annotated[
     bool, Query(description="Whether what shows faces is in it: evaluation/*.faces.npz, and the report's page.")
@@ -106,18 +105,23 @@ def application(
     )
     reads = Reads(READS_AT_ONCE, READ_WITHIN_S)
     app.state.manager, app.state.ceiling, app.state.reads = manager, ceiling, reads
-    app.state.listing, app.state.feed = Listing(manager), Feed(manager, reads)
+    held = Held(manager)
+    app.state.held, app.state.listing, app.state.feed = held, Listing(manager), Feed(held, reads)
     app.state.fetches = Reads(FETCHES_AT_ONCE, FETCH_WITHIN_S)
     app.state.acts = Reads(1, ACT_WITHIN_S)  # one study after another, so that checking all costs what one may cost
     app.state.archives = asyncio.Semaphore(ARCHIVES_AT_ONCE)
     counts = Counts(manager, app.state.feed)
     is_page = lambda path: bool(_PAGE.fullmatch(path))  # noqa: E731
-    Guard(Gate.at(hosts, token), counts, is_page=is_page, largest_body_bytes=LARGEST_BODY_BYTES).on(app)
+    gate, opens = Gate.at(hosts, token), ("/", "/api/session", *(f"/{name}" for name in page_files.names()))
+    Guard(gate, counts, is_page=is_page, opens=opens, largest_body_bytes=LARGEST_BODY_BYTES).on(app)
     app.add_exception_handler(Full, _full)
     app.add_exception_handler(InputError, _input_error)
     app.add_exception_handler(DamagedRun, _damaged)
     app.add_exception_handler(StorageOutage, _storage_outage)
-    app.include_router(_pages(token is not None))
+    app.include_router(page_files.router(token is not None))
+    slow = Reads(SLOW_AT_ONCE, SLOW_WITHIN_S)
+    app.include_router(exploring.router(held, Held(manager), reads, slow, _ERRORS, _REPORT))
+    app.include_router(drafting.router(manager, ceiling, reads, _ERRORS))
     app.include_router(_api())
     app.include_router(health.router(manager, app.state.listing, reads, counts))
     return app
@@ -165,62 +169,6 @@ async def _manager(request: Request) -> Manager:
 Runs = Annotated[Manager, Depends(_manager)]
 
 
-def _pages(asks_for_token: bool) -> APIRouter:
-    """What a browser shows."""
-    router = APIRouter(include_in_schema=False)
-    html = (PAGES / "index.html").read_text(encoding="utf-8").replace("{{asks}}", str(asks_for_token).lower())
-    texts = {name: (PAGES / name).read_text(encoding="utf-8") for name in ("page.js", "page.css")}
-
-    # async, and read before: they are there however busy the threads are, and the disk
-
-    @router.get("/")
-    async def page() -> HTMLResponse:
-        return HTMLResponse(html)
-
-    @router.get("/page.js")
-    async def script() -> Response:
-        return Response(texts["page.js"], media_type="text/javascript")
-
-    @router.get("/page.css")
-    async def style() -> Response:
-        return Response(texts["page.css"], media_type="text/css")
-
-    @router.post("/api/session")
-    async def session(request: Request) -> Response:
-        """Begins a session for a token: a cookie that scripts cannot read, for pages and reports that a browser opens
-        itself.
-        """
-        guard: Guard = request.app.state.guard
-        gate = guard.gate
-        if refused := guard.refusal(request, {}):
-            return guard.refused(request, refused)
-        answer = Response(status_code=204)
-        if gate.token is not None:
-            answer.set_cookie(
-                cookie_name(request.headers),
-                gate.sessions.begin(),
-                max_age=int(SESSION_LASTS_S),
-                httponly=True,
-                samesite="strict",
-                secure=request.scope["scheme"] == "https",
-            )
-        return answer
-
-    @router.delete("/api/session")
-    async def leave(request: Request) -> Response:
-        """Ends the session."""
-        guard: Guard = request.app.state.guard
-        if refused := guard.refusal(request, request.cookies):
-            return guard.refused(request, refused)
-        name = cookie_name(request.headers)
-        guard.gate.sessions.end(request.cookies.get(name, ""))
-        answer = Response(status_code=204)
-        answer.delete_cookie(name, httponly=True, samesite="strict")
-        return answer
-
-    return router
-
-
 def _api() -> APIRouter:
     router = APIRouter(prefix="/api", responses=_ERRORS)
     _reading(router)
@@ -242,9 +190,9 @@ def _reading(router: APIRouter) -> None:
         return json_schema()
 
     @router.get("/runs/{run}")
-    async def show(run: Name, runs: Runs, request: Request) -> dict[str, Any]:
-        """One run: state, leaderboard, curves, final models, test scores."""
-        return await _reads(request).do(live.document, runs, run)
+    async def show(run: Name, request: Request) -> dict[str, Any]:
+        """One run: state, progress, leaderboard, curves, final models, test scores."""
+        return await _reads(request).do(live.document, request.app.state.held, run)
 
     @router.get("/runs/{run}/events", response_class=StreamingResponse)
     async def watch(run: Name, request: Request) -> StreamingResponse:
@@ -254,9 +202,20 @@ def _reading(router: APIRouter) -> None:
         return _Streamed(stream, leave, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     @router.get("/runs/{run}/console", response_class=PlainTextResponse)
-    async def console(run: Name, runs: Runs, request: Request) -> PlainTextResponse:
-        """The end of what the run's process printed here."""
-        return PlainTextResponse(await _reads(request).do(_console, runs, run))
+    async def console(
+        run: Name,
+        runs: Runs,
+        request: Request,
+        after: Annotated[
+            int | None, Query(ge=0, le=2**62, description="`X-Console-End` of an answer before: what came since.")
+        ] = None,
+    ) -> PlainTextResponse:
+        """The end of what the run's process printed here, or of that what is new. `X-Console-Begin` and `X-Console-End`
+        say which bytes these are; where it does not begin at `after`, more than an answer holds came since, or it was
+        shortened.
+        """
+        text, begin, end = await _reads(request).do(_console, runs, run, after)
+        return PlainTextResponse(text, headers={"X-Console-Begin": str(begin), "X-Console-End": str(end)})
 
 
 def _reads(request: Request) -> Reads:
@@ -264,20 +223,10 @@ def _reads(request: Request) -> Reads:
     return reads
 
 
-def _console(runs: Manager, run: str) -> str:
+def _console(runs: Manager, run: str, after: int | None) -> tuple[str, int, int]:
     runs.open(run)  # its error is a 404
-    return _end_of(runs.console(run)) + runs.not_started(run)
-
-
-def _end_of(path: Path) -> str:
-    try:
-        with regular.opened(path.parent, path.name) as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - CONSOLE_TAIL_BYTES))
-            return file.read(CONSOLE_TAIL_BYTES).decode(errors="replace")
-    except FileNotFoundError:
-        return ""
-    except DamagedRun as error:
-        return f"error: {error}\n"
+    text, begin, end = console.end_of(runs.console(run), after, CONSOLE_TAIL_BYTES)
+    return text + ("" if after else runs.not_started(run)), begin, end
 
 
 class _Streamed(StreamingResponse):
@@ -303,12 +252,18 @@ def _acting(router: APIRouter) -> None:
     @router.post("/runs", status_code=201, openapi_extra=_SUBMISSION)
     async def submit(request: Request, runs: Runs) -> dict[str, Any]:
         """Checks a study and starts its run when there is room. A name that exists, with the same study, is resumed."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise HTTPException(415, "a study comes as JSON: Content-Type: application/json")  # no form can say this
+        _check_is_json(request)
         body, state = await _body(request), request.app.state
         told = await _acted(request, _submitted, runs, state.ceiling, body)  # a large study takes seconds
         request.state.run = told["run"]
         return told
+
+    @router.post("/check", openapi_extra=_SUBMISSION)
+    async def check(request: Request, runs: Runs) -> dict[str, Any]:
+        """What a submission would be refused for, and what to know before it. Nothing is begun."""
+        _check_is_json(request)
+        body, state = await _body(request), request.app.state
+        return await _acted(request, _checked, runs, state.ceiling, body)
 
     @router.post("/runs/{run}/stop", status_code=202)
     async def stop(run: Name, runs: Runs, request: Request) -> dict[str, Any]:
@@ -319,6 +274,15 @@ def _acting(router: APIRouter) -> None:
     async def resume(run: Name, runs: Runs, request: Request) -> dict[str, Any]:
         """Lets an interrupted run go on."""
         return await _acted(request, _done, runs, run, runs.resume)
+
+
+def _check_is_json(request: Request) -> None:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "a study comes as JSON: Content-Type: application/json")  # no form can say this
+
+
+def _checked(runs: Manager, ceiling: Ceiling | None, body: bytes) -> dict[str, Any]:
+    return drafting.of_check(runs, ceiling, _json(body))
 
 
 async def _acted(request: Request, act: Callable[..., dict[str, Any]], *words: Any) -> dict[str, Any]:

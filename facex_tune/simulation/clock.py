@@ -89,19 +89,24 @@ def run(
     workers: int,
     seed: tuple[int, ...] = (),
     until_s: float = math.inf,
+    every_s: float = 0.0,
 ) -> Outcome:
     """Runs a search to its end, or until the clock says `until_s`; what has not ended by then does not count.
 
     Args:
         clock: told the time before the search is asked or told anything.
         seed: of the trainings; trial n of it is the same training for every search that suggests it the same.
+        every_s: how often the best is asked for; 0: whenever a trial ends.
     """
-    return _Loop(search, world, clock, workers, seed).run(until_s)
+    return _Loop(search, world, clock, workers, seed, every_s).run(until_s)
 
 
 class _Loop:
-    def __init__(self, search: Searching, world: World, clock: Clock, workers: int, seed: tuple[int, ...]) -> None:
+    def __init__(
+        self, search: Searching, world: World, clock: Clock, workers: int, seed: tuple[int, ...], every_s: float
+    ) -> None:
         self.search, self.world, self.clock, self.workers, self.seed = search, world, clock, workers, seed
+        self.every_s, self.looked_s = every_s, 0.0
         self.order = itertools.count()
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.idle, self.courses, self.configs = workers, dict[int, Course](), dict[int, Config]()
@@ -112,9 +117,11 @@ class _Loop:
         self._employ()
         while self.events and self.events[0][0] <= until_s:
             self.clock.now_s, _, happen = heapq.heappop(self.events)
+            self._look_before(self.clock.now_s)
             happen()
             self._employ()
         ended_s = until_s if self.events else self.clock.now_s
+        self._look_before(ended_s, is_end=True)
         failing = sum(bool(course.failure) for course in self.courses.values())
         return Outcome(tuple(self.steps), ended_s, self.trained_s, len(self.courses), failing)
 
@@ -155,6 +162,16 @@ class _Loop:
     def _left(self) -> None:
         """A worker is free again, and another configuration may be the best."""
         self.idle += 1
+        if not self.every_s:
+            self._look(self.clock.now_s)
+
+    def _look_before(self, now_s: float, *, is_end: bool = False) -> None:
+        """Asks for the best once for every time at which it should have been asked before now."""
+        if self.every_s and (is_end or now_s >= self.looked_s + self.every_s):
+            self.looked_s = now_s if is_end else math.floor(now_s / self.every_s) * self.every_s
+            self._look(self.looked_s)
+
+    def _look(self, at_s: float) -> None:
         best = self.search.best()
         if best is not None and (not self.steps or self.world.final(best) != self.steps[-1][1]):
-            self.steps.append((self.clock.now_s, self.world.final(best)))
+            self.steps.append((at_s, self.world.final(best)))

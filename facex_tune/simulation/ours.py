@@ -22,7 +22,8 @@ class Ours:
         log = MemoryLog(self._run, clock)
         self._referee = Referee(self._run, log, clock, ahead=workers >= AHEAD_FROM_SLOTS)
         self._best: Config | None = None
-        self._ended = 0  # trials, when `_best` was found
+        self._any_finished = False
+        self._is_stale = False  # a trial has ended that can change the choice
 
     @property
     def trials(self) -> dict[int, Trial]:
@@ -43,25 +44,26 @@ class Ours:
         """See `Searching`."""
         goes_on = self._referee.take(number, Epoch(epoch, scores, seconds, "simulated"))
         if not goes_on:
-            self._look(number)
+            self._note(number)
         return goes_on
 
     def fail(self, number: int, reason: str, seconds: float) -> None:
         """See `Searching`."""
         self._referee.take(number, Failure(reason, "simulated", seconds))
 
-    def _look(self, number: int) -> None:
-        """Chooses anew, where the trial that has ended can change what would be chosen."""
-        trials, study = self._referee.trials, self._referee.study
-        state = trials[number].state
-        has_finished = any(trial.state == FINISHED for trial in trials.values())
-        if state == FAILED or (state == STOPPED and has_finished and not study.bounds):
-            return
-        try:
-            self._best = retrain.choose(self._run.history(), study)[0].config
-        except InputError:  # nothing has ended yet
-            self._best = None
+    def _note(self, number: int) -> None:
+        """Whether the trial that has ended can change what would be chosen."""
+        state, study = self._referee.trials[number].state, self._referee.study
+        self._any_finished = self._any_finished or state == FINISHED
+        is_behind = state == STOPPED and self._any_finished and not study.bounds
+        self._is_stale = self._is_stale or not (state == FAILED or is_behind)
 
     def best(self) -> Config | None:
         """See `Searching`."""
+        if self._is_stale:
+            self._is_stale = False
+            try:
+                self._best = retrain.choose(self._run.history(), self._referee.study)[0].config
+            except InputError:  # nothing has ended yet
+                self._best = None
         return self._best

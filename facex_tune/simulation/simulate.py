@@ -74,8 +74,9 @@ def problems(study: Study, table: Curves, workers: Iterable[int]) -> list[str]:
     for name in dict.fromkeys((*study.objective, *study.bounds)):
         if name not in table.metrics:
             found.append(f"{name} was not recorded; recorded: {', '.join(table.metrics)}")
-    if study.search.learn_from:
-        found.append("search.learn_from: a simulation has no runs to learn from; use --set 'search.learn_from=[]'")
+    for key in ("learn_from", "priors_from"):
+        if getattr(study.search, key):
+            found.append(f"search.{key}: a simulation has no runs to learn from; use --set 'search.{key}=[]'")
     return found
 
 

@@ -11,6 +11,7 @@ from facex_tune.study.editor_schema import json_schema
 from facex_tune.study.schema import (
     ARRIVAL,
     FIXED,
+    NEVER,
     Budget,
     Holdout,
     Resources,
@@ -24,6 +25,7 @@ from facex_tune.study.study import Study, load, parse, with_budget
 __all__ = [
     "ARRIVAL",
     "FIXED",
+    "NEVER",
     "Budget",
     "Holdout",
     "Resources",

@@ -79,9 +79,23 @@ def contradictions(body: Body, space: Space) -> list[str]:
             "search.order: fixed does not go with scheduler: asha_promotion, which gives a free worker the best trial "
             "that waits at that moment; use scheduler: asha, or order: arrival"
         )
+    found += _settling_problems(body)
     found += _sampler_problems(body, space) + _weights_problems(body, space) + _protocol_problems(body)
     found += _on_all_problems(body, space)
     return found
+
+
+def _settling_problems(body: Body) -> list[str]:
+    """Why nobody could say what is left to gain."""
+    if body.search.stop_when_settled == "never":
+        return []
+    has_more = "several objectives" if len(body.objective) > 1 else "constraints" if body.constraints else ""
+    if not has_more:
+        return []
+    return [
+        f"search.stop_when_settled: {body.search.stop_when_settled} is not allowed with {has_more}: what is left to "
+        "gain is known of one objective alone; leave it out, and end the search by a budget"
+    ]
 
 
 def _unreachable(body: Body) -> list[str]:
@@ -120,11 +134,13 @@ def _sampler_problems(body: Body, space: Space) -> list[str]:
     name = body.search.sampler
     if name not in SAMPLERS:
         return [f"search.sampler: no sampler named {name!r}; {nearest(name, SAMPLERS)}"]
-    if name in KNOW_CONDITIONS:
+    if name in KNOW_CONDITIONS or (name == "gp" and len(body.objective) == 1 and not body.constraints):
         return []
+    beside = " beside several objectives or constraints" if name == "gp" else ""
+    others = ", ".join(KNOW_CONDITIONS)
     return [
-        f"search.sampler: {name} knows no conditional knobs, and the choice of space.{family} ({', '.join(options)}) "
-        f"decides which there are; name one {family}, or fix its knobs, or use one of {', '.join(KNOW_CONDITIONS)}"
+        f"search.sampler: {name} knows no conditional knobs{beside}, and the choice of space.{family} "
+        f"({', '.join(options)}) decides which there are; name one {family}, or fix its knobs, or use one of {others}"
         for family, options in space.conditional().items()
     ]
 

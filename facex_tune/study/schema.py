@@ -18,12 +18,15 @@ from pydantic import (
 )
 
 from facex_tune import metrics
+from facex_tune.emotions import GREY_48, LARGEST_SIZE, SMALLEST_SIZE
 from facex_tune.storage.files import NAME
 
 VERSION = 1
+NEVER = "never"  # of `search.stop_when_settled`
 ARRIVAL, FIXED = "arrival", "fixed"  # the order in which a search takes in results
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}, {"type": "null"}]}
+_SETTLED = {"anyOf": [{"enum": ["never", "noise"]}, {"type": "number", "exclusiveMinimum": 0}]}
 _ONE_SET = {"type": "string", "pattern": NAME}
 _DATA = {"anyOf": [_ONE_SET, {"type": "array", "items": _ONE_SET, "minItems": 1, "uniqueItems": True}]}
 ALL = "all"  # of the sets of a study
@@ -77,6 +80,19 @@ def _cpus(said: Any) -> Any:
     raise ValueError("write a whole number from 1, or auto: as many as make this machine fastest")
 
 
+def _settled(said: Any) -> Any:
+    """`never`, `noise`, or a gain; YAML reads `1e-3` as text."""
+    if said in ("never", "noise"):
+        return said
+    try:
+        gain = float(said)
+    except (TypeError, ValueError):
+        gain = 0.0
+    if isinstance(said, bool) or not gain > 0:
+        raise ValueError("write never, noise, or how much is too little to go on for, for example 0.005")
+    return gain
+
+
 def _validation(said: Any) -> Any:
     if said == "public_test" or (isinstance(said, Mapping) and {"holdout"} <= set(said) <= {"holdout", "of"}):
         return said
@@ -112,6 +128,13 @@ def validated_sets(data: str | Sequence[str], of: str | None) -> tuple[str, ...]
     """The sets whose faces a search is judged by: the first, unless a holdout is `of` another, or of all."""
     sets = sets_of(data)
     return sets if of == ALL else (of or sets[0],)
+
+
+class Face(_Said):
+    """The shape of the faces that a study is for."""
+
+    size: int = Field(default=GREY_48.size, ge=SMALLEST_SIZE, le=LARGEST_SIZE, description="pixels of a side")
+    channels: Literal[1, 3] = Field(default=1, description="1: grey, 3: red, green and blue")
 
 
 class Bounds(_Said):
@@ -169,6 +192,16 @@ class Search(_Said):
     learn_from: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)] = Field(
         default=(), description="earlier runs, by name or path, whose finished trials the sampler starts from"
     )
+    priors_from: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)] = Field(
+        default=(), description="earlier runs, on any data: where the best of their trials lay is believed at first"
+    )
+    stop_when_settled: Annotated[
+        Literal["never", "noise"] | Annotated[float, Field(gt=0)], BeforeValidator(_settled), WithJsonSchema(_SETTLED)
+    ] = Field(
+        default="never",
+        description="ends the search once less than this is left to gain, in the objective's units; noise: what two "
+        "seeds of one configuration differ by",
+    )
     concurrency: int | None = Field(
         default=None, ge=1, description="trials at once; none: as many as the resources hold"
     )
@@ -225,12 +258,21 @@ class Body(_Said):
     data: Annotated[str | tuple[str, ...], BeforeValidator(_data), WithJsonSchema(_DATA)] = Field(
         description="a prepared set, or several whose training faces are joined"
     )
+    face: Face | None = Field(
+        default=None,
+        description="the size and channels that its sets must be prepared with; none: whatever they have, all alike",
+    )
     validation: Annotated[Literal["public_test"] | Holdout, BeforeValidator(_validation)] = "public_test"
     labels: Annotated[
         Literal["own", "ferplus_majority", "ferplus_votes"], BeforeValidator(_labels), WithJsonSchema(_LABELS)
     ] = Field(default="own", description="the set's own, or by the votes of FER+'s annotators")
     classes: Literal[7, 8] = Field(default=7, description="emotions to tell apart: FER2013's seven, or with contempt")
     duplicates: Literal["keep", "drop"] = "keep"
+    validation_copies: Literal["keep", "drop"] = Field(
+        default="drop",
+        description="drop: validation faces that have a copy among those trained on judge nothing, where duplicates "
+        "keeps such copies",
+    )
     set_balance: Literal["none", "even"] = Field(
         default="none", description="even: within each emotion every set of `data` is drawn as often as any other"
     )

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from facex_tune import metrics
+from facex_tune.emotions import FaceShape
 from facex_tune.errors import InputError, nearest
 from facex_tune.space import Config, Space
 from facex_tune.storage import files
@@ -52,6 +53,11 @@ class Study(Body):
         return validated_sets(self.data, of)
 
     @property
+    def face_shape(self) -> FaceShape | None:
+        """The shape that its faces must have; None where it leaves that to the prepared sets."""
+        return FaceShape(self.face.size, self.face.channels) if self.face is not None else None
+
+    @property
     def final_epochs(self) -> int:
         """The number of epochs of a retrained model."""
         return self.retrain.epochs or self.fidelity.max_epochs
@@ -91,18 +97,33 @@ class Study(Body):
         )
 
     @property
+    def settling(self) -> str:
+        """What to tell of a search that may end before its budget is used up; "" for one that may not."""
+        if self.search.stop_when_settled == "never":
+            return ""
+        said = self.search.stop_when_settled
+        least = f"{said:g}" if isinstance(said, float) else "what two seeds differ by"
+        return (
+            f"search.stop_when_settled: no further trial begins once less than {least} is left to gain; the figures "
+            "are those of the whole budget"
+        )
+
+    @property
     def bounds(self) -> dict[str, dict[str, float]]:
         """The constraints as plain numbers, ``{metric: {min, max}}``."""
         return {name: bounds.model_dump(exclude_none=True) for name, bounds in self.constraints.items()}
 
     def to_data(self) -> dict[str, Any]:
-        """Gives the study as plain data, for JSON and for the run's header."""
-        return {**self.model_dump(mode="json", exclude={"space"}), "space": self.space.to_data()}
+        """Gives the study as plain data, for JSON and for the run's header. A shape of faces is left out where it asks
+        for none, as in studies from before there was one.
+        """
+        said = self.model_dump(mode="json", exclude={"space"} | ({"face"} if self.face is None else set()))
+        return {**said, "space": self.space.to_data()}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Study:
-        """Reads the study that `to_data` wrote."""
-        return cls(**{**data, "space": Space.from_data(data["space"])})
+        """Reads the study that `to_data` wrote. Runs of before 2026-11-29 validated with every face."""
+        return cls(**{"validation_copies": "keep", **data, "space": Space.from_data(data["space"])})
 
 
 def load(path: Path, sets: Sequence[str] = ()) -> Study:
@@ -161,14 +182,20 @@ def _filled(body: Body, space: Space) -> dict[str, Any]:
     starts: list[Config] = [space.complete(said) for said in body.search.start_with]
     return {
         "evaluate": body.evaluate.model_copy(update={"protocols": tuple(chosen)}),
-        "search": body.search.model_copy(update={"start_with": tuple(starts), "learn_from": _learned_from(body)}),
+        "search": body.search.model_copy(
+            update={
+                "start_with": tuple(starts),
+                "learn_from": _runs(body.search.learn_from),
+                "priors_from": _runs(body.search.priors_from),
+            }
+        ),
     }
 
 
-def _learned_from(body: Body) -> tuple[str, ...]:
+def _runs(names: Sequence[str]) -> tuple[str, ...]:
     """Runs to learn from, a path among them as it is meant from here: a resumed run may have another working folder."""
-    is_path = {name: "/" in name and "://" not in name for name in body.search.learn_from}
-    return tuple(str(files.absolute(name)) if is_path[name] else name for name in body.search.learn_from)
+    is_path = {name: "/" in name and "://" not in name for name in names}
+    return tuple(str(files.absolute(name)) if is_path[name] else name for name in names)
 
 
 def _line(detail: Any) -> str:

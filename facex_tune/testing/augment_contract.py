@@ -31,6 +31,18 @@ class AugmentContract(PartContract):
         assert made.min() >= -1e-6  # weights of an interpolation sum to one within float32's rounding
         assert made.max() <= 1 + 1e-6
 
+    def test_a_policy_takes_larger_faces_and_colours(self, knobs: Config) -> None:
+        """Grey in three equal channels stays grey: every channel moves, and changes, alike."""
+        given = torch.rand(8, 3, 64, 64, generator=generator(7))
+        made = policy(self.name, knobs)(given, generator())
+        assert made.shape == given.shape
+        assert made.isfinite().all()
+        assert made.min() >= -1e-6
+        assert made.max() <= 1 + 1e-6
+        grey = policy(self.name, knobs)(given[:, :1].expand(-1, 3, -1, -1).contiguous(), generator())
+        assert torch.allclose(grey[:, 0], grey[:, 1], atol=1e-5)
+        assert torch.allclose(grey[:, 0], grey[:, 2], atol=1e-5)
+
     def test_a_policy_draws_anew_for_every_face(self, knobs: Config) -> None:
         same_face = faces(1).expand(64, 1, WHOLE, WHOLE).contiguous()
         made = policy(self.name, knobs)(same_face, generator())

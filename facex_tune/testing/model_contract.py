@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import itertools
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from torch import nn
 
 from facex_tune import parts
 from facex_tune.data.sources import synthetic
+from facex_tune.emotions import GREY_48, RGB, FaceShape
 from facex_tune.space import Config
 from facex_tune.storage import files
 from facex_tune.testing.host_waits import no_host_waits
@@ -47,6 +49,18 @@ class ModelContract(PartContract):
         network = model(self.name)
         for training in (True, False):
             assert network.train(training)(faces(4, side)).shape == (4, N_CLASSES)
+
+    def test_a_model_takes_larger_faces_and_colours_where_it_says_so(self) -> None:
+        in_colour = "face" in inspect.signature(parts.model(self.name).build).parameters
+        for face in (FaceShape(64), *([FaceShape(64, RGB)] if in_colour else [])):
+            torch.manual_seed(0)
+            given = torch.rand(2, face.channels, face.size, face.size)
+            with torch.inference_mode():
+                network = model(self.name, face=face).eval()
+                logits_NC = network(given)
+                assert logits_NC.shape == (2, N_CLASSES)
+                assert logits_NC.isfinite().all()
+                assert face == FaceShape(64) or not torch.equal(logits_NC, network(given.flip(1))), "colours count"
 
     def test_a_model_answers_as_many_classes_as_asked(self, n_classes: int) -> None:
         assert model(self.name, n_classes=n_classes).eval()(faces(2)).shape == (2, n_classes)
@@ -185,7 +199,9 @@ class ModelContract(PartContract):
             network(faces())
 
 
-def model(name: str, knobs: Config | None = None, n_classes: int = N_CLASSES) -> nn.Module:
+def model(
+    name: str, knobs: Config | None = None, n_classes: int = N_CLASSES, face: FaceShape = GREY_48
+) -> nn.Module:
     """The network at these knobs, the defaults without.
 
     Raises:
@@ -193,7 +209,7 @@ def model(name: str, knobs: Config | None = None, n_classes: int = N_CLASSES) ->
     """
     if name == "timm" and importlib.util.find_spec("timm") is None:
         raise SkipTest("timm is not installed (an extra)")
-    built: nn.Module = parts.model(name).build(defaults("model", name) if knobs is None else knobs, n_classes)
+    built: nn.Module = parts.network(name, defaults("model", name) if knobs is None else knobs, n_classes, face)
     return built
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ class Split:
     """Faces to train on or to validate with, resident on the training device.
 
     Attributes:
-        images_NHW: uint8.
+        images_NHW: uint8 N x size x size, in colour N x size x size x 3.
         labels_N: int64, the label that counts in scores.
         targets_NC: probabilities to train towards, where annotators' votes replace the label; else None.
         odds_N: how much more often than others of its class each face is drawn, with a mean of 1 over each class; None
@@ -39,9 +40,11 @@ class Split:
         device: torch.device,
         odds_N: NDArray[np.float32] | None = None,
     ) -> Split:
-        """Copies arrays (memory maps too) to the device, once."""
+        """Copies arrays to the device, once. On a CPU images that nobody can write to stay where they are: the
+        processes of a host then share the pages of one memory map.
+        """
         return cls(
-            torch.from_numpy(np.array(images_NHW)).to(device),
+            _resident(images_NHW, device),
             torch.from_numpy(np.array(labels_N)).to(device),
             None if targets_NC is None else torch.from_numpy(np.array(targets_NC, dtype=np.float32)).to(device),
             None if odds_N is None else torch.from_numpy(np.array(odds_N)).to(device),
@@ -58,6 +61,14 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels_N)
+
+
+def _resident(images_NHW: NDArray[np.uint8], device: torch.device) -> Tensor:
+    if device.type != "cpu" or images_NHW.flags.writeable or not images_NHW.flags.c_contiguous:
+        return torch.from_numpy(np.array(images_NHW)).to(device)
+    with warnings.catch_warnings():  # torch says that writing there would be a mistake; nothing here does
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(images_NHW)
 
 
 class Batches:

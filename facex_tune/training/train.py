@@ -32,12 +32,14 @@ from torch import Tensor, nn
 from facex_tune import metrics, parts, train_knobs
 from facex_tune.augment._mixing import Mixing
 from facex_tune.balance import Loss, Targets
+from facex_tune.emotions import FaceShape
+from facex_tune.errors import InputError
 from facex_tune.space import Config, knobs_of
 from facex_tune.training import posthoc
 from facex_tune.training.batches import Batches, Split
 from facex_tune.training.classifier import (
-    EVALUATION_BATCH,
     as_floats,
+    evaluation_batch,
     pixel_scale,
     placed,
     predict_logits,
@@ -84,6 +86,7 @@ class Training:
         weights: "last" or "ema", the weights that are validated and kept.
 
     Attributes:
+        face: the shape of its faces.
         slices: in how many parts the model is shown a batch; two where a whole one did not fit into memory.
         evaluation_slices: the same of validation's batches.
         replays: whether batches are captured and replayed; false on other devices than CUDA, once that failed, and
@@ -113,7 +116,8 @@ class Training:
         self.knobs = train_knobs.defaults() | knobs_of("train", config)
         torch.manual_seed(self._epoch_seed(0))
         self.precision = pick_precision(config, device)
-        model, self.pretrained = start_model(config, n_classes, pixel_scale(train.images_NHW))
+        self.face = FaceShape.of_array(train.images_NHW.shape)
+        model, self.pretrained = start_model(config, n_classes, pixel_scale(train.images_NHW), self.face)
         self.model = placed(model, device)
         self.optimizer = build_optimizer(self.model, self.knobs)
         smoothing = float(self.knobs["label_smoothing"] or 0)
@@ -196,9 +200,20 @@ class Training:
 
     def _shown(self, pixels: int) -> tuple[Tensor, Tensor]:
         """The faces `_index_B` as the model is to see them, faces_N1HW, and their targets_NC."""
-        faces_N1HW = self.augment(as_floats(self.train.images_NHW[self._index_B]), self.generator)
+        given_N1HW = as_floats(self.train.images_NHW[self._index_B])
+        faces_N1HW = self.augment(given_N1HW, self.generator)
+        if faces_N1HW.shape != given_N1HW.shape:
+            raise self._reshaped(given_N1HW, faces_N1HW)
         faces_N1HW, targets_NC = self.mixing(faces_N1HW, self.batches.targets(self._index_B), self.generator)
         return resized(faces_N1HW, pixels), targets_NC
+
+    def _reshaped(self, given: Tensor, made: Tensor) -> InputError:
+        """That an augmentation gives faces of another shape, as one of the user's own for grey faces may."""
+        shapes = [" x ".join(map(str, each.shape)) for each in (given, made)]
+        return InputError(
+            f"augment {self.config['augment']}: it makes faces {shapes[1]} of {shapes[0]}: mend it to keep size and "
+            "channels of what it gets, or leave it out of the study"
+        )
 
     def _replay(self, pixels: int, loss: Loss) -> Captured | None:
         """What computes `_index_B`'s gradients in one launch; None where it cannot be had."""
@@ -283,7 +298,7 @@ class Training:
             self.validation.images_NHW,
             pixels=self._pixels(number),
             autocast=self._autocast,
-            batch=EVALUATION_BATCH // self.evaluation_slices,
+            batch=evaluation_batch(self.device) // self.evaluation_slices,
         )
 
     def _pixels(self, number: int) -> int:

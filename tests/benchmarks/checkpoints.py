@@ -21,7 +21,8 @@ from facex_tune import study as studies
 from facex_tune.data import faces
 from facex_tune.data.sources import synthetic
 from facex_tune.runs.store import Run
-from facex_tune.search.worker import Context, Job, Worker
+from facex_tune.search.job import Context, Job
+from facex_tune.search.worker import Worker
 from facex_tune.space import Value
 
 VALIDATION = 16

@@ -124,7 +124,7 @@ def _trained(key: Key, config: Config, study: Study, train_set: Split, validatio
             seed=(SEED, SEARCH, number, replicate),
             device=CPU,
         )
-        params = costs.counted(training.model, int(train_set.images_NHW.shape[1]), CPU)["parameters"]
+        params = costs.counted(training.model, training.face, CPU)["parameters"]
         began = time.process_time()
         while training.done < study.fidelity.max_epochs:
             done = training.epoch()

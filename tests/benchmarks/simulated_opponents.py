@@ -7,17 +7,25 @@ trial. Neither knows of trainings that collapse, which run to their end there.
 from __future__ import annotations
 
 import logging
+import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from optuna.samplers import TPESampler
 
-from facex_tune.search.samplers import distribution
-from facex_tune.simulation.clock import Clock, Started
+from facex_tune.search.referee import Referee
+from facex_tune.search.samplers import Tpe, distribution
+from facex_tune.search.scheduler import Asha
+from facex_tune.simulation.clock import Clock, Searching, Started
 from facex_tune.simulation.ours import Ours
 from facex_tune.space import Config, Space
 from facex_tune.study import Study
+
+Arm = Callable[[Study, Clock, int], Searching]
+Change = Callable[[Referee], None]
 
 
 @dataclass
@@ -170,18 +178,61 @@ def _mode(study: Study) -> str:
     return "max" if study.maximize else "min"
 
 
-def _ours(sampler: str, scheduler: str) -> Any:
+def ours(sampler: str = "tpe", scheduler: str = "asha", change: Change | None = None) -> Arm:
+    """This project's search, with what a study may choose, and what a variant changes."""
+
     def arm(study: Study, clock: Clock, workers: int) -> Ours:
         search = study.search.model_copy(update={"sampler": sampler, "scheduler": scheduler})
-        return Ours(study.model_copy(update={"search": search}), clock, workers)
+        found = Ours(study.model_copy(update={"search": search}), clock, workers)
+        if change is not None:
+            change(found._referee)
+        return found
 
     return arm
 
 
-ARMS: dict[str, Any] = {
-    "ours": _ours("tpe", "asha"),
-    "random": _ours("random", "none"),
-    "random-asha": _ours("random", "asha"),
+def _rungs(**said: Any) -> Change:
+    """ASHA with other numbers than the product's."""
+
+    def change(referee: Referee) -> None:
+        fidelity = referee.study.fidelity
+        shape = fidelity.min_epochs, fidelity.max_epochs, fidelity.reduction
+        referee.scheduler = Asha(*shape, referee.study.maximize, **said)
+
+    return change
+
+
+def _samples(**said: Any) -> Change:
+    """TPE with other arguments than the product's."""
+
+    def change(referee: Referee) -> None:
+        tpe = Tpe(referee.study)
+        tpe._sampler = lambda seed, running: TPESampler(seed=seed, **_TPE | said)  # type: ignore[method-assign]
+        referee.searcher._sampler = tpe
+
+    return change
+
+
+_TPE: dict[str, Any] = {"n_startup_trials": 8, "multivariate": True, "group": True, "constant_liar": True}
+
+DEFAULT_ARMS = ["ours", "ours-promotion", "random", "random-asha", "stock", "hyperband"]
+ARMS: dict[str, Arm] = {
+    "ours": ours(),
+    "ours-promotion": ours(scheduler="asha_promotion"),
+    "random": ours("random", "none"),
+    "random-asha": ours("random", "asha"),
+    "random-asha-longer": ours("random", "asha"),
+    "random-promotion": ours("random", "asha_promotion"),
     "stock": Stock,
     "hyperband": Hyperband,
+    # one thing changed
+    "gp": ours("gp"),
+    "gp-promotion": ours("gp", "asha_promotion"),
+    "fewest-1": ours(change=_rungs(fewest=1)),
+    "fewest-6": ours(change=_rungs(fewest=6)),
+    "univariate": ours(change=_samples(multivariate=False, group=False)),
+    "startup-4": ours(change=_samples(n_startup_trials=4)),
+    "startup-16": ours(change=_samples(n_startup_trials=16)),
+    "gamma-.2": ours(change=_samples(gamma=lambda n: min(math.ceil(0.2 * n), 25))),
+    "no-liar": ours(change=_samples(constant_liar=False)),
 }

@@ -145,3 +145,23 @@ def test_holdout_fraction_out_of_range(faces: Faces, fraction: float) -> None:
 def test_emotion_count_matches_vote_columns(faces: Faces) -> None:
     assert faces.votes_NC is not None
     assert faces.votes_NC.shape[1] == len(EMOTIONS) + 2
+
+
+def test_a_split_of_what_nobody_can_write_to_is_not_copied() -> None:
+    pixels_NHW = np.arange(4 * 48 * 48).reshape(4, 48, 48).astype(np.uint8)
+    faces = replace(blank([0, 1, 2, 3], [0, 1, 2, 3]), images_NHW=pixels_NHW)
+    whole = faces.images_NHW.copy()
+    assert not np.shares_memory(faces.take(np.array([1, 2])).images_NHW, faces.images_NHW), "it may be changed"
+    faces.images_NHW.flags.writeable = False
+    for rows, shared in (
+        (np.array([False, True, True, False]), True),
+        (np.array([1, 2]), True),
+        (np.array([True, False, True, False]), False),
+        (np.array([2, 1]), False),
+        (np.array([-2, -1]), False),
+        (np.array([], np.int64), False),
+    ):
+        taken = faces.take(rows)
+        assert np.array_equal(taken.images_NHW, whole[rows])
+        assert np.array_equal(taken.labels_N, faces.labels_N[rows])
+        assert np.shares_memory(taken.images_NHW, faces.images_NHW) == shared

@@ -393,12 +393,12 @@ def test_a_box_is_cut_out_square_and_whole(tmp_path: Path) -> None:
         (Box(-10, -10, 50, 50), (50, 50)),  # partly outside: what is there
         (Box(0, 0, 200, 100), (200, 100)),  # wider than the picture is high: as far as it goes
     ):
-        face = cut(picture, box)
+        face = cut(picture, box, 48)
         assert (face.width, face.height) == size
-        assert face.grey_HW.shape == (48, 48)
+        assert face.image_HW.shape == (48, 48)
     for box in (Box(10, 10, 10, 50), Box(190, 10, 290, 90), Box(50, 50, 10, 10)):
         with pytest.raises(ValueError, match="does not lie in the picture of 200 x 100"):
-            cut(picture, box)
+            cut(picture, box, 48)
 
 
 def test_faces_of_one_photograph_stay_together(tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facex_tune.data.faces import SIDE
 from facex_tune.data.importing import NOTHING
-from facex_tune.data.pictures import decode, kind_of, looks_uncropped
+from facex_tune.data.pictures import decode, decode_whole, kind_of, looks_uncropped
 from facex_tune.data.sources import folder
 from facex_tune.errors import InputError
 from facex_tune.inference import predict
@@ -23,6 +22,7 @@ FORMATS = (
 )  # fmt: skip
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "I;16B", "F")
 NO_DEEP = {"GIF", "WEBP", "AVIF", "JPEG", "BMP", "DIB", "QOI", "ICO"}  # Pillow clips deep pixels as it writes these
+SIDE = 48
 OTHERWISE = {(kind, "LAB") for kind in FORMATS if kind != "TIFF"} | {("GIF", "RGBA")}  # and these it repaints
 LOSSY = {"JPEG", "MPO", "WEBP", "AVIF", "JPEG2000"}
 SUFFIXES = {"its own": "right", "another kind's": "wrong", "none": ""}
@@ -136,7 +136,7 @@ READ: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("case", READ)
 def test_the_scale_of_deep_pixels_is_told(case: str) -> None:
     wanted = F // 3 if "dark" in case else F
-    assert np.abs(decode(READ[case]()).grey_HW.astype(int) - wanted).max() <= 1
+    assert np.abs(decode(READ[case]()).image_HW.astype(int) - wanted).max() <= 1
 
 
 REFUSED: dict[str, Callable[[], bytes]] = {
@@ -173,7 +173,7 @@ def png_of_16_bit_colours(values_HW3: np.ndarray) -> bytes:
 
 def test_colours_of_sixteen_bits() -> None:
     colours_HW3 = np.repeat(F[..., None], 3, axis=2)
-    assert np.abs(decode(png_of_16_bit_colours(colours_HW3 * 257)).grey_HW.astype(int) - F).max() <= 1
+    assert np.abs(decode(png_of_16_bit_colours(colours_HW3 * 257)).image_HW.astype(int) - F).max() <= 1
     with pytest.raises(ValueError, match="their scale cannot be told"):
         decode(png_of_16_bit_colours(colours_HW3))
 
@@ -183,7 +183,7 @@ def test_the_first_picture_of_several_is_read_and_told(tmp_path: Path) -> None:
     first.convert("P").save(tmp_path / "x.gif", save_all=True, append_images=[second.convert("P")], duration=100)
     picture = decode((tmp_path / "x.gif").read_bytes())
     assert picture.animated
-    assert np.abs(picture.grey_HW.astype(int) - face()).max() <= 4
+    assert np.abs(picture.image_HW.astype(int) - face()).max() <= 4
     assert not decode(encoded(first, "GIF")).animated
 
 
@@ -197,8 +197,8 @@ def test_a_picture_is_turned_as_its_camera_says(orientation: int) -> None:
     Image.fromarray(face()[:, ::-1]).resize((60, 90)).save(buffer, "PNG", exif=exif)
     with Image.open(io.BytesIO(buffer.getvalue())) as image:
         wanted = np.asarray(ImageOps.exif_transpose(image))
-    picture = decode(buffer.getvalue(), None)
-    assert np.array_equal(picture.grey_HW, wanted)
+    picture = decode_whole(buffer.getvalue())
+    assert np.array_equal(picture.image_HW, wanted)
     assert (picture.height, picture.width) == wanted.shape
 
 

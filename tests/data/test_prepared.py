@@ -288,8 +288,8 @@ def test_a_pickle_in_place_of_the_images_is_not_opened(faces: Faces, tmp_path: P
 def test_another_schema_is_told(faces: Faces, tmp_path: Path) -> None:
     put(faces, tmp_path)
     path = tmp_path / "drawn" / "manifest.json"
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
-    with pytest.raises(InputError, match="has schema 2, this version reads 1"):
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 3'))
+    with pytest.raises(InputError, match="has schema 3, this version reads 1 and 2"):
         open_set(tmp_path, "drawn")
 
 

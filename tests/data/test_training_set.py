@@ -13,7 +13,7 @@ import pytest
 from facex_tune import study
 from facex_tune.data import faces as faces_room
 from facex_tune.data import training_set
-from facex_tune.data.faces import SIDE, VOTE_ANSWERS, Faces
+from facex_tune.data.faces import VOTE_ANSWERS, Faces
 from facex_tune.data.training_set import TrainingSet
 from facex_tune.errors import InputError
 from facex_tune.study import Study
@@ -29,7 +29,7 @@ def made(splits: list[str], *, seed: int, group_size: int = 1) -> Faces:
     votes_NC[np.arange(n), (np.arange(n) + 2) % SEVEN] = 8
     votes_NC[np.arange(n), (np.arange(n) + 3) % SEVEN] = 2
     return Faces(
-        images_NHW=rng.integers(0, 256, (n, SIDE, SIDE), dtype=np.uint8),
+        images_NHW=rng.integers(0, 256, (n, 48, 48), dtype=np.uint8),
         labels_N=np.arange(n, dtype=np.int64) % SEVEN,
         split_N=np.array(splits),
         group_N=np.arange(n, dtype=np.int64) // group_size,
@@ -231,6 +231,25 @@ def test_copies_stay_where_the_study_keeps_them(load: Load, wild: Faces, lab: Fa
     assert len(load(with_copies(wild, lab), lab, duplicates="keep").train) == N_TRAIN
 
 
+def test_validation_faces_with_a_copy_in_training_judge_nothing_where_the_study_says_so(
+    load: Load, wild: Faces, lab: Faces
+) -> None:
+    copied = with_copies(wild, lab)
+    assert sources(load(copied, lab, validation_copies="keep").validation) == rows(N_TRAIN, N_PUBLIC)
+    found = load(copied, lab)
+    assert sources(found.validation) == rows(N_TRAIN + 1, N_PUBLIC - 1), "the first has a copy, and one mirrored"
+    assert sources(found.train) == rows(0, N_TRAIN), "the copies are trained on"
+    without = load(copied, lab, validation_copies="drop", duplicates="drop")
+    assert sources(without.validation) == rows(N_TRAIN, N_PUBLIC), "nobody trains on a copy of them"
+
+
+def test_validation_faces_that_are_copies_alone_are_told(load: Load, wild: Faces) -> None:
+    images_NHW = wild.images_NHW.copy()
+    images_NHW[wild.split_N == "public_test"] = images_NHW[0]
+    with pytest.raises(InputError, match=r"every validation face has a copy .*validation_copies: keep"):
+        load(replace(wild, images_NHW=images_NHW), validation_copies="drop")
+
+
 def test_only_sets_that_the_study_scores_are_looked_at(load: Load, wild: Faces, lab: Faces) -> None:
     found = load(with_copies(wild, lab), lab, duplicates="drop", evaluate={"protocols": ["synthetic.private"]})
     assert sources(found.train) == rows(4, N_TRAIN - 4)
@@ -319,6 +338,6 @@ def test_a_model_on_all_faces_keeps_copies_of_validation_and_not_of_sealed_faces
     assert sources(found.train) == rows(0, 2) | rows(6, N_TRAIN + N_PUBLIC - 6)
     images_NHW = copies.images_NHW.copy()
     images_NHW[N_TRAIN : N_TRAIN + N_PUBLIC] = images_NHW[-1]
-    load(replace(copies, images_NHW=images_NHW))
+    load(replace(copies, images_NHW=images_NHW), validation_copies="keep")
     with pytest.raises(InputError, match=r"retrain.on: all would add nothing"):
         training_set.load_all(parsed(duplicates="drop"), tmp_path)

@@ -20,9 +20,10 @@ from facex_tune.display import screen as screens
 from facex_tune.display import view as view_room
 from facex_tune.display.board import Board, Rung
 from facex_tune.display.outline import Plan
+from facex_tune.display.pace import Past
 from facex_tune.display.screen import screen
 from facex_tune.display.text import ago, metric, sparkline
-from facex_tune.display.view import HEARTBEAT_S, ONE_LINE_S, Past, View
+from facex_tune.display.view import HEARTBEAT_S, ONE_LINE_S, View
 from facex_tune.runs.history import STOPPED, History, Trial
 from facex_tune.search.scheduler import Asha
 from facex_tune.study.words import clock

@@ -28,6 +28,7 @@ HEAD, WORKERS = "head", ("worker1", "worker2")
 ADDRESSES = {"operator": OPERATOR, HEAD: f"{NET}.10", "worker1": f"{NET}.11", "worker2": f"{NET}.12"}
 SHARED = Path("/shared")
 STUDY, SLOW_STUDY = "search_spaces/small.yaml", "search_spaces/slow.yaml"
+PROMOTING_STUDY, PROMOTED_TRIALS = "search_spaces/promoting.yaml", 8  # that pause at epochs 1, 2 and 4
 TRIALS, SLOW_EPOCHS, SLOW_STEP_MS = 4, 6, 250  # an epoch of eight steps
 CHECKOUT = "/root/checkout"
 PARTS = "tests/faults/parts"
@@ -35,15 +36,15 @@ DEADLINE_S = 300
 ASKED_EVERY_S = 0.3
 
 
-def study(model: dict[str, Any], epochs: int) -> str:
+def study(model: dict[str, Any], epochs: int, trials: int = TRIALS, scheduler: str = "none") -> str:
     """A study of seconds in which one trial fills a host, so that two at once are on two hosts."""
     said: dict[str, Any] = {
         "version": 1,
         "name": "small",
         "data": "synthetic",
-        "budget": {"trials": TRIALS},
+        "budget": {"trials": trials},
         "fidelity": {"min_epochs": 1, "max_epochs": epochs, "reduction": 2},
-        "search": {"seed": 3, "sampler": "random", "scheduler": "none"},
+        "search": {"seed": 3, "sampler": "random", "scheduler": scheduler},
         "resources": {"cpus": int(get_num_cpus())},
         "space": {
             "model": [model],
@@ -179,6 +180,8 @@ def _check_out(folder: Path) -> None:
             shutil.copy2(ROOT / name, folder / name)
     (folder / STUDY).write_text(study({"facex_cnn": {"width": 0.25}}, epochs=2))
     (folder / SLOW_STUDY).write_text(study(slow_model(), SLOW_EPOCHS))
+    promoting = study(slow_model(), SLOW_EPOCHS, PROMOTED_TRIALS, "asha_promotion")
+    (folder / PROMOTING_STUDY).write_text(promoting)
     path = folder / "cluster" / "onprem.yaml"
     path.write_text(edited(path.read_text()))
 

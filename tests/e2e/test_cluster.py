@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from facex_tune.runs.history import FINISHED
+from facex_tune.runs.history import FINISHED, STOPPED
 from facex_tune.runs.store import Event, Run
 from tests.e2e.conftest import FULL, only_full
 from tests.e2e.onprem import (
     CHECKOUT,
     HEAD,
     PARTS,
+    PROMOTED_TRIALS,
+    PROMOTING_STUDY,
     SLOW_EPOCHS,
     SLOW_STUDY,
     STUDY,
@@ -42,10 +44,10 @@ def running(cluster: Cluster) -> Iterator[Cluster]:
     cluster.give(down)
 
 
-def submitted(verb: str, run: str) -> str:
-    """The README's command of that verb, for the slow study and a run of ours."""
+def submitted(verb: str, run: str, study: str = SLOW_STUDY) -> str:
+    """The README's command of that verb, for the slow study or another one, and a run of ours."""
     [command] = [line for line in commands(SUBMIT) if line.startswith(f"facex-tune {verb} ")]
-    command = command.replace("search_spaces/quick.yaml", SLOW_STUDY).replace("demo", run)
+    command = command.replace("search_spaces/quick.yaml", study).replace("demo", run)
     return f"{command} --parts {PARTS}" if verb == "submit" else command
 
 
@@ -164,6 +166,40 @@ def test_a_host_that_is_cut_off_costs_no_trial(running: Cluster) -> None:
 def test_a_host_that_dies_costs_no_trial(running: Cluster) -> None:
     host = running.hosts["worker1"]
     lose(running, "dead", "worker1", host.kill)
+    host.boot()
+    running.wait_for_hosts(HEAD, *WORKERS)
+
+
+@only_full
+def test_paused_trials_go_on_elsewhere_when_a_host_dies(running: Cluster) -> None:
+    """The host dies once a trial that it had trained waits at a rung: what it wrote is on the shared disk, and who is
+    promoted goes on from there on another host.
+    """
+
+    def one_waits_that_was_trained_there() -> bool:
+        events = running.log_of("paused")
+        there = {event["trial"] for event in epochs(events) if event["host"] == "worker1"}
+        waits = {event["trial"] for event in events if event["type"] == "trial_paused"}
+        return bool(there & waits)
+
+    host = running.hosts["worker1"]
+    with running.dashboard():
+        running.give(submitted("submit", "paused", PROMOTING_STUDY))
+        until(one_waits_that_was_trained_there, running.told)
+        host.kill()
+        assert "report:" in running.give(submitted("logs", "paused")).stdout
+    events, history = running.log_of("paused"), Run(running.shared / "runs", "paused").history()
+    assert len(history.trials) == PROMOTED_TRIALS
+    assert {trial.state for trial in history.trials.values()} == {FINISHED, STOPPED}
+    assert not [trial for trial in history.trials.values() if trial.paused]
+    for number, trial in history.trials.items():
+        own = [each["epoch"] for each in epochs(events) if each["trial"] == number]
+        assert own == list(range(1, trial.last_epoch + 1)), "an epoch was lost, or trained twice"
+    kinds = (*OURS, "trial_paused", "trial_promoted", "trial_stopped")
+    told = keys([event for event in events if event["type"] in kinds])
+    assert len(told) == len(set(told))
+    assert "trial_promoted" in {event["type"] for event in events}
+    assert not [event for event in events if event.get("reason") == "checkpoint_lost"]
     host.boot()
     running.wait_for_hosts(HEAD, *WORKERS)
 

@@ -13,7 +13,7 @@ import torch
 
 from facex_tune import study
 from facex_tune.data import faces, training_set
-from facex_tune.data.faces import SIDE, VOTE_ANSWERS, Faces
+from facex_tune.data.faces import VOTE_ANSWERS, Faces
 from facex_tune.runs.events import (
     CandidateChosen,
     EpochDone,
@@ -58,7 +58,7 @@ def made_faces(labels: list[int], splits: list[str], *, seed: int, group_size: i
     """Noise whose brightness tells the emotion; votes agree with the label."""
     rng = np.random.default_rng(seed)
     n = len(labels)
-    noise = rng.integers(0, 100, (n, SIDE, SIDE))
+    noise = rng.integers(0, 100, (n, 48, 48))
     votes_NC = np.zeros((n, len(VOTE_ANSWERS)), np.int16)
     votes_NC[np.arange(n), labels] = 10
     return Faces(

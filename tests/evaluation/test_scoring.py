@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facex_tune.data.faces import SIDE, VOTE_ANSWERS, Faces
+from facex_tune.data.faces import VOTE_ANSWERS, Faces
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 from facex_tune.evaluation import compare, intervals, scoring
@@ -19,7 +19,7 @@ SEED = np.random.SeedSequence([0, 4])
 def _faces(labels: list[int], split: str = "private_test", votes: list[list[int]] | None = None) -> Faces:
     n = len(labels)
     return Faces(
-        images_NHW=np.random.default_rng(0).integers(0, 256, (n, SIDE, SIDE), np.uint8),
+        images_NHW=np.random.default_rng(0).integers(0, 256, (n, 48, 48), np.uint8),
         labels_N=np.array(labels, np.int64),
         split_N=np.array([split] * n),
         group_N=np.arange(n, dtype=np.int64),
@@ -223,3 +223,27 @@ def test_draws_that_agree_but_for_a_few_are_no_certainty() -> None:
     precision_D = np.ones(2000)
     precision_D[:10] = 0.0
     assert intervals.percentile(precision_D, 12) is None
+
+
+@pytest.mark.parametrize(
+    ("spreads", "clusters", "together"),
+    [((1.0, 1.0), (11, 11), 21), ((1.0, 1.0), (11, 10**6), 41), ((1.0, 1e-6), (11, 50), 11), ((0.0, 0.0), (7, 9), 7)],
+)
+def test_a_difference_of_two_sets_rests_on_the_clusters_of_both(
+    spreads: tuple[float, ...], clusters: tuple[float, ...], together: float
+) -> None:
+    """Welch's degrees of freedom and one: of equal variances twice as many as of one; of one that does not scatter the
+    other's own; (1 + 1)² / (1 / 10) = 40 where the second is sure.
+    """
+    plain_D = np.array([-1.0, 1.0] * 500)
+    found = intervals.together([plain_D * spread for spread in spreads], clusters)
+    assert found == pytest.approx(together, rel=0.01)
+
+
+def test_precision_rests_on_answers_too() -> None:
+    """Three clusters have a happy face, a fourth was answered so by one of two models."""
+    labels_N, groups_N = np.array([3, 3, 3, 0, 0]), np.array([0, 1, 2, 3, 4])
+    answers_MN = np.array([[3, 3, 0, 0, 0], [3, 3, 3, 3, 0]])
+    given = answers_MN, labels_N, groups_N
+    assert intervals.rests_on_class(*given, "recall", 3) == 3
+    assert intervals.rests_on_class(*given, "precision", 3) == 4

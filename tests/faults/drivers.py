@@ -60,7 +60,8 @@ class Place:
         folder: everything lies in it; drivers start in `home`.
         on_ray: the command line's driver; else the bare one.
         kills: drivers killed so far.
-        interruptions: by trial, how many of them found it unfinished.
+        interruptions: by trial, how many of them found it in training.
+        found_paused: by trial, how many of them found it waiting at a rung.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class Place:
     on_ray: bool
     kills: int = 0
     interruptions: Counter[int] = field(default_factory=Counter)
+    found_paused: Counter[int] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         behind_the_link = self.folder / "a folder"
@@ -144,7 +146,9 @@ class Place:
             assert driver.returncode == 0, errors
             return False
         self.kills += 1
-        self.interruptions.update(number for number, trial in self.trials().items() if trial.state == RUNNING)
+        left = {number: trial.paused for number, trial in self.trials().items() if trial.state == RUNNING}
+        self.interruptions.update(number for number, is_paused in left.items() if not is_paused)
+        self.found_paused.update(number for number, is_paused in left.items() if is_paused)
         return True
 
     def written(self) -> int:
@@ -177,8 +181,9 @@ def strays() -> set[Path]:
 
 
 def told_once(run: Run) -> bool:
-    """Whether no start, epoch or end of a trial stands in the log twice."""
+    """Whether no start, epoch, pause, promotion or end of a trial stands in the log twice."""
     kinds = ("trial_started", "epoch", "trial_stopped", "trial_finished", "trial_failed")
+    kinds += ("trial_paused", "trial_promoted")
     told = [(event["type"], event["trial"], event.get("epoch")) for event in run.events() if event["type"] in kinds]
     return len(told) == len(set(told))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,59 @@ def test_a_search_killed_at_random_moments_is_the_search_that_was_not(tiny_data:
     whole = Place(tmp_path / "whole", tiny_data, said, on_ray=False)
     whole.finish()
     assert timeless(place.trials()) == timeless(whole.trials())
+
+
+def promoting(trials: int, concurrency: int = 1) -> dict[str, Any]:
+    """Trials that pause at epochs 1 and 2, and go on from there when they are among the best half."""
+    search = {**study()["search"], "scheduler": "asha_promotion", "concurrency": concurrency}
+    return study(budget={"trials": trials}, search=search)
+
+
+def promoted_fairly(run: Run) -> bool:
+    """Whether who was promoted was the best of those that waited, and among the best half of all that had come to its
+    rung, rounded up where nobody else came any more.
+    """
+    at: dict[int, dict[int, float]] = {}
+    gone: set[tuple[int, int]] = set()
+    for event in run.events():
+        if event["type"] == "trial_paused":
+            trial = run.history().trials[event["trial"]]
+            at.setdefault(event["epoch"], {})[event["trial"]] = trial.epochs[event["epoch"]][run.study.objective[0]]
+        elif event["type"] in ("trial_promoted", "trial_stopped"):
+            key = event["trial"], event["epoch"]
+            values = at[event["epoch"]]
+            waits = {number: value for number, value in values.items() if (number, event["epoch"]) not in gone}
+            better = sum(value > values[event["trial"]] for value in values.values())
+            is_best = max(waits.values()) == values[event["trial"]]
+            if event["type"] == "trial_promoted" and not (is_best and better < (len(values) + 1) // 2):
+                return False
+            gone.add(key)
+    return True
+
+
+@pytest.mark.slow
+def test_paused_trials_outlive_their_drivers_and_go_on_from_their_checkpoints(tiny_data: Path, tmp_path: Path) -> None:
+    """One trial at a time, so that every pause and promotion must be the same."""
+    said = promoting(TRIALS)
+    place = Place(tmp_path / "killed", tiny_data, said, on_ray=False)
+    run = kill(place, KILLS, most_s=MOST_S)
+    check(place, run)
+    assert place.found_paused, "no kill found a trial waiting at a rung"
+    assert promoted_fairly(run)
+    assert any(event["type"] == "trial_promoted" and event["epoch"] == 2 for event in run.events())
+    whole = Place(tmp_path / "whole", tiny_data, said, on_ray=False)
+    whole.finish()
+    assert timeless(place.trials()) == timeless(whole.trials())
+
+
+@only_full
+def test_paused_trials_on_ray_outlive_their_drivers(tiny_data: Path, tmp_path: Path) -> None:
+    """Two at a time, whose order may differ."""
+    place = Place(tmp_path / "killed", tiny_data, promoting(120, concurrency=2), on_ray=True)
+    run = kill(place, KILLS, most_s=8.0)
+    check(place, run)
+    assert place.found_paused
+    assert promoted_fairly(run)
 
 
 @only_full

@@ -81,9 +81,9 @@ def test_nothing_is_built_for_weights_that_do_not_fit(
     built: list[str] = []
     build = classifier.build_model
 
-    def watched(*said: Any) -> nn.Module:
+    def watched(*said: Any, **options: Any) -> nn.Module:
         built.append(str(torch.empty(0).device))
-        return build(*said)
+        return build(*said, **options)
 
     model = kept(tmp_path, {"config": {"model": "resnet"}, "n_classes": 7})
     monkeypatch.setattr(classifier, "build_model", watched)

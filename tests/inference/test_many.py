@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from facex_tune import cli
+from facex_tune.emotions import GREY_48
 from facex_tune.errors import InputError
 from facex_tune.inference import answers, many
 from facex_tune.inference.answers import Asked
@@ -49,7 +50,7 @@ def bright(batches: list[int]) -> Asked:
         share_N = images_NHW.mean(axis=(1, 2), dtype=np.float32) / 255
         return np.stack([1 - share_N, share_N], axis=1)
 
-    return Asked("bright", EMOTIONS, {}, answer)
+    return Asked("bright", EMOTIONS, {}, GREY_48, answer)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -87,7 +88,7 @@ def test_a_run_that_breaks_off_leaves_no_half_table(faces: Path, tmp_path: Path)
     out = tmp_path / "answers.csv"
     out.write_text("before", encoding="utf-8")
     with pytest.raises(MemoryError):
-        many.answer(Asked("x", EMOTIONS, {}, fails), many.listed(faces), out)
+        many.answer(Asked("x", EMOTIONS, {}, GREY_48, fails), many.listed(faces), out)
     assert out.read_text(encoding="utf-8") == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.csv", "faces"]
 

@@ -27,7 +27,8 @@ from facex_tune.models import _pretrained, _weights
 from facex_tune.pipeline.begin import begin
 from facex_tune.pipeline.options import Options
 from facex_tune.runs.store import Run
-from facex_tune.search.worker import Context, Job, Worker
+from facex_tune.search.job import Context, Job
+from facex_tune.search.worker import Worker
 from facex_tune.space import Config
 from facex_tune.storage import files
 from facex_tune.training import train

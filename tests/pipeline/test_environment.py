@@ -92,3 +92,36 @@ print(ray_cpus(), estimating._at_once(study.parse(said), torch.device("cpu")))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1 1\n"
+
+
+def test_a_cpu_is_described_without_torch_as_torch_describes_it() -> None:
+    found = environment._plain_cpu(None)
+    if found is not None:  # a machine without a GPU
+        assert found == environment._as_torch_sees(None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "devices", "device", "said"),
+    [
+        ("fpu sse2 avx512_bf16", [], None, {"device": "cpu", "gpus": 0, "fast_bf16": True}),
+        ("fpu amx_tile", ["null"], "cpu", {"device": "cpu", "gpus": 0, "fast_bf16": True}),
+        ("fpu avx512f", [], "auto", {"device": "cpu", "gpus": 0, "fast_bf16": False}),
+        ("fpu avx512_bf16", ["nvidiactl"], None, None),
+        ("fpu avx512_bf16", ["nvidia0"], "cpu", None),
+        ("fpu avx512_bf16", ["kfd"], None, None),
+        ("fpu avx512_bf16", [], "cuda", None),
+        (None, [], None, None),
+    ],
+)
+def test_torch_is_asked_wherever_there_may_be_a_gpu(
+    flags: str | None, devices: list[str], device: str | None, said: object, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "proc").mkdir()
+    for name in devices:
+        (tmp_path / "dev" / name).touch()
+    lines = "processor\t: 0\n" + (f"flags\t\t: {flags}\n" if flags else "")
+    (tmp_path / "proc" / "cpuinfo").write_text(lines)
+    assert environment._plain_cpu(device, tmp_path) == said

@@ -13,13 +13,22 @@ import torch
 from facex_tune import study
 from facex_tune.data import faces as faces_room
 from facex_tune.data.sources import synthetic
-from facex_tune.pipeline import dry_run, estimating
+from facex_tune.pipeline import dry_run, estimating, side_by_side
 from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.pipeline.options import Options
 from facex_tune.pipeline.preflight import ema_note
 from facex_tune.search import scheduler
 from facex_tune.study import Study
 from facex_tune.training import train
+
+COUNTED = estimating._Sizes._counted
+
+
+@pytest.fixture(autouse=True)
+def _one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that measure beside each other have tests of their own; so have sizes."""
+    monkeypatch.setattr(side_by_side, "MOST", 0)
+    monkeypatch.setattr(estimating._Sizes, "_counted", lambda *_: 1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +85,7 @@ def test_epochs_without_anything_to_compare(trials: int, fidelity: tuple[int, in
 
 def priced(monkeypatch: pytest.MonkeyPatch, balance: object, **said: Any) -> dict[str, Any]:
     """The estimate for FER2013's faces at 100 a second."""
-    monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, _d: {"seconds": faces / 100, "parameters": 1e6})
+    monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, *_: {"seconds": faces / 100, "parameters": 1e6})
     space = {"model": [{"resnet": {"width": 16}}], "augment": ["none"], "balance": [balance]}
     return estimating.estimate(parsed(budget={"trials": 4}, space=space, **said), 28_709, "cpu")
 
@@ -101,7 +110,7 @@ def test_an_epoch_is_as_long_as_its_balancing_makes_it(
 
 
 def test_what_training_does_not_see_is_not_counted(tmp_path: Path) -> None:
-    """A holdout, and copies of held-out faces under `duplicates: drop`."""
+    """A holdout, copies of held-out faces under `duplicates: drop`, and those among validation faces."""
     images_NHW = np.random.default_rng(0).integers(0, 256, (120, 48, 48), dtype=np.uint8)
     images_NHW[100:110] = images_NHW[:10]  # ten of validation's stand in training
     drawn = synthetic.generate(120, seed=0)
@@ -113,11 +122,13 @@ def test_what_training_does_not_see_is_not_counted(tmp_path: Path) -> None:
         key: dry_run.train_faces(parsed(**said), options)
         for key, said in {
             "all": {},
+            "keep": {"validation_copies": "keep"},
             "drop": {"duplicates": "drop", "evaluate": {"protocols": []}},
             "holdout": {"validation": {"holdout": 0.2}},
         }.items()
     }
-    assert (sum(counted["all"].train_C), counted["all"].validation) == (100, 15)
+    assert (sum(counted["all"].train_C), counted["all"].validation) == (100, 5), "copies judge nothing"
+    assert (sum(counted["keep"].train_C), counted["keep"].validation) == (100, 15)
     assert sum(counted["drop"].train_C) == 90
     held = counted["holdout"]
     assert held.validation == pytest.approx(20, abs=4)
@@ -166,6 +177,23 @@ def test_time_bounds_the_search_and_concurrency_its_width() -> None:
     assert told["at_once"] == 1
 
 
+def test_an_epoch_of_a_wider_network_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as wide is four times the multiply-accumulates, but for the stem's; measured is one of the two."""
+    monkeypatch.setattr(estimating._Sizes, "_counted", COUNTED)
+    monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, *_: {"seconds": faces / 100, "parameters": 1e6})
+
+    small = {"depth": 10, "pool": True, "squeeze_excitation": False}
+
+    def seconds(width: list[int]) -> float:
+        space = {"model": [{"resnet": {**small, "width": width}}], "augment": ["none"], "balance": ["none"]}
+        search = {"concurrency": 1, "scheduler": "none", "sampler": "random"}
+        study = parsed(budget={"trials": 300}, space=space, search=search)
+        return float(estimating.estimate(study, 28_709, "cpu")["seconds_per_epoch"]["resnet"])
+
+    one, two = seconds([16]), seconds([16, 32])
+    assert two / one in (pytest.approx(2.5, rel=0.15), pytest.approx(0.625, rel=0.15)), "half of the trials are wide"
+
+
 @pytest.mark.parametrize(("at_once", "gpus", "slowed"), [(1, 1, 1.0), (2, 1, 2.0), (4, 2, 2.0), (2, 4, 1.0)])
 def test_trials_that_share_a_gpu_share_its_time(at_once: int, gpus: int, slowed: float) -> None:
     assert estimating.shared_gpu(at_once, gpus) == slowed
@@ -187,7 +215,7 @@ def test_a_search_bounded_by_time_alone() -> None:
 
 def test_twice_the_faces_take_twice_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measured speed held still, since two measurements never agree."""
-    monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, _d: {"seconds": faces / 100, "parameters": 1e6})
+    monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, *_: {"seconds": faces / 100, "parameters": 1e6})
     once, twice = (
         estimating.estimate(parsed(budget={"trials": 9}, search={"concurrency": 1}), n, "cpu") for n in (28_000, 56_000)
     )

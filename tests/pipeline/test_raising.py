@@ -10,7 +10,7 @@ import pytest
 from facex_tune import cli
 from facex_tune.display.board import Board
 from facex_tune.display.event_lines import line
-from facex_tune.pipeline.raising import raised
+from facex_tune.pipeline.raising import raised, stay_stopped
 from facex_tune.pipeline.stages import unfinished
 from facex_tune.report.findings import _raised
 from facex_tune.report.summary import search as search_summary
@@ -202,10 +202,12 @@ def test_a_trial_that_the_budget_stopped_goes_on_where_its_checkpoint_is(tmp_pat
     event = raised(run, ["budget.time=60", "budget.trials=null"])
     assert event is not None
     assert event.trials == [], "its checkpoint is gone, and to train it again would count epochs twice"
+    assert "1 of 1 trial that the earlier budget had stopped cannot go on" in stay_stopped(run, event)
     files.write_bytes(run.trial_checkpoint(cut[0]), b"")
     event = raised(run, ["budget.time=60"])
     assert event is not None
     assert event.trials == cut
+    assert stay_stopped(run, event) == ""
     before = trials_of(run)[cut[0]].last_epoch
     with run.log() as log:
         log.append(event)

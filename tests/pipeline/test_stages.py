@@ -115,7 +115,7 @@ def test_what_this_machine_holds_just_so_is_no_problem(options: Options) -> None
 def test_a_ray_of_our_own_is_told_what_this_process_may_use(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
 
-    def connected(address: str | None, cpus: int, on_lost: object) -> None:
+    def connected(address: str | None, cpus: int, on_lost: object, **_: object) -> None:
         told.append((address, cpus))
         raise InputError("enough")
 

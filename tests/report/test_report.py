@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import tarfile
 from collections import defaultdict
 from dataclasses import dataclass
@@ -27,8 +28,10 @@ from facex_tune.report import (
     figure_choice,
     figures,
     findings,
+    galleries,
     model_cards,
     page,
+    painting,
     several_runs,
     summary,
     table_files,
@@ -52,7 +55,7 @@ from facex_tune.search import factor_design
 from facex_tune.service import bundle
 from facex_tune.service import pull as pulling
 from facex_tune.service.pull import FolderSource, pull
-from facex_tune.space import Choice, Config, Float
+from facex_tune.space import Choice, Config, Float, Int
 from facex_tune.storage import files
 from tests.evaluation.conftest import RunMaker, new_run, write_data
 
@@ -85,6 +88,12 @@ class _Page(HTMLParser):
 
 # Of four protocols: the others score the same faces by votes, or under a mask.
 WITH_GALLERY = ["synthetic.private", "synthetic.lab.6"]
+
+
+def every_face(gallery: galleries.Gallery) -> list[dict[str, Any]]:
+    """Those of the galleries, then those that cells of the confusion matrix open."""
+    kinds = [face for kind in gallery.kinds.values() for face in kind]
+    return kinds + [face for pair in gallery.pairs.values() for face in pair.faces]
 
 
 def _reported(run: Run, data_dir: Path | None) -> tuple[str, dict[str, Any]]:
@@ -128,8 +137,10 @@ def test_the_page_asks_the_network_for_nothing(finished: Finished) -> None:
     assert {tag for tag, _ in tags} & {"iframe", "object", "embed", "base"} == set()
     figures = list((finished.run.report_folder / "figures").glob("*.svg"))
     assert {"search.svg", "learning.svg", "finals.svg", "classes.svg", "cost.svg"} <= {path.name for path in figures}
-    kept = sum(len(faces) for name in WITH_GALLERY for faces in page.gallery(finished.run, name).values())
-    assert sum(tag == "img" for tag, _ in tags) == len(figures) + kept
+    faces = [face for gallery in galleries.of_sets(finished.run, WITH_GALLERY).values() for face in every_face(gallery)]
+    pictures = sum(1 + ("looked" in face) for face in faces)
+    plots = [path for path in figures if not path.stem.startswith("confusion-")]  # which is a table on the page
+    assert sum(tag == "img" for tag, _ in tags) == len(plots) + pictures
     assert len(finished.text.encode()) < 10e6
 
 
@@ -138,6 +149,7 @@ def test_report_json_has_the_keys_of_the_contract(finished: Finished) -> None:
     assert list(document) == KEYS
     assert document["version"] == 1
     of_search = {"trials", "seconds", "gpu_hours", "best", "selection_bias", "failed_models", "order", "raised_budgets"}
+    of_search |= {"settled"}
     assert set(document["search"]) == of_search
     assert document["search"]["order"]["taken_in"] == "arrival"
     assert document["search"]["trials"] == {"finished": 2, "stopped": 1, "failed": 1}
@@ -365,8 +377,8 @@ def test_the_page_shows_what_was_measured(finished: Finished) -> None:
     assert "opened once in this run" in shown.text
     assert "duplicate groups" in shown.text
     faces = [attributes for tag, attributes in shown.tags if tag == "li" and attributes.get("class") == "right"]
-    galleries = [face for name in WITH_GALLERY for kind in page.gallery(finished.run, name).values() for face in kind]
-    assert len(faces) == sum(face["right"] for face in galleries)
+    kept = galleries.of_sets(finished.run, WITH_GALLERY).values()
+    assert len(faces) == sum(face["right"] for gallery in kept for face in every_face(gallery))
 
 
 def test_adjusted_scores_stand_beside_the_plain_ones(make_run: RunMaker, data_dir: Path) -> None:
@@ -444,6 +456,21 @@ def test_the_finding_on_constraints_counts_every_trial(keeps: list[bool], said: 
     texts = [finding["text"] for finding in findings._search(document)]
     assert said in texts
     assert "The best, t0001, was stopped early; 1 trial that finished broke a constraint." in texts
+
+
+def test_of_several_objectives_it_is_said_that_trials_were_cut_short_where_any_were() -> None:
+    """With `max_epochs: 1` there are no rungs."""
+    best = {"trial": 1, "state": "finished", "epochs": 1, "objective": "accuracy", "value": 0.5, "n": 1, "mean": 0.5}
+    document = {
+        "search": {"trials": {"finished": 3}, "best": best},
+        "study": {"objective": ["accuracy", "log_loss"], "constraints": {}, "search": {"scheduler": "asha"}},
+        "leaderboard": [{"pareto": True, "metrics": {}}],
+    }
+    (front,) = [each["text"] for each in findings._search(document) if "Pareto" in each["text"]]
+    assert front.endswith("1 trial, listed first; no trial was cut short.")
+    document["search"]["trials"]["stopped"] = 2  # type: ignore[index]
+    (front,) = [each["text"] for each in findings._search(document) if "Pareto" in each["text"]]
+    assert front.endswith("trials were cut short at rungs by how many others dominate them.")
 
 
 def test_a_run_that_was_only_searched_says_what_is_missing(make_run: RunMaker, data_dir: Path) -> None:
@@ -602,8 +629,98 @@ def test_the_page_has_five_views_and_one_plotly(finished: Finished) -> None:
 def test_plotly_accepts_every_view(finished: Finished) -> None:
     """A colour of the page's own is looked up before plotly.js sees it."""
     found = _views(re.sub(r'"--\w+"', '"#123456"', finished.text))["figures"]
-    for figure in [*found.pop("slices"), *found.values()]:
+    for figure in [*found.pop("slices"), *found.pop("contours"), *found.values()]:
         plotly.graph_objects.Figure(**figure)
+
+
+def test_a_cell_of_a_confusion_matrix_opens_its_faces(finished: Finished) -> None:
+    """Each link leads to a place on the page, without a script too; numbers are those of report.json."""
+    tags = _Page(finished.text).tags
+    links = [str(attributes["href"])[1:] for tag, attributes in tags if tag == "a" and "title" in attributes]
+    sections = {str(attributes.get("id")) for tag, attributes in tags if tag == "section"}
+    assert set(links) == {place for place in sections if place.startswith("synthetic-")}
+    gallery = galleries.of_sets(finished.run, WITH_GALLERY)["synthetic.private"]
+    scored = finished.document["evaluation"]["synthetic.private"]
+    table = galleries.matrix(scored, gallery)
+    counts = [[cell["count"] for cell in row["cells"]] for row in table["rows"]]
+    assert np.array(counts).sum() == np.array(scored["confusion"]["counts"]).sum()
+    assert [sum(cell["share"] for cell in row["cells"]) for row in table["rows"]] == pytest.approx([1] * len(counts))
+    assert sum(pair.n or 0 for pair in gallery.pairs.values()) == scored["n"], "of the first model's answers"
+    for (true, answered), pair in gallery.pairs.items():
+        assert {(face["true"], face["predicted"]) for face in pair.faces} == {(true, answered)}
+
+
+def test_faces_of_pairs_are_bounded_and_a_run_of_before_has_those_of_its_galleries() -> None:
+    n = 900
+    labels_N = np.arange(n) % 7
+    kept = {
+        "images_NHW": np.zeros((n, 4, 4), np.uint8),
+        "labels_N": labels_N,
+        "probabilities_NC": np.eye(7, dtype=np.float32)[(labels_N + (np.arange(n) < 70)) % 7],
+        "rows_N": np.arange(n) // 2,
+        "kind_N": np.full(n, "random"),
+    }
+    pairs = galleries.of_arrays(kept, most=3).pairs
+    assert len(pairs) == 14
+    assert {len(pair.faces) for pair in pairs.values()} == {3}
+    assert {pair.n for pair in pairs.values()} == {None}, "nobody has counted them"
+    assert sum(pair.on_paper for pair in pairs.values()) == galleries.PAIRS_ON_PAPER
+    assert galleries.of_arrays({}).pairs == {}
+
+
+def test_where_the_model_looked_stands_beside_its_most_confident_errors(finished: Finished) -> None:
+    gallery = galleries.of_sets(finished.run, ["synthetic.private"])["synthetic.private"]
+    looked = [face for face in gallery.kinds["confident"] if "looked" in face]
+    assert looked
+    assert all(face["lowest"] < face["plain"] for face in looked)
+    assert not any("looked" in face for face in gallery.kinds["random"])
+    assert "occlusion sensitivity" in _Page(finished.text).text
+
+
+def test_contours_are_means_of_what_is_near() -> None:
+    places = np.linspace(0, 1, 11)
+    x_T, y_T = np.array([0.0, 0.0, 1.0]), np.array([0.0, 0.0, 1.0])
+    rows = views.smoothed(x_T, y_T, np.array([0.2, 0.4, 0.9]), places)
+    assert (rows[0][0], rows[-1][-1]) == (pytest.approx(0.3), pytest.approx(0.9))
+    assert rows[5][5] is None, "no trial is near"
+    assert rows[0][-1] is None, "the first index goes upwards"
+
+
+def test_contours_and_importances_are_drawn_where_there_are_trials_enough() -> None:
+    rng = np.random.default_rng(0)
+    configs: list[Config] = [{"lr": float(rng.random()), "width": int(rng.integers(1, 9))} for _ in range(20)]
+    trials = [Trial(n, config, "", "finished") for n, config in enumerate(configs)]
+    axes = [views.axis("lr", Float(0, 1, 0.1), trials), views.axis("width", Int(1, 8, 2), trials)]
+    values = {trial.number: float(trial.config["lr"] or 0) for trial in trials}
+    (figure,) = views._contours(axes, trials, values)
+    surface, points = figure["data"]
+    assert points["customdata"] == list(range(20))
+    steps = np.array([[np.nan if z is None else z for z in row] for row in surface["z"]])
+    means = [float(np.nanmean(column)) for column in steps.T if np.isfinite(column).any()]
+    assert means == sorted(means), "the value is the learning rate's"
+    assert views._contours(axes, trials[:9], values) == []
+    bars = views._importance({"lr": 0.9, "width": 0.1})["data"][0]
+    assert (bars["y"], bars["x"]) == (["width", "lr"], [0.1, 0.9]), "the most important at the top"
+
+
+def test_figures_are_drawn_beside_as_they_are_here(finished: Finished) -> None:
+    drawings = figure_choice.of_run(finished.run, finished.document)[:2]
+    with painting.Helpers(1) as helpers:
+        beside = [helpers.submit(painting.paint, drawing).result() for drawing in drawings]
+        with pytest.raises(ValueError, match="not a number"):
+            helpers.submit(_refuse, "not a number").result()
+    assert beside == [painting.paint(drawing) for drawing in drawings]
+
+
+def _refuse(why: str) -> None:
+    raise ValueError(why)
+
+
+def test_a_helper_that_cannot_be_had_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with painting.Helpers(1) as helpers:
+        helpers.warm()
+        assert helpers.submit(max, 3, 4).result() == 4
 
 
 def test_views_show_the_values_of_the_log(finished: Finished) -> None:

@@ -37,8 +37,9 @@ from facex_tune.runs.events import (
 )
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run, RunTaken
+from facex_tune.search.job import Job
 from facex_tune.search.referee import Referee
-from facex_tune.search.worker import Job, Worker
+from facex_tune.search.worker import Worker
 from facex_tune.storage import files, remote_access, remote_path
 from facex_tune.storage.remote_path import RemotePath
 from tests import object_store

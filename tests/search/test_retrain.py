@@ -37,7 +37,7 @@ from facex_tune.runs.history import FINISHED, STOPPED, History, Trial
 from facex_tune.runs.store import Run
 from facex_tune.search import factor_study, fleet, ray_session, retrain, worker, worker_losses
 from facex_tune.search.factor_progress import Asked, Progress, winner_of
-from facex_tune.search.worker import Context, Job
+from facex_tune.search.job import Context, Job
 from facex_tune.search.worker_report import Epoch
 from facex_tune.storage import files
 from tests.faults import drivers

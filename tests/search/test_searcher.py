@@ -85,7 +85,7 @@ def configs(log: list[Event]) -> list[Config]:
 @pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp", "nsga2"])
 def test_a_searcher_fed_from_any_prefix_of_the_log_suggests_what_the_first_one_did(sampler: str, ahead: bool) -> None:
-    study = tiny_study(search={"sampler": sampler, "seed": 5}, space=PLAIN if sampler == "gp" else CONDITIONAL)
+    study = tiny_study(search={"sampler": sampler, "seed": 5}, space=CONDITIONAL)
     count = {"gp": 12, "nsga2": 30}.get(sampler, 18)
     whole = play(study, [], count, slots=3, ahead=ahead)
     starts = [at for at, event in enumerate(whole) if event["type"] == "trial_started"]
@@ -104,10 +104,9 @@ def test_several_objectives_are_searched_and_replayed(sampler: str) -> None:
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp", "nsga2"])
 def test_every_suggestion_lies_in_the_space_and_seeds_differ(sampler: str) -> None:
-    space = PLAIN if sampler == "gp" else CONDITIONAL
     found = []
     for seed in (0, 0, 1):
-        study = tiny_study(search={"sampler": sampler, "seed": seed}, space=space)
+        study = tiny_study(search={"sampler": sampler, "seed": seed}, space=CONDITIONAL)
         found.append(configs(play(study, [], 12)))
         assert all(study.space.complete(config) == config for config in found[-1])
     assert found[0] == found[1] != found[2]
@@ -123,11 +122,10 @@ FEW = {  # two augmentations of eight configurations each
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "nsga2"])
 def test_nothing_is_tried_twice_while_there_is_something_else(sampler: str) -> None:
-    space = {**FEW, "augment": "none"} if sampler == "gp" else FEW
-    study = tiny_study(search={"sampler": sampler, "seed": 3}, space=space)
-    whole = play(study, [], 12 if sampler == "gp" else 24, slots=2)
+    study = tiny_study(search={"sampler": sampler, "seed": 3}, space=FEW)
+    whole = play(study, [], 24, slots=2)
     found = [tuple(sorted(config.items())) for config in configs(whole)]
-    n = 8 if sampler == "gp" else 16
+    n = 16
     assert len(set(found[:n])) == n
     assert set(found[n:]) <= set(found[:n]), "then again what there is"
     cut = next(at for at, event in enumerate(whole) if event["type"] == "trial_started" and event["trial"] == n // 2)

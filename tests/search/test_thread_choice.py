@@ -13,9 +13,9 @@ from facex_tune.runs.events import ThreadsChosen, TrialStarted
 from facex_tune.runs.store import Run
 from facex_tune.search import ray_session, retrain, search, thread_choice
 from facex_tune.search.fleet import Order
+from facex_tune.search.job import Job
 from facex_tune.search.referee import Referee
 from facex_tune.search.thread_choice import allotted
-from facex_tune.search.worker import Job
 from tests.search.conftest import tiny_study
 
 CPUS = 2

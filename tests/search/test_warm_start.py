@@ -6,9 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from facex_tune.display.board import Board
+from facex_tune.display.event_lines import line
 from facex_tune.errors import InputError
+from facex_tune.runs.events import EpochDone, TrialFinished, TrialStarted
 from facex_tune.runs.store import Run
 from facex_tune.search import warm_start
 from facex_tune.search.referee import Referee
@@ -79,6 +83,7 @@ def test_finished_trials_of_the_same_space_are_taken_whole(earlier: Run, tmp_pat
         ({"data": "mine"}, "data synthetic there, mine here"),
         ({"data": ["synthetic", "mine"]}, "data synthetic there, synthetic + mine here"),
         ({"classes": 8}, "classes 7 there, 8 here"),
+        ({"validation_copies": "keep"}, "validation_copies drop there, keep here"),
         ({"fidelity": {"min_epochs": 1, "max_epochs": 2}}, "3 epochs there, 2 here"),
         ({"fidelity": {"min_epochs": 1, "max_epochs": 9}}, "3 epochs there, 9 here"),
         (
@@ -96,6 +101,16 @@ def test_what_does_not_mean_the_same_is_left_out_with_its_reason(
     assert len(taken) < len(finished(earlier))
     assert reason in left_out
     assert len(taken) + sum(left_out.values()) == 12
+
+
+@pytest.mark.parametrize(("validated", "differs"), [(100, False), (90, True)])
+def test_a_set_without_copies_is_validated_alike(tmp_path: Path, validated: int, differs: bool) -> None:
+    runs = []
+    for number, (said, n) in enumerate((("keep", 100), ("drop", validated))):
+        study = studied(validation_copies=said)
+        runs.append(Run.create(tmp_path, f"r{number}", study, data={}, environment={"faces": {"validation": n}}))
+    said_so = ["validation_copies keep there, drop here"]
+    assert warm_start._differences(runs[0], runs[1]) == (said_so if differs else [])
 
 
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])
@@ -189,3 +204,76 @@ def test_a_run_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^search.learn_from: no run named 'none'") as told:
         warm_start.find(tmp_path, "none")
     assert len(told.value.problems) == 1
+
+
+# `priors_from`
+
+
+def of_rates(folder: Path, rates: list[float], name: str = "before", **changes: Any) -> Run:
+    """A run on other data whose trials had these learning rates; the best value is at .03."""
+    study = studied(data="synthetic_lab", validation={"holdout": 0.2}, evaluate={"protocols": []}, **changes)
+    run = Run.create(folder, name, study, data={}, environment={})
+    rng = np.random.default_rng(0)
+    with run.log() as log:
+        for number, rate in enumerate(rates):
+            config = study.space.random(rng) | {"train.lr": rate}
+            log.append(TrialStarted(number, config, "sampler"))
+            value = 0.6 - abs(np.log10(rate / 0.03))
+            log.append(EpochDone(number, 3, {"macro_f1": value}, 1.0, "here"))
+            log.append(TrialFinished(number))
+    return run
+
+
+EVENLY = [float(rate) for rate in np.geomspace(0.01, 0.1, 24)]
+
+
+def test_where_the_best_trials_on_other_data_agree_is_a_prior(tmp_path: Path) -> None:
+    run = of_rates(tmp_path, EVENLY)
+    count, found = warm_start.beliefs(run, studied())
+    assert count == 24
+    assert set(found) <= {"train.lr", "augment.flip_shift.pixels", "balance.logit_adjust.tau"}
+    assert found["train.lr"]["prior"] == pytest.approx(0.03, rel=0.15)
+    assert found["train.lr"]["confidence"] in ("low", "medium")
+
+
+def test_too_few_trials_a_prior_of_ones_own_and_other_ranges_give_none(tmp_path: Path) -> None:
+    run = of_rates(tmp_path, EVENLY)
+    own = {"low": 0.01, "high": 0.1, "log": True, "prior": 0.09}
+    for space in (narrowed(lr=own), narrowed(lr=[0.01, 0.03]), narrowed(lr={"low": 0.05, "high": 0.1})):
+        assert "train.lr" not in warm_start.beliefs(run, studied(space=space))[1]
+    assert warm_start.beliefs(of_rates(tmp_path, EVENLY[::3], "few"), studied()) == (8, {})
+
+
+def test_priors_are_settled_at_the_start_and_replayed(tmp_path: Path) -> None:
+    before = of_rates(tmp_path, EVENLY)
+    rates = []
+    for seed in range(8):
+        study = studied(search={"seed": seed, "priors_from": [str(before.folder)], "sampler": "random"})
+        run = Run.create(tmp_path, f"later{seed}", study, data={}, environment={})
+        with run.log() as log:
+            warm_start.learn(run, log)
+            trial = Referee(run, log).next_trial()
+        assert trial is not None
+        rates.append(float(trial.config["train.lr"] or 0))
+    shutil.rmtree(before.folder)
+    with run.log() as log:
+        warm_start.learn(run, log)
+        assert Referee(run, log).next_trial() == trial
+    (event,) = [each for each in run.events() if each["type"] == "priors_taken"]
+    assert (event["run"], event["trials"]) == (str(before.folder), 24)
+    assert f"train.lr {event['priors']['train.lr']['prior']:.3g}"[:12] in line(Board.of(study, run.history()), event)
+    without = []
+    for seed in range(8):
+        study = studied(search={"seed": seed, "sampler": "random"})
+        run = Run.create(tmp_path, f"without{seed}", study, data={}, environment={})
+        with run.log() as log:
+            first = Referee(run, log).next_trial()
+        assert first is not None
+        without.append(float(first.config["train.lr"] or 0))
+    near, far = (np.median([abs(np.log10(rate / 0.03)) for rate in each]) for each in (rates, without))
+    assert near < far - 0.05, "the first trials are drawn around the prior; .22 and .32 with these seeds"
+
+
+def test_a_run_to_take_priors_from_that_is_not_there_is_told_by_its_key(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^search.priors_from: no run named 'none'"):
+        warm_start.find(tmp_path, "none", "search.priors_from")

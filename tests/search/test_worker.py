@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from facex_tune import parts
+from facex_tune.emotions import GREY_48
 from facex_tune.errors import InputError
 from facex_tune.runs.lease import LeaseLost
 from facex_tune.runs.store import Run
 from facex_tune.search import worker as worker_room
-from facex_tune.search.worker import Context, Job, Worker
+from facex_tune.search.job import Context, Job
+from facex_tune.search.worker import Worker
 from facex_tune.search.worker_report import Epoch, Failure, Fatal, Note
 from facex_tune.storage import files
 from facex_tune.study import Study
@@ -336,7 +338,7 @@ def test_a_network_is_counted_and_measured_once_and_never_again(
     assert one["images_per_second"] == two["images_per_second"] > 0
     network = build_model(job(context).config, 7)
     assert one["parameters"] == sum(each.numel() for each in network.parameters())
-    assert one["macs"] == costs.counted(network, 48, torch.device("cpu"))["macs"]
+    assert one["macs"] == costs.counted(network, GREY_48, torch.device("cpu"))["macs"]
 
     def never(*_: object) -> None:
         raise AssertionError("measured again")

@@ -34,6 +34,14 @@ SERVICE = (
     "GET /api/runs/night/report/index.html",
     "POST /api/session",
     "GET /metrics",
+    "GET /api/runs/night/views",
+    "GET /api/runs/night/trials",
+    "GET /api/runs/night/trials/t0000",
+    "GET /api/runs/night/study",
+    "GET /api/comparison?run=night&run=other",
+    "GET /api/study-template",
+    "POST /api/check",
+    "GET /plotly.js",
     "GET /openapi.json",
 )
 

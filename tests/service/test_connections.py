@@ -114,9 +114,7 @@ def test_an_answer_that_nobody_takes_is_given_up(
         assert len(all_of(connection)) < 40_000_000
 
 
-def test_so_many_archives_are_made_at_once(
-    options: Options, large_run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_so_many_archives_are_made_at_once(options: Options, large_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "ARCHIVES_AT_ONCE", 1)
     with serving(options) as client:
         with connected(client, ARCHIVE, window_bytes=4096) as connection:

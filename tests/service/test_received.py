@@ -90,7 +90,7 @@ def resnet(pretrained: object, **changes: object) -> str:
 def test_no_file_of_the_services_host_is_opened(text: str, key: str, value: str) -> None:
     with pytest.raises(InputError) as refused:
         received.study(text)
-    expected = f"{key}: a service opens no file of its host, and so not {value!r}; choices: false, \"imagenet\""
+    expected = f'{key}: a service opens no file of its host, and so not {value!r}; choices: false, "imagenet"'
     assert expected in refused.value.problems
     assert os.getcwd() not in str(refused.value)
 

@@ -195,7 +195,11 @@ WRONG: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"fidelity": {"min_epochs": 5, "max_epochs": 2}}, "fidelity:", ["min_epochs 5", "max_epochs 2"]),
     ({"fidelity": {"reduction": 1}}, "fidelity.reduction:", ["1"]),
     ({"search": {"sampler": "tpee"}}, "search.sampler:", ["'tpee'", "did you mean tpe"]),
-    ({"search": {"sampler": "gp"}, "space": TWO_MODELS}, "search.sampler:", ["space.model (resnet, vgg)", "tpe"]),
+    (
+        {"search": {"sampler": "gp"}, "space": TWO_MODELS, "objective": ["macro_f1", "ece"]},
+        "search.sampler:",
+        ["beside several objectives", "space.model (resnet, vgg)", "tpe"],
+    ),
     ({"search": {"learn_from": [""]}}, "search.learn_from.0:", ["at least 1 character"]),
     ({"search": {"learn_from": 3}}, "search.learn_from:", ["3"]),
     ({"search": {"scheduler": "ahsa"}}, "search.scheduler:", ["'ahsa'", "did you mean asha"]),
@@ -457,7 +461,7 @@ def test_a_sampler_takes_what_it_knows(name: str) -> None:
     fixed = {knob: each.default for knob, each in parts.find("model", "vgg").SPACE.items()}
     plain = {knob: each.default for knob, each in parts.find("model", "facex_cnn").SPACE.items()}
     several = {"model": [{"vgg": fixed}, {"facex_cnn": plain}]}
-    for space in (varied, several):
+    for space in (varied, several, *([TWO_MODELS] if name == "gp" else [])):
         assert parse(search={"sampler": name}, space=space).search.sampler == name
 
 

@@ -14,7 +14,8 @@ An importer is a module of this package, found by its name (one that begins with
 
 Only the first two and `load` must be there. `load` opens the source with `tree.open_tree` (folder or zip alike), picks
 the pictures with `tree.is_picture` (content, not suffix), finds each one's label, split, subject and sequence, decodes
-them with `tree.read_images` (any size, or `side=48` where only that is right), and returns `Loaded`:
+them with `tree.read_images` (pictures of any size, or `side=48` where only that is right; kept as `asked.face`, where
+`OPTIONS` has "size" and "colour"), and returns `Loaded`:
 
 * faces in an order of their own (split, then name), never that of the files on the disk
 * `group_N` is the subject where one is known, with `sequence_N` counting its sequences (a face of none its own), else

@@ -63,7 +63,7 @@ def load(tree: Tree, progress: Progress, asked: Asked) -> Loaded:
         else:
             skipped.append(Skipped(each.name, None, f"it has no {stem.upper()}_landmarks.txt"))
     notes = ["whole frames, of which the middle was read (--uncropped)"] if asked.uncropped else []
-    return read(tree, found, skipped, progress, notes=notes)
+    return read(tree, found, skipped, progress, face=asked.face, notes=notes)
 
 
 def _faces(tree: Tree) -> list[tuple[Marked, str]]:

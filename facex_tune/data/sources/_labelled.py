@@ -34,7 +34,7 @@ from facex_tune.data.tree import (
     read_images,
     told_as_damage,
 )
-from facex_tune.emotions import EMOTIONS, canonical
+from facex_tune.emotions import EMOTIONS, GREY_48, FaceShape, canonical
 from facex_tune.errors import InputError
 
 _MAX_LIST_BYTES = 2**29  # AffectNet's training.csv takes some 300 MB, most of it landmarks
@@ -73,6 +73,7 @@ def read(
     skipped: Sequence[Skipped],
     progress: Progress,
     *,
+    face: FaceShape = GREY_48,
     notes: Sequence[str] = (),
     unproven: str = "",
     without_blank: bool = False,
@@ -80,6 +81,7 @@ def read(
     """The faces in order of split, name and box, named from the folder on that they share.
 
     Args:
+        face: the shape to keep them in.
         without_blank: faces that show next to nothing are skipped.
 
     Raises:
@@ -89,7 +91,8 @@ def read(
     if not marked:
         raise InputError(f"{tree.path}: not one face can be read ({told_reasons([*skipped, *doubtful])})")
     marked.sort(key=_order)
-    pictures = read_images(tree, [each.name for each in marked], progress, boxes=[each.box for each in marked])
+    boxes = [each.box for each in marked]
+    pictures = read_images(tree, [each.name for each in marked], progress, boxes=boxes, face=face)
     lost = [*skipped, *doubtful, *pictures.skipped]
     kept = np.array(pictures.kept, np.int64)
     images_NHW, sizes = pictures.images_KHW, pictures.pictures

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data import known
-from facex_tune.data.faces import SIDE, Faces, Skipped, counts, exact_groups
+from facex_tune.data.faces import Faces, Skipped, counts, exact_groups
 from facex_tune.data.importing import Loaded, Progress, Published, told_reasons
 from facex_tune.data.tree import (
     Tree,
@@ -32,7 +32,7 @@ from facex_tune.data.tree import (
     require_readable,
     told_as_damage,
 )
-from facex_tune.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS, GREY_48
 from facex_tune.errors import InputError
 
 COLUMNS = ("emotion", "pixels", "usage")
@@ -281,12 +281,12 @@ def _image(pixels: str) -> NDArray[np.uint8]:
         values = np.fromstring(pixels, np.int64, sep=" ")
     except (DeprecationWarning, ValueError):
         raise ValueError("pixels holds something that is not a whole number") from None
-    if values.size != SIDE * SIDE:
-        raise ValueError(f"{values.size:,} pixels where {SIDE * SIDE:,} are wanted")
+    if values.size != GREY_48.size**2:
+        raise ValueError(f"{values.size:,} pixels where {GREY_48.size**2:,} are wanted")
     if values.min() < 0 or values.max() > 255:
         strange = values[(values < 0) | (values > 255)][0]
         raise ValueError(f"pixel {strange} out of range 0..255")
-    return values.astype(np.uint8).reshape(SIDE, SIDE)
+    return values.astype(np.uint8).reshape(GREY_48.size, GREY_48.size)
 
 
 def _is_strange(emotion: str, layout: Layout) -> bool:

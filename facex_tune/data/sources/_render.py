@@ -1,4 +1,4 @@
-"""Draw grey 48 x 48 faces from numbers: who (identity), what they feel (actions), how they are seen (view).
+"""Draw grey faces, 48 x 48 or larger, from numbers: who (identity), what they feel (actions), how they are seen (view).
 
 Only +, -, *, /, abs, clip and rint touch the pixels and every random number comes from one stream of uniforms, so that
 a seed gives the same bytes wherever numpy runs. Face coordinates: x to the right and y down, the head about 1.5 x 1.9.
@@ -41,14 +41,16 @@ def bell(rng: np.random.Generator, *shape: int) -> Floats:
     return (sum_of_four * 0.8660254).astype(np.float32)
 
 
-def render(identity_NK: Floats, actions_NK: Floats, view_NK: Floats, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """N x 48 x 48 faces, columns as in `IDENTITY`, `ACTIONS` and `VIEW`; `rng` draws the pixel noise."""
-    image_NHW = np.empty((len(identity_NK), SIDE, SIDE), np.uint8)
+def render(
+    identity_NK: Floats, actions_NK: Floats, view_NK: Floats, rng: np.random.Generator, side: int = SIDE
+) -> NDArray[np.uint8]:
+    """N x side x side faces, columns as in `IDENTITY`, `ACTIONS` and `VIEW`; `rng` draws the pixel noise."""
+    image_NHW = np.empty((len(identity_NK), side, side), np.uint8)
     for start in range(0, len(image_NHW), CHUNK):
         rows = slice(start, start + CHUNK)
         who, act, view = _Columns(IDENTITY, identity_NK[rows]), _Columns(ACTIONS, actions_NK[rows]), _Columns(
             VIEW, view_NK[rows])  # fmt: skip
-        image_NHW[rows] = _photograph(_draw(who, act, view), view, rng)
+        image_NHW[rows] = _photograph(_draw(who, act, view, side), view, rng)
     return image_NHW
 
 
@@ -63,7 +65,7 @@ class _Columns:
 
 
 def _soft(inside: Any) -> Any:
-    """0..1 coverage from a signed distance (positive inside), the edge about two pixels wide."""
+    """0..1 coverage from a signed distance (positive inside), the edge about two of 48 pixels wide."""
     return np.minimum(np.maximum(inside * 12 + 0.5, 0), 1)  # np.clip takes twice as long
 
 
@@ -71,20 +73,20 @@ def _paint(canvas: Any, tone: Any, mask: Any) -> None:
     canvas += mask * (tone - canvas)
 
 
-def _grid() -> tuple[Floats, Floats]:
-    steps = ((np.arange(SIDE) + 0.5) * 2 / SIDE - 1).astype(np.float32)
+def _grid(side: int) -> tuple[Floats, Floats]:
+    steps = ((np.arange(side) + 0.5) * 2 / side - 1).astype(np.float32)
     return steps[None, None, :], steps[None, :, None]
 
 
-def _draw(who: _Columns, act: _Columns, view: _Columns) -> Any:
-    grid_x, grid_y = _grid()
+def _draw(who: _Columns, act: _Columns, view: _Columns, side: int) -> Any:
+    grid_x, grid_y = _grid(side)
     half = 0.18 * view.tilt  # tangent of half the angle: a rotation without sine and cosine, +-20 degrees
     cosine, sine = (1 - half * half) / (1 + half * half), 2 * half / (1 + half * half)
     scale = 1 + 0.15 * view.scale
     shifted_x, shifted_y = grid_x - 0.15 * view.shift_x, grid_y - 0.13 * view.shift_y
     x, y = (cosine * shifted_x + sine * shifted_y) / scale, (cosine * shifted_y - sine * shifted_x) / scale
     skin = 0.58 + 0.24 * who.skin
-    canvas = np.broadcast_to(0.45 + 0.4 * view.background + 0.1 * grid_y * who.hair, (len(skin), SIDE, SIDE)).copy()
+    canvas = np.broadcast_to(0.45 + 0.4 * view.background + 0.1 * grid_y * who.hair, (len(skin), side, side)).copy()
     _draw_head(canvas, x, y, skin, who)
     x = (x - 0.14 * view.turn) / (1 - 0.1 * abs(view.turn))  # the features follow a turned head
     _draw_eyes(canvas, abs(x), y, skin, who, act)
@@ -151,7 +153,7 @@ def _draw_mouth(canvas: Any, x: Any, y: Any, skin: Any, who: _Columns, act: _Col
 
 
 def _photograph(canvas: Any, view: _Columns, rng: np.random.Generator) -> Any:
-    grid_x, grid_y = _grid()
+    grid_x, grid_y = _grid(canvas.shape[1])
     outside = np.maximum(
         abs(grid_x - view.cover_x) - 0.25 - 0.15 * view.cover_width,
         abs(grid_y - view.cover_y) - 0.25 - 0.15 * view.cover_height,

@@ -48,7 +48,7 @@ from facex_tune.errors import InputError
 
 DESCRIPTION = "AffectNet: 8 emotions; SOURCE has npy annotations, CSVs with face boxes, YOLO text, or folders 0-7"
 NEEDS_SOURCE = True
-OPTIONS = ("incomplete", "uncropped")
+OPTIONS = ("incomplete", "uncropped", "size", "colour")
 NUMBERS = meaning("affectnet")
 _NO_EMOTION = {8: "none", 9: "uncertain", 10: "no face"}
 _TRAIN = (74_874, 134_415, 25_459, 14_090, 6_378, 3_803, 24_882, 3_750)
@@ -91,7 +91,8 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         unproven = found.unproven
         if any(each.split == "public_test" for each in faces):
             unproven = unproven or "its three splits are their maker's, whose counts are not published"
-        return read(tree, faces, found.skipped, progress, notes=_notes(found.without), unproven=unproven)
+        notes = _notes(found.without)
+        return read(tree, faces, found.skipped, progress, face=asked.face, notes=notes, unproven=unproven)
 
 
 def _notes(without: Counter[int]) -> list[str]:

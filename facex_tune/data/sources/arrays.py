@@ -30,7 +30,7 @@ from facex_tune.errors import InputError, nearest
 DESCRIPTION = "NPZ, NPY or HDF5 arrays of faces and labels (--arrays images=X labels=Y); --as NAME names the set"
 NEEDS_SOURCE = True
 NAMED_BY_USER = True
-OPTIONS = ("arrays", "classes", "splits", "numbers")
+OPTIONS = ("arrays", "classes", "splits", "numbers", "size", "colour")
 MAX_ARRAY_BYTES = 2**32
 _ALONE = "is one array alone, where its folder or an NPZ is wanted"
 _HDF5 = (".h5", ".hdf5", ".he5", ".hdf")
@@ -61,7 +61,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         label_of = emotions([word for word, _ in found], path, asked)
         kept = [each.labelled(label) for word, each in found if (label := label_of[word]) is not None]
         tree = tree_of(path, {each.name: 1 for each in kept}, lambda name: _file(stored, name))
-        return read(tree, kept, [], progress)
+        return read(tree, kept, [], progress, face=asked.face)
 
 
 def _one_file(path: Path) -> Path:

@@ -17,7 +17,7 @@ from facex_tune.emotions import canonical
 
 DESCRIPTION = "CAER-S: frames of television series; SOURCE has train/ and test/ with Anger ... Surprise, faces cut out"
 NEEDS_SOURCE = True
-OPTIONS = ("uncropped",)
+OPTIONS = ("uncropped", "size", "colour")
 _CLASSES = "Anger|Angry|Disgust|Fear|Happy|Neutral|Sad|Surprise"
 _IMAGE = re.compile(rf"(train|test)/({_CLASSES})/\d{{4,5}}\.\w+", re.IGNORECASE)
 
@@ -35,4 +35,4 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         ]
         if not found:
             refuse(tree, "caers", "CAER-S", "frames like train/Anger/0001.png")
-        return read(tree, found, [], progress)
+        return read(tree, found, [], progress, face=asked.face)

@@ -28,14 +28,14 @@ from facex_tune.data.known import meaning, told
 from facex_tune.data.sources import _ckplus_release, _pixel_csv
 from facex_tune.data.sources._download import Download
 from facex_tune.data.tree import Tree, is_picture, is_zip, one_of_a_name, open_tree, read_images, require_classes
-from facex_tune.emotions import EMOTIONS, canonical
+from facex_tune.emotions import EMOTIONS, GREY_48, canonical
 from facex_tune.errors import InputError
 
 DESCRIPTION = "CK+: 981 posed faces of 118 subjects, for testing; SOURCE is CK+48, ckextended.csv or the release"
 NEEDS_SOURCE = True
 DOWNLOAD = Download(kaggle="shawon10/ckplus")
 
-OPTIONS = ("incomplete", "uncropped")
+OPTIONS = ("incomplete", "uncropped", "size", "colour")
 
 _IMAGE = re.compile(r"S(\d+)_(\d+)_(\d+)(?:\.\w+)?", re.IGNORECASE)
 _CLASSES = tuple(index for index, name in enumerate(EMOTIONS) if name != "neutral")
@@ -62,12 +62,22 @@ def load(path: Path | None, progress: Callable[[int, int], None], asked: Asked =
         with open_tree(path) as tree:
             if _ckplus_release.is_release(tree):
                 return _ckplus_release.load(tree, progress, asked)
+            _require_48(path, asked)
             if any(_IMAGE.fullmatch(PurePosixPath(name).name) for name in tree.names):
                 return _load_images(path, progress)
+    _require_48(path, asked)
     if found := _pixel_csv.load_rows(path, progress, _LAYOUT):
         _require_published_order(found.faces, path)
         return found
     return _load_images(path, progress)
+
+
+def _require_48(path: Path, asked: Asked) -> None:
+    if asked.face != GREY_48:
+        raise InputError(
+            f"{asked.face.options}: {path} holds CK+ as {GREY_48} alone: only the release has larger frames, some "
+            "of them in colour"
+        )
 
 
 def _require_published_order(faces: Faces, path: Path) -> None:

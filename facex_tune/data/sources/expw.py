@@ -21,7 +21,7 @@ from facex_tune.errors import InputError
 
 DESCRIPTION = "ExpW: 91,793 faces in photographs; SOURCE has label/label.lst and image/origin"
 NEEDS_SOURCE = True
-OPTIONS = ("incomplete", "uncropped")
+OPTIONS = ("incomplete", "uncropped", "size", "colour")
 PUBLISHED = (Published.of(EMOTIONS[:N_FER2013], {"test": (3671, 3995, 1088, 30537, 10559, 7060, 34883)}),)
 _NUMBERS = meaning("fer2013")
 _FIELDS = 8
@@ -50,7 +50,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
                 skipped.append(Skipped(where, at, f"{image} is not there"))
         if not found:
             raise InputError(f"{where} names {len(skipped):,} faces, and no photograph of it is in image/origin")
-        return read(tree, found, skipped, progress)
+        return read(tree, found, skipped, progress, face=asked.face)
 
 
 def _box(left: str, top: str, right: str, bottom: str, where: str) -> Box:

@@ -19,12 +19,12 @@ from typing import NamedTuple
 import numpy as np
 
 from facex_tune.data import known
-from facex_tune.data.faces import SIDE, SPLITS, Faces, Skipped, exact_groups
+from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, Published, require_kept
 from facex_tune.data.sources import _pixel_csv
 from facex_tune.data.sources._download import Download
 from facex_tune.data.tree import Tree, is_picture, is_zip, open_tree, read_images, require_classes
-from facex_tune.emotions import EMOTIONS, N_FER2013, canonical
+from facex_tune.emotions import EMOTIONS, GREY_48, N_FER2013, canonical
 from facex_tune.errors import InputError
 
 DESCRIPTION = "FER2013: 35,887 faces; SOURCE is the folder data set, its zip, or fer2013.csv (plain or zipped)"
@@ -90,7 +90,7 @@ def is_image_name(name: str) -> bool:
 
 def _load_images(tree: Tree, progress: Progress) -> Loaded:
     found, skipped = _find(tree)
-    read = read_images(tree, [image.name for image in found], progress, SIDE)
+    read = read_images(tree, [image.name for image in found], progress, GREY_48.size)
     for words in ([image.split for image in found], [EMOTIONS[image.label] for image in found]):
         require_kept(words, read.kept, read.skipped, tree.path)
     found = [found[position] for position in read.kept]

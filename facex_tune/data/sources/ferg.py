@@ -16,7 +16,7 @@ from facex_tune.emotions import canonical
 
 DESCRIPTION = "FERG-DB: 55,767 drawn faces of 6 characters, for testing; SOURCE has aia/aia_anger/ and the like"
 NEEDS_SOURCE = True
-OPTIONS = ("uncropped",)
+OPTIONS = ("uncropped", "size", "colour")
 _CHARACTERS = "aia|bonnie|jules|malcolm|mery|ray"
 _IMAGE = re.compile(rf"({_CHARACTERS})/\1_([a-z]+)/[^/]+", re.IGNORECASE)
 
@@ -35,4 +35,4 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         ]
         if not found:
             refuse(tree, "ferg", "FERG-DB", "folders <character>/<character>_<emotion>, such as aia/aia_anger")
-        return read(tree, found, [], progress)
+        return read(tree, found, [], progress, face=asked.face)

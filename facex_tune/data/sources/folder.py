@@ -1,8 +1,9 @@
 """Any set of images in class folders, or its zip: `[split/]<class>/<image>`, also `<class>/<split>/<image>`.
 
-Images may be of any size and mode: turned as their camera says, made grey by luminance (ITU-R 601), cut centrally to a
-square and resized once, antialiased. Folders named as no split hold a test set, for that is what a study's
-`folder.<name>` protocol scores. What a folder means is read off its name or asked for, never guessed.
+Images may be of any size and mode: turned as their camera says, made grey by luminance (ITU-R 601) unless `--colour`
+is asked for, cut centrally to a square and resized once, antialiased, to 48 pixels unless `--size` says otherwise.
+Folders named as no split hold a test set, for that is what a study's `folder.<name>` protocol scores. What a folder
+means is read off its name or asked for, never guessed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ DESCRIPTION = (
 )
 NEEDS_SOURCE = True
 NAMED_BY_USER = True
-OPTIONS = ("classes", "splits", "labels", "numbers", "subject", "sequence", "no_subject", "uncropped")
+OPTIONS = (
+    "classes", "splits", "labels", "numbers", "subject", "sequence", "no_subject", "uncropped", "size", "colour"
+)  # fmt: skip
 
 
 class _Image(NamedTuple):
@@ -80,7 +83,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         _refuse_empty_classes(tree, images)
         habit = None if asked.subject or asked.sequence or asked.no_subject else naming.habit_of(images)
         found, skipped, notes = _find(tree, images, asked, habit)
-        read = read_images(tree, [image.name for image in found], progress)
+        read = read_images(tree, [image.name for image in found], progress, face=asked.face)
     for words in ([EMOTIONS[image.label] for image in found], [image.split for image in found]):
         require_kept(words, read.kept, read.skipped, path)
     found = [found[position] for position in read.kept]

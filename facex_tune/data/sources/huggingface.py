@@ -23,7 +23,7 @@ from facex_tune.errors import InputError
 DESCRIPTION = "Parquet of the Hugging Face hub with an image and a class column; --as NAME names the set"
 NEEDS_SOURCE = True
 NAMED_BY_USER = True
-OPTIONS = ("classes", "splits", "numbers", "uncropped")
+OPTIONS = ("classes", "splits", "numbers", "uncropped", "size", "colour")
 MAX_GROUP_BYTES = 2**31
 
 
@@ -53,7 +53,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
                 found.append((str(word), Marked(name, 0, split)))
         label_of = emotions([word for word, _ in found], path, asked)
         kept = [each.labelled(known) for word, each in found if (known := label_of[word]) is not None]
-        return read(tree_of(path, sizes, _Pictures(tables)), kept, skipped, progress)
+        return read(tree_of(path, sizes, _Pictures(tables)), kept, skipped, progress, face=asked.face)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from facex_tune.emotions import EMOTIONS, N_FER2013, canonical
 
 DESCRIPTION = "JAFFE: 213 posed faces of 10 women, for testing; SOURCE has YM.NE1.49.tiff and the like"
 NEEDS_SOURCE = True
-OPTIONS = ("incomplete", "uncropped")
+OPTIONS = ("incomplete", "uncropped", "size", "colour")
 PUBLISHED = (Published.of(EMOTIONS[:N_FER2013], {"test": (30, 29, 32, 31, 31, 30, 30)}),)
 CODES = {
     "AN": "angry", "DI": "disgust", "FE": "fear", "HA": "happy", "NE": "neutral", "SA": "sad", "SU": "surprise",
@@ -38,4 +38,4 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         ]
         if not found:
             refuse(tree, "jaffe", "JAFFE", "picture that is named like YM.NE1.49.tiff")
-        return read(tree, found, [], progress)
+        return read(tree, found, [], progress, face=asked.face)

@@ -20,7 +20,7 @@ from facex_tune.emotions import canonical
 
 DESCRIPTION = "KDEF: 4,900 posed faces of 70 people from five angles, for testing; SOURCE has AF01ANS.JPG and the like"
 NEEDS_SOURCE = True
-OPTIONS = ("uncropped",)
+OPTIONS = ("uncropped", "size", "colour")
 _CODES = {**CODES, "AF": "fear"}
 _IMAGE = re.compile(r"([AB])([FM]\d\d)(AF|AN|DI|HA|NE|SA|SU)(FL|HL|S|HR|FR)\.\w+", re.IGNORECASE)
 _MISSPELT = re.compile(r"[AB][FM]\d\d[A-Z]*\.\w+", re.IGNORECASE)
@@ -45,4 +45,4 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
             for name, _ in named(tree, _MISSPELT)
             if not _IMAGE.fullmatch(PurePosixPath(name).name)
         ]
-        return read(tree, found, skipped, progress, without_blank=True)
+        return read(tree, found, skipped, progress, face=asked.face, without_blank=True)

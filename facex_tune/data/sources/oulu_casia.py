@@ -20,7 +20,7 @@ from facex_tune.emotions import canonical
 
 DESCRIPTION = "Oulu-CASIA: peak frames of 80 people under 6 conditions, for testing; SOURCE has VL/Strong/P001/Anger/"
 NEEDS_SOURCE = True
-OPTIONS = ("uncropped",)
+OPTIONS = ("uncropped", "size", "colour")
 _FRAME = re.compile(r"(?:(NI|VL)(?:_\w+)?/)(Dark|Strong|Weak)/(P\d{3})/([A-Z]+)/(\d+)\.\w+", re.IGNORECASE)
 _PEAK_FRAMES = 3
 
@@ -42,4 +42,4 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         if not frames:
             refuse(tree, "oulu_casia", "Oulu-CASIA", "folders like VL/Strong/P001/Anger with numbered frames")
         found = [of[frame] for of in frames.values() for frame in sorted(of)[-_PEAK_FRAMES:]]
-        return read(tree, found, [], progress)
+        return read(tree, found, [], progress, face=asked.face)

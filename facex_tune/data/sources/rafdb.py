@@ -23,7 +23,7 @@ from facex_tune.errors import InputError
 
 DESCRIPTION = "RAF-DB: 15,339 faces; SOURCE is the release (EmoLabel and Image/aligned), Kaggle's folders 1-7, or a zip"
 NEEDS_SOURCE = True
-OPTIONS = ("incomplete", "uncropped")
+OPTIONS = ("incomplete", "uncropped", "size", "colour")
 NUMBERS = meaning("rafdb")
 PUBLISHED = (
     Published.of(
@@ -48,7 +48,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         found, skipped = _listed(tree, lists[0]) if lists else (_in_folders(tree), [])
         if not found:
             refuse(tree, "rafdb", "RAF-DB", f"{_LISTS[0][1:]} and none of its aligned faces in train/1 to test/7")
-        return read(tree, found, skipped, progress)
+        return read(tree, found, skipped, progress, face=asked.face)
 
 
 def _listed(tree: Tree, where: str) -> tuple[list[Marked], list[Skipped]]:

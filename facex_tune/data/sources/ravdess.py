@@ -18,7 +18,7 @@ from facex_tune.data.tree import open_tree
 
 DESCRIPTION = "RAVDESS: frames of 24 actors' clips, for testing; SOURCE has 01-01-06-01-02-01-12_frame3.jpg and so on"
 NEEDS_SOURCE = True
-OPTIONS = ("uncropped",)
+OPTIONS = ("uncropped", "size", "colour")
 _CLIP = r"\d\d-\d\d-(\d\d)-\d\d-\d\d-\d\d-(\d\d)"
 _FRAME = re.compile(rf"({_CLIP})(?:[^\d/-][^/]*)?(?:/[^/]+)?\.\w+", re.IGNORECASE)
 
@@ -37,4 +37,4 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         ]
         if not found:
             refuse(tree, "ravdess", "RAVDESS", "frame that is named like 01-01-06-01-02-01-12_frame3.jpg")
-        return read(tree, found, [], progress)
+        return read(tree, found, [], progress, face=asked.face)

@@ -18,7 +18,7 @@ from facex_tune.data.tree import open_tree
 DESCRIPTION = "Roboflow's exports with a _classes.csv in train/, valid/, test/; --as NAME names the set"
 NEEDS_SOURCE = True
 NAMED_BY_USER = True
-OPTIONS = ("classes", "splits", "uncropped")
+OPTIONS = ("classes", "splits", "uncropped", "size", "colour")
 
 
 def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loaded:
@@ -49,4 +49,4 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
                 found.append((shown[0], Marked(file, 0, split, key=f"{split}/{fields['filename']}")))
         label_of = emotions([word for word, _ in found], path, asked)
         kept = [each.labelled(label) for word, each in found if (label := label_of[word]) is not None]
-        return read(tree, kept, skipped, progress)
+        return read(tree, kept, skipped, progress, face=asked.face)

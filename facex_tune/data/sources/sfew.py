@@ -18,7 +18,7 @@ from facex_tune.emotions import canonical
 
 DESCRIPTION = "SFEW 2.0: 1,394 faces from films; SOURCE has Train_Aligned_Faces/ and Val_Aligned_Faces/"
 NEEDS_SOURCE = True
-OPTIONS = ("uncropped",)
+OPTIONS = ("uncropped", "size", "colour")
 _FOLDER = "(Train|Val)_Aligned_Faces(?:_new)?/"
 _IMAGE = re.compile(rf"{_FOLDER}(?:{_FOLDER})?([A-Z]+)/[^/]+", re.IGNORECASE)
 _UNLABELLED = re.compile(r"Test_Aligned_Faces\w*/[^/]+", re.IGNORECASE)
@@ -41,4 +41,4 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
             refuse(tree, "sfew", "SFEW", "folders like Train_Aligned_Faces/Angry")
         n_test = sum(1 for _ in named(tree, _UNLABELLED))
         notes = [f"{n_test:,} pictures of the test set have no labels: left out"] if n_test else []
-        return read(tree, found, [], progress, notes=notes)
+        return read(tree, found, [], progress, face=asked.face, notes=notes)

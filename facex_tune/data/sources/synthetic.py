@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from facex_tune.data.faces import VOTE_ANSWERS, Faces, exact_groups
 from facex_tune.data.importing import NOTHING, Asked, Loaded
 from facex_tune.data.sources._render import ACTIONS, CHUNK, IDENTITY, VIEW, Floats, bell, render, uniform
-from facex_tune.emotions import EMOTIONS
+from facex_tune.emotions import EMOTIONS, GREY_48
 
 DESCRIPTION = "drawn faces, unbalanced and mislabelled like FER2013, with votes that tell the truth; needs no download"
 NEEDS_SOURCE = False
+OPTIONS = ("size",)
 ALSO = ("synthetic_lab",)
 N, SEED = 5600, 20130
 
@@ -62,7 +63,7 @@ Progress = Callable[[int, int], None]
 
 def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loaded:
     """The wild set: train 4,000, public_test 800, private_test 800, alike in emotions; `path` is not used."""
-    faces = generate(N, seed=SEED, progress=progress)
+    faces = generate(N, seed=SEED, progress=progress, size=asked.size)
     true_N = _truth(faces.votes_NC)
     place_N = np.argsort(np.argsort(true_N, kind="stable"), kind="stable") % 7  # five in seven train
     split_N = np.array(["train"] * 5 + ["public_test", "private_test"])[place_N]
@@ -77,6 +78,7 @@ def generate(
     imbalance: float = 1.0,
     label_noise: float | None = None,
     progress: Progress = lambda done, total: None,
+    size: int = GREY_48.size,
 ) -> Faces:
     """Draw n faces, the same for the same arguments.
 
@@ -85,6 +87,7 @@ def generate(
             rising intensity, about nine frames a subject, group = subject; no neutral, a few contempt).
         imbalance: emotions are drawn by FER2013's (wild) or CK+'s (lab) frequencies to this power; 0 is balanced.
         label_noise: fraction of faces labelled as an emotion that theirs is confused with; None: 0.1 wild, 0 lab.
+        size: pixels of a side; faces of two sizes are the same people, not the same specks.
 
     The emotion with the most votes is always the true one.
     """
@@ -108,7 +111,7 @@ def generate(
         view_NK[:, VIEW.index("noise")] = -0.7
     votes_NC = _votes(true_N, strength_N, rng)
     labels_N = _mislabelled(true_N, noise, rng)
-    images_NHW = _render_in_steps(identity_SK[sequence_N], actions_NK, view_NK, rng, progress)
+    images_NHW = _render_in_steps(identity_SK[sequence_N], actions_NK, view_NK, rng, progress, size)
     return Faces(
         images_NHW=images_NHW,
         labels_N=labels_N,
@@ -121,13 +124,13 @@ def generate(
 
 
 def _render_in_steps(
-    identity_NK: Floats, actions_NK: Floats, view_NK: Floats, rng: np.random.Generator, progress: Progress
+    identity_NK: Floats, actions_NK: Floats, view_NK: Floats, rng: np.random.Generator, progress: Progress, size: int
 ) -> NDArray[np.uint8]:
     n, step = len(identity_NK), 16 * CHUNK
-    parts = [np.empty((0, 48, 48), np.uint8)]
+    parts = [np.empty((0, size, size), np.uint8)]
     for start in range(0, n, step):
         rows = slice(start, start + step)
-        parts.append(render(identity_NK[rows], actions_NK[rows], view_NK[rows], rng))
+        parts.append(render(identity_NK[rows], actions_NK[rows], view_NK[rows], rng, size))
         progress(min(start + step, n), n)
     return np.concatenate(parts)
 

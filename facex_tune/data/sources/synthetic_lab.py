@@ -10,9 +10,10 @@ from facex_tune.data.sources.synthetic import generate
 
 DESCRIPTION = "drawn faces, clean and frontal, subjects with three-frame sequences like CK+; needs no download"
 NEEDS_SOURCE = False
+OPTIONS = ("size",)
 N, SEED = 600, 20100
 
 
 def load(path: Path | None, progress: Callable[[int, int], None], asked: Asked = NOTHING) -> Loaded:
     """The lab set, all of it split "test"; `path` is not used, since the faces are drawn."""
-    return Loaded(generate(N, seed=SEED, variant="lab", progress=progress), [])
+    return Loaded(generate(N, seed=SEED, variant="lab", progress=progress, size=asked.size), [])

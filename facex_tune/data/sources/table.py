@@ -24,7 +24,7 @@ from facex_tune.errors import InputError, nearest
 DESCRIPTION = "a CSV or TSV that names pictures and their emotions, such as image,emotion; --as NAME names the set"
 NEEDS_SOURCE = True
 NAMED_BY_USER = True
-OPTIONS = ("classes", "splits", "numbers", "labels", "uncropped")
+OPTIONS = ("classes", "splits", "numbers", "labels", "uncropped", "size", "colour")
 _SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
 _SPLIT_COLUMNS = ("split", "usage", "set", "subset", "phase")
 _SEPARATORS = ",\t;"
@@ -62,7 +62,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
             skipped += lost
         label_of = emotions([word for word, _ in found], path, asked)
         kept = [each.labelled(label) for word, each in found if (label := label_of[word]) is not None]
-        return read(tree, kept, skipped, progress)
+        return read(tree, kept, skipped, progress, face=asked.face)
 
 
 def _tables(tree: Tree, pictures: Sequence[str], alone: str) -> list[_Table]:

@@ -26,7 +26,7 @@ from facex_tune.errors import InputError
 DESCRIPTION = "WebDataset tar shards of pictures and .cls files; --as NAME names the set"
 NEEDS_SOURCE = True
 NAMED_BY_USER = True
-OPTIONS = ("classes", "splits", "numbers", "uncropped")
+OPTIONS = ("classes", "splits", "numbers", "uncropped", "size", "colour")
 _MAX_CLASS_BYTES = 1000
 
 
@@ -63,7 +63,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
             return b"" if file is None else read_whole(file, info.size, MAX_BYTES)  # type: ignore[arg-type]
 
         tree = tree_of(path, {name: info.size for name, (_, info) in members.items()}, member)
-        return read(tree, kept, skipped, progress)
+        return read(tree, kept, skipped, progress, face=asked.face)
 
 
 def _shards(path: Path) -> tuple[dict[str, Path], list[str]]:
