@@ -294,8 +294,9 @@ def _load(family: str, path: Path) -> ModuleType:
     if path.parent.parent == Path(__file__).parent:
         return importlib.import_module(f"facex_tune.{FOLDERS[family]}.{path.stem}")
     name = f"facex_own_parts.{FOLDERS[family]}.{path.stem}"
-    if name in sys.modules:
-        return sys.modules[name]
+    known = sys.modules.get(name)
+    if known is not None and known.__file__ == str(path):  # another folder may have a part of the same name
+        return known
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

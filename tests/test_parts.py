@@ -117,6 +117,21 @@ def test_an_own_part_appears_beside_the_packages(own: Path) -> None:
     assert parts.find("model", "tiny") is parts.find("model", "tiny"), "the file runs once"
 
 
+def test_a_part_of_another_folder_is_not_one_of_the_same_name_loaded_before(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = own.with_name("other")
+    for folder in (own, other):
+        (folder / "models").mkdir(parents=True, exist_ok=True)
+        (folder / "models" / "tiny.py").write_text(TINY)
+    parts.use_folder(own)
+    first = parts.find("model", "tiny")
+    monkeypatch.setattr(parts, "_own_folders", [])
+    parts.use_folder(other)
+    assert parts.find("model", "tiny") is not first
+    assert parts.find("model", "tiny").__file__ == str(other / "models" / "tiny.py")
+
+
 def test_own_parts_of_every_family_and_shared_code_beside_them(own: Path) -> None:
     (own / "models" / "tiny.py").write_text(TINY)
     (own / "models" / "_shared.py").write_text("raise RuntimeError('never imported by itself')")
