@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from facex_tune.api.ask_tell import Search, Suggestion
     from facex_tune.api.models import Model, load_model
     from facex_tune.api.runs import Best, Run, open_run
-    from facex_tune.api.said import Budget, Evaluate, Fidelity, Range, Resources, Retrain, Sampling, Train
+    from facex_tune.api.said import Budget, Evaluate, Face, Fidelity, Range, Resources, Retrain, Sampling, Train
     from facex_tune.api.study import Study, run
     from facex_tune.errors import InputError, Interrupted
     from facex_tune.runs.frames import load_run
@@ -28,6 +28,7 @@ __all__ = [
     "Best",
     "Budget",
     "Evaluate",
+    "Face",
     "Fidelity",
     "InputError",
     "Interrupted",
@@ -53,7 +54,17 @@ _FILES = {
     "facex_tune.api.ask_tell": ("Search", "Suggestion"),
     "facex_tune.api.models": ("Model", "load_model"),
     "facex_tune.api.runs": ("Best", "Run", "open_run"),
-    "facex_tune.api.said": ("Budget", "Evaluate", "Fidelity", "Range", "Resources", "Retrain", "Sampling", "Train"),
+    "facex_tune.api.said": (
+        "Budget",
+        "Evaluate",
+        "Face",
+        "Fidelity",
+        "Range",
+        "Resources",
+        "Retrain",
+        "Sampling",
+        "Train",
+    ),
     "facex_tune.api.study": ("Study", "run"),
     "facex_tune.errors": ("InputError", "Interrupted"),
     "facex_tune.runs.frames": ("load_run",),

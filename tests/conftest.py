@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+# Three test processes share two cores: threads of theirs would wait for each other, and torch's do so at full load.
+# Before torch and numpy are imported, which ask once.
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
 
 @pytest.fixture(scope="session")
 def realdata_dir() -> Path:

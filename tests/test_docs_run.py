@@ -30,6 +30,7 @@ __all__ = ["_one_thread"]
 # What a reader puts in these places.
 MEANT = {
     "RUN1 RUN2": "demo other",
+    "A B": "demo other",
     "STUDY": "my_study.yaml",
     "RUN": "demo",
     "MODEL": "demo",
@@ -44,7 +45,8 @@ NOT_RUN = {
     r"serve": "serves until it is ended; tests/service do it",
     r".*--follow": "watches until the run ends; tests/display do it",
     r".*s3://": "needs an object store; tests/runs do it",
-    r"data get|data prepare (fer2013|ckplus|ferplus|moods|NAME)": "needs a data set that may not be passed on",
+    r"--(install|show)-completion": "writes into the reader's shell; tests/cli tries what it writes",
+    r"data get|data prepare (fer2013|ckplus|ferplus|rafdb|moods|NAME)": "needs a data set that may not be passed on",
     r"mirror demo --(mlflow|wandb)": "needs an extra; tests/mirrors do it",
     r".*--find-faces": "needs an extra; tests/inference do it",
     r"simulate .*(--seeds|--workers|--curves)|simulate my_study|simulate STUDY": "simulates for minutes",

@@ -25,7 +25,7 @@ from tests.evaluation.conftest import _one_thread, log_models, log_search, write
 
 __all__ = ["_one_thread"]
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-CLASSES = ("Budget", "Evaluate", "Fidelity", "InputError", "Range", "Resources", "Retrain", "Sampling", "Train")
+CLASSES = ("Budget", "Evaluate", "Face", "Fidelity", "InputError", "Range", "Resources", "Retrain", "Sampling", "Train")
 PAGE = re.findall(r"^```python\n(.*?)^```$", (DOCS / "python.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 

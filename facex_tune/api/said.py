@@ -32,6 +32,15 @@ Parts = str | Mapping[str, Mapping[str, Said]] | Sequence[str | Mapping[str, Map
 """
 
 
+class Face(TypedDict, total=False):
+    """The shape that a study's faces must have been prepared with."""
+
+    size: int
+    """Pixels of a side."""
+    channels: Literal[1, 3]
+    """1: grey, 3: red, green and blue."""
+
+
 class Budget(TypedDict, total=False):
     """What ends the search; the first reached does."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from facex_tune import study as studies
 from facex_tune.api import places
 from facex_tune.api.runs import Run, work
-from facex_tune.api.said import Budget, Evaluate, Fidelity, Parts, Resources, Retrain, Sampling, Train
+from facex_tune.api.said import Budget, Evaluate, Face, Fidelity, Parts, Resources, Retrain, Sampling, Train
 from facex_tune.errors import InputError
 from facex_tune.runs.names import STAGES
 from facex_tune.storage import files
@@ -33,6 +33,7 @@ class Study:
             missing.
         model, augment, balance: parts to search over, each with its own knobs.
         train: training knobs, each a value, a list of values, or a `Range`.
+        face: the size and channels that its sets must have; left out, whatever they have, all alike.
         objective: a metric, or several for a Pareto front, the first of which decides what is cut short.
         constraints: ``{metric: {"min": ..., "max": ...}}``, which a winner must keep.
         sampling: the file's key `search`: sampler, scheduler, seed.
@@ -50,6 +51,7 @@ class Study:
         augment: Parts | None = None,
         balance: Parts | None = None,
         train: Train | None = None,
+        face: Face | None = None,
         validation: Literal["public_test"] | Mapping[str, Any] | None = None,
         labels: Literal["own", "ferplus_majority", "ferplus_votes"] | None = None,
         classes: Literal[7, 8] | None = None,
@@ -70,6 +72,7 @@ class Study:
             "version": 1,
             "name": name,
             "data": data,
+            "face": face,
             "validation": validation,
             "labels": labels,
             "classes": classes,

@@ -78,6 +78,7 @@ def test_what_is_no_study_is_told(said: Any) -> None:
     ("typed", "keys"),
     [
         (said.Budget, set(schema.Budget.model_fields)),
+        (said.Face, set(schema.Face.model_fields)),
         (said.Fidelity, set(schema.Fidelity.model_fields)),
         (said.Sampling, set(schema.Search.model_fields)),
         (said.Resources, set(schema.Resources.model_fields)),

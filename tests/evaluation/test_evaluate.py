@@ -143,9 +143,13 @@ def test_the_validation_table_tells_which_faces_have_a_copy_in_training(make_run
     train, held = (np.flatnonzero(whole.split_N == split) for split in ("train", "public_test"))
     images_NHW[held[4]] = images_NHW[train[0]][:, ::-1]
     faces.write(replace(whole, images_NHW=images_NHW), data_dir, "synthetic", source={}, skipped=[])
-    run = make_run()
-    _evaluated(run, data_dir, ["synthetic.private"])
-    assert np.flatnonzero(pd.read_parquet(run.validation_folder / "validation.parquet")["in_training"]).tolist() == [4]
+    run, without = make_run(validation_copies="keep"), make_run(name="without")
+    for each in (run, without):
+        _evaluated(each, data_dir, ["synthetic.private"])
+    table = pd.read_parquet(run.validation_folder / "validation.parquet")
+    assert np.flatnonzero(table["in_training"]).tolist() == [4]
+    dropped = pd.read_parquet(without.validation_folder / "validation.parquet")
+    assert (len(dropped), dropped["in_training"].any()) == (len(table) - 1, False)
 
 
 def test_clean_excludes_near_copies_in_another_set(make_run: RunMaker, data_dir: Path) -> None:

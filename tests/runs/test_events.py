@@ -25,7 +25,7 @@ from facex_tune.runs.events import (
     StageFinished,
     StageStarted,
     TrialStarted,
-    known,
+    as_named_now,
 )
 from facex_tune.runs.store import Run
 from tests.records import record
@@ -179,6 +179,6 @@ def test_speeds_of_logs_of_before_are_read_as_what_they_were() -> None:
     """`images_per_second` was the speed of training, and must not pass for what one face costs."""
     old = {"type": "epoch", "metrics": {"macro_f1": 0.5, "images_per_second": 900.0}}
     new = {"type": "epoch", "metrics": {"train_images_per_second": 900.0, "images_per_second": 40.0}}
-    read = known([old, new], "here")
+    read = [as_named_now(each) for each in (old, new)]
     assert read[0]["metrics"] == {"macro_f1": 0.5, "train_images_per_second": 900.0}
     assert read[1] == new

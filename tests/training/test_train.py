@@ -264,11 +264,11 @@ def test_validation_that_does_not_fit_leaves_training_s_batches_whole(
 ) -> None:
     """A captured batch holds the memory that validation wants: it is given back, and no other is captured."""
     asked: list[tuple[int, bool]] = []
-    predict = train.predict_logits
+    predict, half = train.predict_logits, classifier.evaluation_batch(CPU) // 2
 
     def scarce(model: torch.nn.Module, images_NHW: torch.Tensor, *, batch: int, **said: Any) -> torch.Tensor:
         asked.append((batch, run._captured is None))
-        if batch > 256:
+        if batch > half:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return predict(model, images_NHW, batch=batch, **said)
 
@@ -277,11 +277,11 @@ def test_validation_that_does_not_fit_leaves_training_s_batches_whole(
     run, plain = training(faces), training(faces)
     run.replays = True
     run.epoch()
-    assert asked == [(512, False), (256, True)]
+    assert asked == [(2 * half, False), (half, True)]
     assert (run.slices, run.evaluation_slices, run.replays) == (1, 2, False)
     assert "validation does not fit" in run.not_captured
     run.epoch()
-    assert asked[2:] == [(256, True)]
+    assert asked[2:] == [(half, True)]
     tensors, values = run.state()
     plain.load_state(tensors, values)
     assert (plain.slices, plain.evaluation_slices) == (1, 2)
