@@ -258,7 +258,7 @@ def _acting(router: APIRouter) -> None:
         request.state.run = told["run"]
         return told
 
-    @router.post("/check", openapi_extra=_SUBMISSION)
+    @router.post("/check", openapi_extra=_DRAFT)
     async def check(request: Request, runs: Runs) -> dict[str, Any]:
         """What a submission would be refused for, and what to know before it. Nothing is begun."""
         _check_is_json(request)
@@ -409,21 +409,17 @@ def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return said
 
 
-_SUBMISSION: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["study"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "run": {"type": "string", "pattern": NAME},
-                        "study": {"oneOf": [{"$ref": "#/components/schemas/Study"}, {"type": "string"}]},
-                    },
-                }
-            }
-        },
+
+def _body_with(study: dict[str, Any]) -> dict[str, Any]:
+    """What a door says of its body, a study and the name of its run."""
+    schema = {
+        "type": "object",
+        "required": ["study"],
+        "additionalProperties": False,
+        "properties": {"run": {"type": "string", "pattern": NAME}, "study": study},
     }
-}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+_SUBMISSION = _body_with({"oneOf": [{"$ref": "#/components/schemas/Study"}, {"type": "string"}]})
+_DRAFT = _body_with({})  # whatever is wrong with it is the answer

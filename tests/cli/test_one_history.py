@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,16 @@ class Counted:
         self.parsed: Counter[str] = Counter()
         self.folded: Counter[int] = Counter()
         self.histories = 0
-        parse, see, begin = segments.parsed, History.see, History.__init__
+        parse, together, see, begin = segments.parsed, segments._together, History.see, History.__init__
 
         def parsed(line: bytes, where: str) -> Event:
             self.parsed[where] += 1
             return parse(line, where)
+
+        def read_together(lines: Sequence[bytes]) -> list[Event]:
+            found = together(lines)
+            self.parsed.update(line.decode() for line in lines[: len(found)])
+            return found
 
         def seen(history: History, event: Mapping[str, Any]) -> None:
             self.folded[event["seq"]] += 1
@@ -45,6 +50,7 @@ class Counted:
             begin(history, *given, **more)
 
         monkeypatch.setattr(segments, "parsed", parsed)
+        monkeypatch.setattr(segments, "_together", read_together)
         monkeypatch.setattr(History, "see", seen)
         monkeypatch.setattr(History, "__init__", begun)
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,12 +130,17 @@ class Place:
         assert driver.returncode == 0, errors
         return self.run
 
-    def kill_one(self, chance: random.Random, most_s: float) -> bool:
-        """Starts a driver and kills it at a random moment of its work; False if it came to its end before."""
+    def kill_one(self, chance: random.Random, most_s: float, begun: Callable[[], bool] | None = None) -> bool:
+        """Starts a driver and kills it at a random moment of its work; False if it came to its end before.
+
+        Args:
+            most_s: how long it may work once it has `begun`, by default once it has written anything.
+        """
         before = self.written()
         driver = self.start()
         deadline = time.monotonic() + LIFE_S
-        while self.written() == before and driver.poll() is None and time.monotonic() < deadline:
+        begun = begun or (lambda: self.written() > before)
+        while not begun() and driver.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         try:
             driver.wait(chance.uniform(0, most_s))

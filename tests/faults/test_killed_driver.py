@@ -98,6 +98,7 @@ def test_paused_trials_outlive_their_drivers_and_go_on_from_their_checkpoints(ti
     """One trial at a time, so that every pause and promotion must be the same."""
     said = promoting(TRIALS)
     place = Place(tmp_path / "killed", tiny_data, said, on_ray=False)
+    assert place.kill_one(random.Random(3), MOST_S, begun=lambda: any(each.paused for each in place.trials().values()))
     run = kill(place, KILLS, most_s=MOST_S)
     check(place, run)
     assert place.found_paused, "no kill found a trial waiting at a rung"

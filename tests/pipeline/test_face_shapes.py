@@ -38,7 +38,7 @@ def test_a_study_from_its_pictures_to_predictions(
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     data = tmp_path / "data"
-    draw(tmp_path / "pictures", 140, seed=1)
+    draw(tmp_path / "pictures", 280, seed=1)
     draw(tmp_path / "others", 70, seed=2)
     prepare("folder", tmp_path / "pictures", data, set_name="mine", asked=Asked(size=face.size, colour=face.is_colour))
     prepare("folder", tmp_path / "others", data, set_name="small")
@@ -46,13 +46,13 @@ def test_a_study_from_its_pictures_to_predictions(
         data="mine",
         face={"size": face.size, "channels": face.channels},
         budget={"trials": 1},
-        fidelity={"min_epochs": 1, "max_epochs": 2, "reduction": 2},
-        retrain={"top": 1, "seeds": 1, "epochs": 2},
+        fidelity={"min_epochs": 1, "max_epochs": 4, "reduction": 2},
+        retrain={"top": 1, "seeds": 1, "epochs": 4},
         space={
             "model": [{"patch_cnn": {"width": 32}}],
             "augment": ["flip_shift"],
             "balance": ["none"],
-            "train": {"lr": {"low": 0.001, "high": 0.002}, "batch_size": 32},
+            "train": {"optimizer": "adamw", "lr": {"low": 0.002, "high": 0.004}, "batch_size": 16},
         },
         evaluate={"protocols": ["folder.mine", "folder.small"], "tta": "flip"},
     )

@@ -42,6 +42,6 @@ def test_from_evaluation_to_report(make_run: RunMaker, data_dir: Path) -> None:
     page = index.read_text()
     assert "on synthetic + second, run" in page
     assert "sets other than synthetic + second were never trained on" in page
-    assert "42 validation faces (public test of synthetic)" in page
+    assert "42 validation faces (public test of synthetic, without those that have a copy in training)" in page
     card = next((index.parent / "cards").iterdir()).read_text()
     assert "on `synthetic` and `second` (own labels)" in card
