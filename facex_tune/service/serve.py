@@ -410,16 +410,17 @@ def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 
-def _body_with(study: dict[str, Any]) -> dict[str, Any]:
+def _body_with(study: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
     """What a door says of its body, a study and the name of its run."""
     schema = {
         "type": "object",
         "required": ["study"],
         "additionalProperties": False,
-        "properties": {"run": {"type": "string", "pattern": NAME}, "study": study},
+        "properties": {"run": run, "study": study},
     }
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-_SUBMISSION = _body_with({"oneOf": [{"$ref": "#/components/schemas/Study"}, {"type": "string"}]})
-_DRAFT = _body_with({})  # whatever is wrong with it is the answer
+_STUDY = {"oneOf": [{"$ref": "#/components/schemas/Study"}, {"type": "string"}]}
+_SUBMISSION = _body_with(_STUDY, {"type": "string", "pattern": NAME})
+_DRAFT = _body_with({}, {})  # whatever is wrong with either is the answer
