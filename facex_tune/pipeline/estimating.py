@@ -173,15 +173,16 @@ class _Sizes:
         """Of a configuration."""
         model = str(config["model"])
         default = self._study.space.of_model(model)
-        knobs = parts.knobs("model", config)
-        if _discrete(knobs) == _discrete(parts.knobs("model", default)):
+        own, usual = (_discrete(parts.knobs("model", each)) for each in (config, default))
+        if own == usual:
             return 1.0
-        known = self._macs.setdefault(model, {_discrete(parts.knobs("model", default)): self._counted(default)})
-        if _discrete(knobs) not in known and len(known) < MOST_SIZES:
-            known[_discrete(knobs)] = self._counted(config)
-        mean = statistics.fmean(known.values())
-        whole = known[_discrete(parts.knobs("model", default))]
-        return known.get(_discrete(knobs), mean) / whole if whole else 1.0
+        if model not in self._macs:  # building and counting takes up to half a second
+            self._macs[model] = {usual: self._counted(default)}
+        known = self._macs[model]
+        if own not in known and len(known) < MOST_SIZES:
+            known[own] = self._counted(config)
+        whole = known[usual]
+        return known.get(own, statistics.fmean(known.values())) / whole if whole else 1.0
 
     def _counted(self, config: Config) -> float:
         with parts.blaming(config):

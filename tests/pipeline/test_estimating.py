@@ -18,6 +18,7 @@ from facex_tune.pipeline.environment import ray_cpus
 from facex_tune.pipeline.options import Options
 from facex_tune.pipeline.preflight import ema_note
 from facex_tune.search import scheduler
+from facex_tune.space import Config
 from facex_tune.study import Study
 from facex_tune.training import train
 
@@ -179,7 +180,13 @@ def test_time_bounds_the_search_and_concurrency_its_width() -> None:
 
 def test_an_epoch_of_a_wider_network_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice as wide is four times the multiply-accumulates, but for the stem's; measured is one of the two."""
-    monkeypatch.setattr(estimating._Sizes, "_counted", COUNTED)
+    counted: list[object] = []
+
+    def count(sizes: estimating._Sizes, config: Config) -> float:
+        counted.append(config["model.resnet.width"])
+        return COUNTED(sizes, config)
+
+    monkeypatch.setattr(estimating._Sizes, "_counted", count)
     monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, *_: {"seconds": faces / 100, "parameters": 1e6})
 
     small = {"depth": 10, "pool": True, "squeeze_excitation": False}
@@ -192,6 +199,7 @@ def test_an_epoch_of_a_wider_network_takes_longer(monkeypatch: pytest.MonkeyPatc
 
     one, two = seconds([16]), seconds([16, 32])
     assert two / one in (pytest.approx(2.5, rel=0.15), pytest.approx(0.625, rel=0.15)), "half of the trials are wide"
+    assert sorted(map(str, counted)) == ["16", "32"], "each size is built and counted once, however many trials have it"
 
 
 @pytest.mark.parametrize(("at_once", "gpus", "slowed"), [(1, 1, 1.0), (2, 1, 2.0), (4, 2, 2.0), (2, 4, 1.0)])
