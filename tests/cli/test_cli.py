@@ -21,7 +21,7 @@ from rich.console import Console
 from facex_tune import cli, parts, study
 from facex_tune.cli import outcome, run_tables
 from facex_tune.errors import InputError, Interrupted
-from facex_tune.pipeline import dry_run
+from facex_tune.pipeline import dry_run, estimating, side_by_side
 from facex_tune.runs import overview
 from facex_tune.runs.events import (
     EpochDone,
@@ -654,7 +654,14 @@ def test_a_dry_run_estimates_and_starts_nothing(call: Call, tmp_path: Path) -> N
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that take what they are said to: for tests of what else an estimate says."""
+    monkeypatch.setattr(side_by_side, "MOST", 0)
+    monkeypatch.setattr(estimating, "_measure", lambda _s, _m, faces, *_: {"seconds": faces / 100, "parameters": 1e6})
+
+
+@pytest.mark.usefixtures("measured")
 def test_a_dry_run_of_a_name_that_another_study_has_says_so(call: Call, demo: Run) -> None:
     words = ["run", QUICK, "--dry-run", "--run", "demo"]
     assert call("data", "prepare", "synthetic").code == 0
@@ -726,6 +733,7 @@ def test_a_dry_run_of_a_run_whose_faces_changed_refuses_as_the_run_does(
     assert call("run", QUICK, "--run", "demo", "--dry-run").err == told.err
 
 
+@pytest.mark.usefixtures("measured")
 def test_a_cluster_may_have_what_this_machine_has_not(call: Call) -> None:
     words = ["run", QUICK, "--dry-run", "--set", "resources.gpus=64", "--address", "10.0.0.1:6379", "--json"]
     joined = json.loads(call(*words).out)

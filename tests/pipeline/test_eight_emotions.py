@@ -111,7 +111,9 @@ def test_a_dry_run_of_eight_says_nothing_of_contempt_left_out(tmp_path: Path) ->
 def test_real_ferplus_in_eight_classes_to_its_report(
     realdata_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every 24th face, which is enough for two epochs; the 16 faces of contempt in PrivateTest all stay. n as published for the whole set: 3,153."""
+    """Every 24th face, enough for two epochs; the 16 faces of contempt in PrivateTest all stay. n as published for the
+    whole set: 3,153.
+    """
     with np.load(realdata_dir / "fer2013_rows.npz", allow_pickle=False) as rows:
         pixels_NHW, labels_N, usage_N = rows["pixels"], rows["emotion"].astype(np.int64), rows["usage"]
     _, votes_NC, _ = ferplus._votes(realdata_dir)
