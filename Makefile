@@ -30,9 +30,8 @@ docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	$(BIN)/python -m sphinx -W --keep-going docs build/docs
 
-# In the order of their files: by number of tests, the few long ones, which start Ray, would come last and all at once.
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
 # Drivers and workers killed, faults in the trials, damaged files: the full forms of what `make test` runs short. Half an hour.
 faults: $(INSTALLED)
