@@ -61,6 +61,7 @@ def test_faults_of_a_tenth_of_the_trials_each_are_found_by_a_worker(tiny_data: P
     assert "half" in details["out_of_memory"]
 
 
+@only_full
 @pytest.mark.slow
 def test_a_hung_trial_ends_its_process_and_is_forgiven_once(tiny_data: Path, tmp_path: Path) -> None:
     said = with_faults(2, ("hangs",), search={**study()["search"], "scheduler": "none", "hung_after": 1.5})

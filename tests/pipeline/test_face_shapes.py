@@ -20,6 +20,7 @@ from facex_tune.pipeline import dry_run, preflight
 from facex_tune.pipeline.begin import begin
 from facex_tune.pipeline.options import Options
 from facex_tune.pipeline.stages import execute
+from tests.faults.conftest import only_full
 from tests.search.conftest import tiny_study
 
 
@@ -32,7 +33,7 @@ def draw(root: Path, n: int, seed: int) -> None:
         Image.fromarray((image[..., None] * np.array([1.0, 0.8, 0.6])).astype(np.uint8)).save(path)
 
 
-@pytest.mark.parametrize("face", [FaceShape(96), FaceShape(64, RGB)], ids=str)
+@pytest.mark.parametrize("face", [pytest.param(FaceShape(96), marks=only_full), FaceShape(64, RGB)], ids=str)
 def test_a_study_from_its_pictures_to_predictions(
     face: FaceShape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from facex_tune.errors import InputError
 from facex_tune.runs.store import Run
 from facex_tune.search import ray_session
+from tests.faults.conftest import only_full
 from tests.search.conftest import tiny_study_data
 
 
@@ -105,6 +106,7 @@ sys.exit(main())
 """
 
 
+@only_full
 @pytest.mark.slow
 def test_a_ray_that_gets_no_turn_interrupts_the_run_which_then_goes_on(tiny_data: Path, tmp_path: Path) -> None:
     study = tmp_path / "study.yaml"

@@ -41,6 +41,7 @@ from facex_tune.search.job import Context, Job
 from facex_tune.search.worker_report import Epoch
 from facex_tune.storage import files
 from tests.faults import drivers
+from tests.faults.conftest import only_full
 
 from .conftest import tiny_study
 from .test_resume import DEADLINE_S, DRIVER
@@ -188,6 +189,7 @@ def of(events: list[dict[str, Any]], kind: str) -> list[tuple[int, int]]:
     return [(event["candidate"], event["seed"]) for event in events if event["type"] == kind]
 
 
+@only_full
 @pytest.mark.slow
 @pytest.mark.usefixtures("faulty_parts")
 def test_a_model_that_cannot_be_trained_costs_that_model_alone(
@@ -220,6 +222,7 @@ def test_a_model_that_cannot_be_trained_costs_that_model_alone(
     assert winner_of(history, "r") == 2, "a factor study varies what has a model"
 
 
+@only_full
 @pytest.mark.slow
 @pytest.mark.usefixtures("faulty_parts")
 def test_where_no_model_can_be_trained_the_reasons_are_told(tiny_data: Path, tmp_path: Path) -> None:

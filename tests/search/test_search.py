@@ -19,6 +19,7 @@ from facex_tune.runs.history import FAILED, STOPPED
 from facex_tune.search import data_placement, ray_session, search
 from facex_tune.search.referee import Referee
 from facex_tune.search.worker_losses import WORKER_LOSSES
+from tests.faults.conftest import only_full
 from tests.search.conftest import tiny_study
 
 SLOTS, WANTED = 4, 6
@@ -62,6 +63,7 @@ def test_slots_fill_at_once_and_a_budget_that_is_used_up_ends_who_still_waits(
     assert "Trial" not in capsys.readouterr().out, "Tune's own words"
 
 
+@only_full
 @pytest.mark.slow
 @pytest.mark.usefixtures("four_slots")
 def test_a_search_that_could_train_nothing_says_so_and_what_it_held(tiny_data: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from facex_tune.search.fleet import Order
 from facex_tune.search.job import Job
 from facex_tune.search.referee import Referee
 from facex_tune.search.thread_choice import allotted
+from tests.faults.conftest import only_full
 from tests.search.conftest import tiny_study
 
 CPUS = 2
@@ -47,6 +48,7 @@ def said_of(run: Run) -> list[dict[str, object]]:
     return [event for event in run.events() if event["type"] == "threads_chosen"]
 
 
+@only_full
 @pytest.mark.slow
 def test_a_run_measures_logs_and_keeps_its_threads(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
