@@ -35,7 +35,7 @@ test: lint
 
 # Drivers and workers killed, faults in the trials, damaged files: the full forms of what `make test` runs short. Half an hour.
 faults: $(INSTALLED)
-	FACEX_FAULTS=full $(BIN)/python -m pytest -s tests/faults tests/runs/test_s3_store.py tests/search/test_search.py \
+	FACEX_FAULTS=full $(BIN)/python -m pytest -s tests/faults tests/runs/test_s3_store.py tests/search/test_search.py tests/search/test_resume.py \
 	  tests/search/test_retrain.py tests/search/test_ray_session.py tests/search/test_thread_choice.py tests/pipeline/test_face_shapes.py
 
 # A cluster of three hosts made of namespaces: searched on, hosts cut off and killed, its head killed. As root, with Debian's

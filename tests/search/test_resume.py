@@ -15,6 +15,7 @@ import pytest
 
 from facex_tune.runs.history import RUNNING
 from facex_tune.runs.store import Run
+from tests.faults.conftest import only_full
 
 DRIVER = [sys.executable, "-c", "from facex_tune.cli import main; main()"]
 DEADLINE_S = 600  # of one driver; it takes some forty seconds on an idle machine
@@ -92,6 +93,7 @@ def outcome(run: Run) -> dict[str, Any]:
     }
 
 
+@only_full
 @pytest.mark.slow
 def test_a_driver_killed_at_fixed_points_resumes_to_the_same_end(tiny_data: Path, tmp_path: Path) -> None:
     expected = outcome(whole(tmp_path / "whole", tiny_data))
