@@ -12,19 +12,8 @@ from facex_tune import errors, testing
 
 PACKAGE = Path(facex_tune.__file__).parent
 NAMES = [
-    *(
-        "Best",
-        "Budget",
-        "Evaluate",
-        "Face",
-        "Fidelity",
-        "InputError",
-        "Interrupted",
-        "Model",
-        "Range",
-        "Resources",
-        "Retrain",
-    ),
+    *("Best", "Budget", "Evaluate", "Face", "Fidelity", "InputError", "Interrupted", "Model", "Range", "Resources"),
+    "Retrain",
     *("Run", "Sampling", "Search", "Study", "Suggestion", "Train", "__version__", "load_model", "load_run", "open_run"),
     "run",
 ]
