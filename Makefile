@@ -33,7 +33,8 @@ docs: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
-# Drivers and workers killed, faults in the trials, damaged files: the full forms of what `make test` runs short. Half an hour.
+# Drivers and workers killed, faults in the trials, damaged files: the full forms of what `make test` runs short, and those that it
+# leaves out for their length. More than half an hour.
 faults: $(INSTALLED)
 	FACEX_FAULTS=full $(BIN)/python -m pytest -s tests/faults tests/runs/test_s3_store.py tests/search/test_search.py tests/search/test_resume.py \
 	  tests/search/test_retrain.py tests/search/test_ray_session.py tests/search/test_thread_choice.py tests/pipeline/test_face_shapes.py

@@ -409,7 +409,6 @@ def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return said
 
 
-
 def _body_with(study: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
     """What a door says of its body, a study and the name of its run."""
     schema = {
