@@ -73,7 +73,7 @@ class Referee:
         self.trials = history.trials
         self._losses = WorkerLosses()
         self._noted: set[tuple[int, Note]] = set()
-        self._begun: list[int] = []  # by this driver, in order
+        self._begun: dict[int, None] = {}  # by this driver, in order
         self._heard_of: dict[int, float] = {}  # on the clock: when a trial's worker began, or last reported
         self._any_epoch = False  # reported to this driver
         self._seconds_before = history.search_seconds
@@ -121,11 +121,11 @@ class Referee:
             return None
         number = self._next() if self._turns is None else self._next_ready(self._turns)
         if number is None:
-            if not self.waits:
+            if self._promotion is not None and not self.waits:
                 self._end_paused()
             return None
         self.live.add(number)
-        self._begun.append(number)
+        self._begun[number] = None
         return self.trials[number]
 
     @property
@@ -318,6 +318,12 @@ class Referee:
             self._trained_s += seconds
             self._record(number, Note(loss.reason, loss.detail), seconds)
         return loss.left
+
+    def hand_back(self, number: int) -> None:
+        """Takes in that a trial that may go on has no worker and will get none: `next_trial` gives it again."""
+        self.live.discard(number)
+        if self.trials[number].state == RUNNING and self._turns is None:
+            self._waiting.append(number)
 
     def _note(self, number: int, note: Note) -> None:
         """Logs once what befell a trial that goes on; a worker that starts again tells it again."""

@@ -153,7 +153,7 @@ class _Suggestions(_Forgotten, TuneSearcher):
             trial = self._referee.next_trial()
             if trial is not None:
                 return {"trial": trial.number, "job": asdict(self._referee.job(trial))}
-            if self._referee.waits:
+            if self._referee.waits or self._referee.live:  # a trial may come back, see `_Decisions.on_trial_error`
                 return None
         return str(TuneSearcher.FINISHED)
 
@@ -192,8 +192,14 @@ class _Decisions(_Forgotten, FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Tune calls this at every loss of a worker, also where it starts the trial again. Its own count never falls,
         so the limit is moved to where the referee has it.
+
+        A worker that is lost while it changes to another trial is told of twice. At the second time the trial waits to
+        start again, and Tune (2.60) gives it up whatever the limit says; so the referee has it started anew.
         """
         with _held(self._referee):
+            if trial.status == Trial.PENDING:
+                self._referee.hand_back(trial.config["trial"])
+                return
             left = self._referee.lose_worker(trial.config["trial"], _cause(trial))
             trial.max_failures = trial.num_failures + left
 

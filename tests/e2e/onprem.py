@@ -114,8 +114,9 @@ class Cluster:
         """The hosts that Ray counts as its own now."""
         asked = "import json, ray; ray.init('auto', logging_level='ERROR', log_to_driver=False); print(json.dumps("
         asked += "[node['NodeManagerHostname'] for node in ray.nodes() if node['Alive']]))"
-        said = self.on(HEAD, f"python -c {shlex.quote(asked)}").strip().splitlines()
-        return set(json.loads(said[-1])) if said else set()
+        said = self.on(HEAD, f"python -c {shlex.quote(asked)}").splitlines()
+        told = [line for line in said if line.startswith("[")]  # a raylet may print how it ended, too
+        return set(json.loads(told[-1])) if told else set()
 
     def wait_for_hosts(self, *names: str) -> None:
         """Until Ray has these and no others."""

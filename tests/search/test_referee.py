@@ -155,6 +155,24 @@ def test_a_trial_may_lose_its_worker_five_times_an_epoch(tmp_path: Path) -> None
     assert told[0] == "1 of 5 times in epoch 1: the node is gone"
 
 
+def test_a_trial_that_was_handed_back_is_begun_again_before_any_other(tmp_path: Path) -> None:
+    run = new_run(tmp_path, tiny_study())
+    with run.log() as log:
+        referee = Referee(run, log)
+        trial = referee.next_trial()
+        assert trial is not None
+        referee.hand_back(0)
+        assert not referee.live
+        assert referee.next_trial() is trial
+        referee.take(0, report(trial, 1))
+        referee.fail(0, "error", "it fails")
+        referee.hand_back(0)
+        following = referee.next_trial()
+        assert following is not None
+        assert following.number == 1, "one that has ended is not begun again"
+    assert [event["type"] for event in run.events()].count("trial_started") == 2
+
+
 def test_a_worker_that_the_node_had_no_memory_for_is_told_as_such(tmp_path: Path) -> None:
     run = new_run(tmp_path, tiny_study())
     with run.log() as log:

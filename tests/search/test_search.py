@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -15,9 +17,10 @@ from facex_tune.pipeline import stages
 from facex_tune.pipeline.begin import begin
 from facex_tune.pipeline.options import Options
 from facex_tune.runs.events import StageStarted
-from facex_tune.runs.history import FAILED, STOPPED
+from facex_tune.runs.history import FAILED, FINISHED, STOPPED
 from facex_tune.search import data_placement, ray_session, search
 from facex_tune.search.referee import Referee
+from facex_tune.search.trainable import FaceTrial
 from facex_tune.search.worker_losses import WORKER_LOSSES
 from tests.faults.conftest import only_full
 from tests.search.conftest import tiny_study
@@ -61,6 +64,38 @@ def test_slots_fill_at_once_and_a_budget_that_is_used_up_ends_who_still_waits(
     assert all((trial.state, trial.reason) == (STOPPED, "budget: time") for trial in trials)
     assert 1 <= sum(len(trial.epochs) for trial in trials) <= SLOTS
     assert "Trial" not in capsys.readouterr().out, "Tune's own words"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("four_slots")
+@pytest.mark.parametrize("scheduler", ["none", "asha_promotion"])
+def test_a_worker_that_is_lost_while_it_changes_to_another_trial_costs_no_trial(
+    tiny_data: Path, tmp_path: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune gives such a trial up without a word to the scheduler. Seen where a host died. Slow: Ray is started."""
+    died = tmp_path / "died"
+
+    class Dies(FaceTrial):
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            if not died.exists():
+                died.touch()
+                os._exit(1)
+            return super().reset_config(new_config)
+
+    monkeypatch.setattr(search, "FaceTrial", Dies)
+    study = tiny_study(budget={"trials": 3}, search={"seed": 3, "scheduler": scheduler, "concurrency": 1})
+    run = begin(study, "r", Options(tmp_path, tiny_data))
+    with run.log() as log:
+        context = stages._context(run, Options(tmp_path, tiny_data, "cpu"), log.fence)
+        log.append(StageStarted(stage="search"))
+        referee = Referee(run, log)
+        shared = data_placement.share(context)
+        search._fit(referee, context, shared, lambda: not referee.live, str(tmp_path / "tune"))
+    assert died.exists()
+    trials = list(run.history().trials.values())
+    assert len(trials) == 3
+    assert {trial.state for trial in trials} <= {FINISHED, STOPPED}
+    assert [event["reason"] for event in run.events() if event["type"] == "trial_recovered"] == ["worker_lost"]
 
 
 @only_full

@@ -21,6 +21,8 @@ from facex_tune.training import classifier, cuda_graph, devices, optimization, t
 from facex_tune.training.batches import Batches, Split
 
 CPU = torch.device("cpu")
+# The cheapest network that has dropout and batch norm.
+PATCH_CNN = {"width": 32, "depth": 2, "patch": 4, "activation": "gelu", "dropout": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def config(**changes: object) -> Config:
     """A small network with every training knob at its default, and `changes` ("train__lr" for "train.lr")."""
     space = Space(
         {
-            "model": {"facex_cnn": {"width": constant(0.25), "dropout": constant(0.1)}},
+            "model": {"patch_cnn": {name: constant(value) for name, value in PATCH_CNN.items()}},
             "augment": {"flip_shift": {"pixels": constant(2)}},
             "balance": {"none": {}},
         },
