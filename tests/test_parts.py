@@ -235,7 +235,8 @@ def test_a_dry_run_tells_a_part_that_breaks(own: Path, family: str, body: str, s
     head = "def plan(labels_N, n_classes, knobs):" if family == "balance" else "def build(knobs, *n_classes):"
     (own / family / "tiny.py").write_text(f'"""Breaks."""\n\nPRECISION, SPACE = "fp32", {{}}\n\n{head}\n{body}\n')
     parts.use_folder(own)
-    space = {"model": ["resnet"], "augment": ["none"], "balance": ["none"]} | {family.removesuffix("s"): ["tiny"]}
+    quick = {"patch_cnn": {"width": 32, "patch": 4}}
+    space = {"model": [quick], "augment": ["none"], "balance": ["none"]} | {family.removesuffix("s"): ["tiny"]}
     checked = study.parse({"version": 1, "name": "x", "data": "synthetic", "space": space})
     refused(lambda: estimating.estimate(checked, 64, "cpu"), *said)
 

@@ -214,8 +214,8 @@ def _with_ray(
     from facex_tune.search import ray_session
 
     cpus = ray_cpus()
-    loads = _busy_cpus(run.study, stages[0], cpus) >= cpus / 2
-    ray.enter_context(ray_session.connected(options.address, cpus, on_lost, workers_load=loads))
+    workers = _workers(run.study, stages[0], cpus)
+    ray.enter_context(ray_session.connected(options.address, cpus, on_lost, workers=workers))
     from facex_tune.search import factor_study, retrain, search, telemetry  # while workers load torch
     from facex_tune.search.factor_progress import Asked
 
@@ -229,8 +229,8 @@ def _with_ray(
         work[stage](run, log, _context(run, options, log.fence))
 
 
-def _busy_cpus(study: Study, stage: str, cpus: int) -> int:
-    """Of so many CPUs those that the stage has a worker for; none where GPUs say how many workers there are."""
+def _workers(study: Study, stage: str, cpus: int) -> int:
+    """How many train at once in a stage on so many CPUs; 0 where GPUs say it."""
     if study.resources.gpus:
         return 0
     models = {"search": study.budget.trials, "retrain": study.n_final_models}.get(stage)

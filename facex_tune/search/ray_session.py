@@ -47,15 +47,16 @@ def connected(
     cpus: int | None = None,
     on_lost: Callable[[str], object] | None = None,
     *,
-    workers_load: bool = False,
+    workers: int = 0,
 ) -> Iterator[None]:
     """Connects to the cluster at `address` (or in RAY_ADDRESS, as inside a job), or starts a Ray of our own, while the
     block lasts.
 
     Args:
         cpus: that a Ray of our own has; None: as many as it counts.
-        workers_load: whether the processes that a Ray of our own starts, one for each CPU, load at once what a worker
-            needs, while the driver loads what it needs itself. An actor takes such a process; each holds some 300 MB.
+        workers: that a Ray of our own begins with, which load at once what they need, while the driver loads what it
+            needs itself. An actor takes such a process; each holds some 300 MB. 0: one for each CPU, which load nothing
+            before an actor takes them.
         on_lost: called from a thread with the name of a process of Ray's own that ended, and Ray with it.
 
     Raises:
@@ -74,7 +75,7 @@ def connected(
     with ExitStack() as stack:
         sigterm_before = signal.getsignal(signal.SIGTERM)
         with _sigterm_kept():
-            told = _started(stack, cpus, workers_load) if address is None else _joined(address, said)
+            told = _started(stack, cpus, workers) if address is None else _joined(address, said)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, sigterm_before)  # ray.init has put its own there
         _session.update(getattr(told, "address_info", {}))  # of a cluster joined by ray:// nothing is told
@@ -99,14 +100,14 @@ def _cleared_after(stack: ExitStack, session: Path) -> None:
     stack.push(over)
 
 
-def _started(stack: ExitStack, cpus: int | None, workers_load: bool) -> Any:
+def _started(stack: ExitStack, cpus: int | None, workers: int) -> Any:
     import ray
 
     folder = ray_folder.temporary_folder()
     stack.enter_context(ray_folder.own_token())
-    preloaded = {"preload_python_modules": list(WORKERS_NEED)} if workers_load else None
+    preloaded = {"preload_python_modules": list(WORKERS_NEED)} if workers else None
     try:
-        with ray_lean.without_unasked():
+        with ray_lean.without_unasked(workers or None):
             # Object store small: faces travel as memory maps, checkpoints as files.
             return ray.init(
                 address="local",  # without it, Ray joins whatever cluster was last started on this machine

@@ -181,9 +181,11 @@ def _begun(path: Path, study: Study) -> set[Key]:
 
 
 def _refuse_other(path: Path, about: Mapping[str, Any], study: Study) -> None:
-    """SystemExit where a table was begun with other faces, epochs or another space."""
+    """SystemExit where a table was begun with other faces, epochs or another space, or on a processor that has fast
+    bf16 where this one has none: its seconds are others, by a factor of eight where both were tried.
+    """
     now = json.loads(json.dumps(_about(study)))
-    if differing := [key for key in ("what", "epochs", "space") if about.get(key) != now[key]]:
+    if differing := [key for key in ("what", "epochs", "space", "bf16") if about.get(key) != now[key]]:
         raise SystemExit(f"{path} was begun with another {differing[0]}: name another table")
 
 

@@ -645,15 +645,6 @@ def test_no_space_left_is_told(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.slow
-def test_a_dry_run_estimates_and_starts_nothing(call: Call, tmp_path: Path) -> None:
-    document = json.loads(call("run", QUICK, "--dry-run", "--json").out)
-    assert document["problems"] == []
-    assert document["estimate"]["trials"] == 8
-    assert document["estimate"]["measured_on"] == "this machine"
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps that take what they are said to: for tests of what else an estimate says."""
@@ -677,11 +668,18 @@ def test_a_set_that_nobody_knows_is_not_reckoned_with(call: Call) -> None:
     assert "did you mean fer2013" in document["problems"][0]
 
 
-def test_a_dry_run_tells_which_model_it_measures_and_under_what_load(call: Call) -> None:
+@pytest.mark.slow
+def test_a_dry_run_measures_each_model_says_so_and_under_what_load_and_starts_nothing(
+    call: Call, tmp_path: Path
+) -> None:
     result = call("search", QUICK, "--dry-run", "--json")
     measured = [line for line in result.err.splitlines() if line.startswith("measuring")]
     assert measured == ["measuring resnet (1 of 2)", "measuring facex_cnn (2 of 2)"]
-    figures = json.loads(result.out)["estimate"]
+    document = json.loads(result.out)
+    assert document["problems"] == []
+    assert not (tmp_path / "runs").exists()
+    figures = document["estimate"]
+    assert (figures["trials"], figures["measured_on"]) == (8, "this machine")
     assert figures["cpu_cores"] == os.cpu_count()
     assert figures["load_average"] >= 0
     assert "hours_retrain" not in figures, "the search alone was asked for"

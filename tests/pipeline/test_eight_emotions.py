@@ -129,7 +129,7 @@ def test_real_ferplus_in_eight_classes_to_its_report(
         votes_NC=votes_NC[kept],
         source_N=np.array([str(row) for row in kept]),
     )
-    space = {"model": [{"resnet": {"depth": 10, "width": 16}}], "augment": "none", "balance": "none"}
+    space = {"model": [{"patch_cnn": {"width": 32, "patch": 4}}], "augment": "none", "balance": "none"}
     study = eight(fidelity={"min_epochs": 1, "max_epochs": 2}, space={**space, "train": {"lr": 0.02, "batch_size": 64}})
     report = report_of(run_through(study, faces, tmp_path, monkeypatch))
     scored = report["evaluation"]["ferplus.majority8"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from typing import Any
 
 import pytest
-from ray._private import node
+from ray._private import node, services
 
 from facex_tune.search import ray_lean
 
@@ -69,6 +70,24 @@ def test_a_ray_of_another_build_starts_all_that_it_starts(monkeypatch: pytest.Mo
         assert Other().start_monitor() == "started"
 
 
-def test_rays_node_has_the_methods_that_are_left_out() -> None:
+def test_as_many_workers_begin_as_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(command: list[str], kind: str) -> tuple[list[str], str]:
+        return command, kind
+
+    monkeypatch.setattr(services, "start_ray_process", start)
+    command = ["raylet", "--num_prestart_python_workers=16", "--head"]
+    with ray_lean.without_unasked(3):
+        assert services.start_ray_process(command, "raylet") == (
+            ["raylet", "--num_prestart_python_workers=3", "--head"],
+            "raylet",
+        )
+    assert services.start_ray_process is start
+    with ray_lean.without_unasked():
+        assert services.start_ray_process is start
+
+
+def test_ray_has_what_is_left_out_of_it() -> None:
     """Else a newer Ray starts what it always did, and nobody has noticed."""
     assert all(callable(getattr(node.Node, name, None)) for name in ray_lean.UNASKED)
+    assert ray_lean.WORKERS in inspect.getsource(services.start_raylet)
+    assert f"{ray_lean.START}(" in inspect.getsource(services.start_raylet)
