@@ -153,7 +153,8 @@ class _Suggestions(_Forgotten, TuneSearcher):
             trial = self._referee.next_trial()
             if trial is not None:
                 return {"trial": trial.number, "job": asdict(self._referee.job(trial))}
-            if self._referee.waits or self._referee.live:  # a trial may come back, see `_Decisions.on_trial_error`
+            may_come_back = self._referee.live and self._referee.fatal is None  # see `_Decisions.on_trial_error`
+            if self._referee.waits or may_come_back:
                 return None
         return str(TuneSearcher.FINISHED)
 
