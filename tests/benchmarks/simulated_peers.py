@@ -57,7 +57,8 @@ class Kind:
     is_cut: bool = False
 
 
-_SYNE = ("syne_tune", "peer_syne_tune.py", ("syne-tune==0.16.0",))
+# its conformal quantile regression imports what only its extras name
+_SYNE = ("syne_tune", "peer_syne_tune.py", ("syne-tune==0.16.0", "huggingface_hub>=1"))
 _SYNE_SAID = "conditional knobs flat; its ASHA stops, nothing is taken up again"
 _HEBO = ("hebo", "peer_hebo.py", ("HEBO==0.3.6", "GPy==1.13.2"))  # left to find GPy, it takes one that does not build
 _HEBO_SAID = "conditional knobs flat; suggests for 8 workers at most together"

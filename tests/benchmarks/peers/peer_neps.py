@@ -1,9 +1,10 @@
 """NePS's PriorBand by its `AskAndTell`.
 
-Its PriorBand takes flat spaces: each knob has a value always, and the idle ones are ignored. Where a study believes in
-no prior, PriorBand draws evenly and around the best so far. A failed trial is told with an exception. A promoted trial
-names the one before it, and goes on from there. The winner is the trial with the best value told at any fidelity, as
-its status names it.
+A flat space: each knob has a value always, and the idle ones are ignored. Conditions can be said as operations of a
+pipeline, but then NePS runs another PriorBand, which has a fixed ratio where this one compares densities. Where a study
+believes in no prior, PriorBand draws evenly and around the best so far. A failed trial is told with an exception. A
+promoted trial names the one before it, and goes on from there. The winner is the trial with the best value told at any
+fidelity, as its status names it.
 """
 
 from __future__ import annotations
