@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ class Kind:
 _SYNE = ("syne_tune", "peer_syne_tune.py", ("syne-tune==0.16.0", "huggingface_hub>=1"))
 _SYNE_SAID = "conditional knobs flat; its ASHA stops, nothing is taken up again"
 _HEBO = ("hebo", "peer_hebo.py", ("HEBO==0.3.6", "GPy==1.13.2"))  # left to find GPy, it takes one that does not build
-_HEBO_SAID = "conditional knobs flat; suggests for 8 workers at most together"
+_HEBO_SAID = "conditional knobs flat; suggests for 8 workers at most together; first trials, one a knob, quasi-random"
 PEERS: dict[str, Kind] = {
     "smac": Kind(
         "smac",
@@ -96,7 +97,7 @@ def make(names: Sequence[str], environments: Path) -> None:
     Raises:
         SystemExit: there is no uv, or it could not.
     """
-    uv = shutil.which("uv")
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     for kind in dict.fromkeys(PEERS[name] for name in names):
         folder, asked = environments / kind.environment, "\n".join(kind.requirements) + "\n"
         if (folder / STAMP).exists() and (folder / STAMP).read_text(encoding="utf-8") == asked:
