@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 TESTS ?= tests
 
 .PHONY: demo test faults e2e lint docs install clean fuzz bench-train bench-balance bench-courses bench-serve bench-report bench-copies bench-data bench-search bench-scale \
-  bench-coverage bench-factors bench-checkpoints
+  bench-coverage bench-factors bench-checkpoints bench-opponents
 
 install: $(INSTALLED)
 
@@ -84,6 +84,12 @@ bench-courses: $(INSTALLED)
 bench-search: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python tests/benchmarks/search.py --variants --jobs 2
+
+# The search against others on recorded curves, SMAC3, Syne Tune, NePS and HEBO among them: gigabytes of environments, six core hours at most.
+OPPONENTS := ours random random-asha stock hyperband smac syne-bore syne-cqr neps hebo hebo-asha
+bench-opponents: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python tests/benchmarks/simulated_search.py --arms $(OPPONENTS) --core-hours 6 --make-environments
 
 # The service with 200 runs, 50 watchers, slow clients and a storage that hangs. Beside another checkout, in turn:
 # python tests/benchmarks/serve_load.py --code before=DIR --code after=.

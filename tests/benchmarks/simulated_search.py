@@ -1,7 +1,8 @@
 """Our search against others on recorded learning curves and a simulated clock.
 
     python tests/benchmarks/simulated_search.py [--tasks choosing scan-lookup …] [--curves FILE] [--seeds 20]
-                                    [--workers 1 8 64] [--arms ours random …] [--against ours] [--out build/simulated]
+                                    [--workers 1 8 64] [--arms ours random smac …] [--against ours]
+                                    [--environments DIR] [--core-hours 6] [--out build/simulated]
 
 The recorded configurations of this project's own space are cut into halves, each with a surrogate of its own: on
 `choosing`, and on what others recorded (`other_curves.py`: `scan-lookup`, `scan-surrogate`, `lcdb`), somebody may try
@@ -9,7 +10,11 @@ what could win; `judging` alone says whether it does. Compared is the final valu
 configuration that would be retrained, at equal simulated time. Regret is a share: 0 % is the best that a task knows
 of 10,000 drawn configurations, 100 % the median one. `random-asha-longer` searches LONGER, to see when it finds what
 ours found. A search's course is kept in OUT/TASK.jsonl and not searched again, so the command goes on where it was
-ended, and tells what is there.
+ended, and tells what is there. `smac`, `syne-cqr`, `syne-bore`, `neps`, `hebo` and `hebo-asha` run in environments of
+their own (`simulated_peers.py`), which `--make-environments` makes with uv. One that ends with an error ends that
+search alone; its line in OUT/TASK.jsonl keeps it from being tried again. Of `--core-hours` each arm has an equal share,
+and a slow one makes fewer searches; the table says how many. OUT/anytime.csv and OUT/anytime.png are regret over the
+time.
 
 Exit code 1: the arm of `--against` is not ahead of random + ASHA and of stock Ray Tune, on each task and at each number
 of workers, by more than noise.
@@ -18,12 +23,11 @@ of workers, by more than noise.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,26 +37,69 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from facex_tune.evaluation import intervals
 from facex_tune.metrics import worst_value
 from facex_tune.simulation import curves
-from facex_tune.simulation.clock import Clock, Outcome, run
-from tests.benchmarks import simulated_tasks
+from facex_tune.simulation.clock import Clock, Outcome, Searching, Started, run
+from facex_tune.study import Study
+from tests.benchmarks import simulated_anytime, simulated_peers, simulated_records, simulated_tasks
 from tests.benchmarks.simulated_opponents import ARMS, DEFAULT_ARMS
+from tests.benchmarks.simulated_peers import PEERS, Peer, PeerError
+from tests.benchmarks.simulated_records import Cost, Key, Records
 from tests.benchmarks.simulated_tasks import LENGTH, Task
 
 LONGER = 4.0
 LOOKS = 40  # at the best, in a search's time
-Key = tuple[str, int, int]  # arm, workers, seed
 Outcomes = Mapping[Key, Outcome]
 
 
-def search(task: Task, key: Key) -> Outcome:
-    """One search."""
+class Timed:
+    """A way of searching, which counts what its suggestions take of this process's processor time."""
+
+    def __init__(self, searching: Searching) -> None:
+        self._searching, self.ask_s, self.asked = searching, 0.0, 0
+        self.epoch, self.fail, self.best = searching.epoch, searching.fail, searching.best
+
+    def start(self) -> Started | None:
+        """See `Searching`."""
+        start_s = time.process_time()
+        found = self._searching.start()
+        self.ask_s, self.asked = self.ask_s + time.process_time() - start_s, self.asked + 1
+        return found
+
+
+def search(task: Task, key: Key) -> tuple[Outcome, Cost]:
+    """One search by an arm that runs in this process."""
+    arm, workers, _ = key
+    clock, start_s = Clock(), time.process_time()
+    timed = Timed(ARMS[arm](_studied(task, key), clock, workers))
+    outcome = _run(timed, task, key, clock)
+    return outcome, Cost(time.process_time() - start_s, timed.ask_s, timed.asked)
+
+
+def search_by_peer(task: Task, key: Key, peer: Peer) -> tuple[Outcome | str, Cost]:
+    """One search by an opponent in a process of its own, which is ended, or the error that it came to."""
+    start_s = simulated_records.processor_s()
+    said: Outcome | str
+    spent = {"ask_s": 0.0, "asked": 0}
+    try:
+        said = _run(peer, task, key, Clock())
+        spent = peer.spent()
+    except PeerError as error:
+        said = str(error)
+    finally:
+        peer.close()
+    return said, Cost(simulated_records.processor_s() - start_s, spent["ask_s"], int(spent["asked"]))
+
+
+def _studied(task: Task, key: Key) -> Study:
+    return task.study.model_copy(update={"search": task.study.search.model_copy(update={"seed": key[2]})})
+
+
+def _run(searching: Searching, task: Task, key: Key, clock: Clock) -> Outcome:
     arm, workers, seed = key
-    clock = Clock()
-    until_s = task.lengths[workers] * task.training_s * (LONGER if arm == "random-asha-longer" else 1.0)
-    study = task.study.model_copy(update={"search": task.study.search.model_copy(update={"seed": seed})})
-    every_s = task.lengths[workers] * task.training_s / LOOKS
-    arms = ARMS[arm](study, clock, workers)
-    return run(arms, task.world, clock, workers=workers, seed=(seed,), until_s=until_s, every_s=every_s)
+    length_s = task.lengths[workers] * task.training_s
+    until_s = length_s * (LONGER if arm == "random-asha-longer" else 1.0)
+    return run(
+        searching, task.world, clock, workers=workers, seed=(seed,), until_s=until_s, every_s=length_s / LOOKS
+    )
 
 
 def main() -> int:
@@ -63,45 +110,64 @@ def main() -> int:
     asked.add_argument("--seeds", type=int, default=20)
     asked.add_argument("--first-seed", type=int, default=0)
     asked.add_argument("--workers", nargs="*", type=int, choices=list(LENGTH), default=list(LENGTH))
-    asked.add_argument("--arms", nargs="*", choices=list(ARMS), default=DEFAULT_ARMS)
+    asked.add_argument("--arms", nargs="*", choices=[*ARMS, *PEERS], default=DEFAULT_ARMS)
     asked.add_argument("--against", default="ours", help="the arm that the others are compared with")
     asked.add_argument("--out", type=Path, default=Path("build/simulated"))
     asked.add_argument("--only-report", action="store_true", help="of the searches that are there")
+    asked.add_argument(
+        "--environments",
+        type=Path,
+        default=simulated_peers.ENVIRONMENTS,
+        help="a folder with a folder for each opponent's environment (default: in the user's cache)",
+    )
+    asked.add_argument("--make-environments", action="store_true", help="makes those that are missing, with uv")
+    asked.add_argument("--core-hours", type=float, default=math.inf, help="of all arms; each has an equal share")
     said = asked.parse_args()
     said.out.mkdir(parents=True, exist_ok=True)
-    kept = {name: _kept(said.out / f"{name}.jsonl") for name in said.tasks}
+    kept = {name: simulated_records.read(said.out / f"{name}.jsonl") for name in said.tasks}
     seeds = range(said.first_seed, said.first_seed + said.seeds)
     # seeds outermost: ended early, every cell has as many
     keys = [(arm, workers, seed) for seed in seeds for workers in said.workers for arm in said.arms]
-    for key in keys if not said.only_report else []:
-        for name in said.tasks:
-            task = simulated_tasks.find(name, said.curves, key[2])
-            if key not in kept[name] and key[1] in task.lengths:
-                _search(task, key, said.out / f"{name}.jsonl", kept[name])
+    if not said.only_report:
+        _environments([arm for arm in said.arms if arm in PEERS], said.environments, said.make_environments)
+        share_s = 3600 * said.core_hours / max(1, len(said.arms))
+        for key in keys:
+            for name in said.tasks:
+                task = simulated_tasks.find(name, said.curves, key[2])
+                spent_s = sum(records.process_s(key[0]) for records in kept.values())
+                if key not in kept[name] and key[1] in task.lengths and spent_s < share_s:
+                    _search(task, key, kept[name], said.environments)
     told = {
-        name: {key: kept[name][key] for key in keys if key in kept[name]} for name in said.tasks
+        name: {key: records.outcomes[key] for key in keys if key in records.outcomes} for name, records in kept.items()
     }
-    text, holds = report(told, said.against, said.curves)
+    text, holds, judged = report(told, said.against, said.curves)
+    notes = {name: kind.notes for name, kind in PEERS.items()}
+    text = "\n".join([text, "", *simulated_records.told(kept.values(), keys, notes)])
     print(text)
     (said.out / "report.txt").write_text(text + "\n", encoding="utf-8")
+    simulated_anytime.write(judged, said.out)
     return 0 if holds else 1
 
 
-def _kept(path: Path) -> dict[Key, Outcome]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    found = {}
-    for said in map(json.loads, lines):
-        steps = tuple((at, value) for at, value in said["outcome"].pop("steps"))
-        found[said["arm"], said["workers"], said["seed"]] = Outcome(steps=steps, **said["outcome"])
-    return found
+def _environments(peers: Sequence[str], folder: Path, is_making: bool) -> None:
+    if is_making:
+        simulated_peers.make(peers, folder)
+    if absent := simulated_peers.missing(peers, folder):
+        raise SystemExit(f"no environment in {folder} for {', '.join(absent)}; --make-environments makes them with uv")
 
 
-def _search(task: Task, key: Key, path: Path, outcomes: dict[Key, Outcome]) -> None:
-    outcomes[key] = search(task, key)
-    arm, workers, seed = key
-    line = {"arm": arm, "workers": workers, "seed": seed, "outcome": asdict(outcomes[key])}
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+def _search(task: Task, key: Key, records: Records, environments: Path) -> None:
+    arm, workers, _ = key
+    if arm not in PEERS:
+        records.add(key, *search(task, key), {})
+        return
+    start_s = simulated_records.processor_s()
+    try:
+        peer = simulated_peers.peer(arm, _studied(task, key), workers, workers * task.lengths[workers], environments)
+    except PeerError as error:
+        records.add(key, str(error), Cost(simulated_records.processor_s() - start_s), {})
+        return
+    records.add(key, *search_by_peer(task, key, peer), peer.versions)
 
 
 class Judged:
@@ -138,8 +204,8 @@ class Judged:
         return [statistics.fmean(row) for row in zip(*tenths, strict=True)]
 
 
-def report(outcomes: Mapping[str, Outcomes], against: str, table: Path) -> tuple[str, bool]:
-    """The tables, and whether the arm is ahead where it should be."""
+def report(outcomes: Mapping[str, Outcomes], against: str, table: Path) -> tuple[str, bool, list[Judged]]:
+    """The tables, whether the arm is ahead where it should be, and what was judged."""
     judged = [Judged(name, found, against, table) for name, found in outcomes.items() if found]
     lines, holds = [], True
     for each in judged:
@@ -159,7 +225,7 @@ def report(outcomes: Mapping[str, Outcomes], against: str, table: Path) -> tuple
                 holds = holds and (ahead or arm not in ("random-asha", "stock"))
         lines += ["", *_ratios(each), ""]
     lines += [*_pooled(judged, against), "", *_ranks(judged)]
-    return "\n".join(lines), holds
+    return "\n".join(lines), holds, judged
 
 
 def _row(judged: Judged, arm: str, workers: int) -> tuple[str, bool]:
@@ -208,10 +274,20 @@ def _pooled(judged: list[Judged], against: str) -> list[str]:
 
 
 def _ranks(judged: list[Judged]) -> list[str]:
-    """Average ranks at the end over tasks, workers and seeds that every arm has; 1 is best, and equals share theirs."""
+    """Average ranks at the end; 1 is best, and equals share theirs. Where some arms have fewer searches than others,
+    also of those alone that have all.
+    """
+    arms = list(dict.fromkeys(arm for one in judged for arm in one.arms))
+    made = {arm: sum(key[0] == arm for one in judged for key in one.outcomes) for arm in arms}
+    whole = [arm for arm in arms if made[arm] == max(made.values())]
+    lines = _ranked(judged, arms)
+    return lines if whole == arms or len(whole) < 2 else [*lines, *_ranked(judged, whole)]
+
+
+def _ranked(judged: list[Judged], arms: list[str]) -> list[str]:
+    """Over the tasks, workers and seeds that every one of the arms has."""
     from scipy.stats import rankdata
 
-    arms = list(dict.fromkeys(arm for one in judged for arm in one.arms))
     rows = [
         [one.regret((arm, *cell)) for arm in arms]
         for one in judged
@@ -222,7 +298,7 @@ def _ranks(judged: list[Judged]) -> list[str]:
         return []
     ranks = rankdata(np.array(rows), axis=1)
     said = [f"{arm} {told(ranks[:, column].tolist())}" for column, arm in enumerate(arms)]
-    return [f"average rank (n = {len(rows)}): {', '.join(said)}"]
+    return [f"average rank of {len(arms)} arms (n = {len(rows)}): {', '.join(said)}"]
 
 
 def _ratios(judged: Judged) -> list[str]:
