@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune import metrics
+from facex_tune.evaluation import student
 
 LEVEL = 0.95
 DRAWS = 2000
@@ -30,10 +31,8 @@ def over_seeds(values: Sequence[float]) -> Interval | None:
     """The 95 % t interval of the mean; None below three seeds, and where all agree, which is not certainty."""
     if len(values) < MIN_SEEDS or len(set(values)) == 1:
         return None
-    from scipy import special  # scipy.stats would take a second to import
-
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
-    reach = float(special.stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * spread
+    reach = student.quantile(len(values) - 1, (1 + LEVEL) / 2) * spread
     return mean - reach, mean + reach
 
 
@@ -43,10 +42,8 @@ def between_seeds(first: Sequence[float], second: Sequence[float]) -> Interval |
     """
     if min(len(first), len(second)) < MIN_SEEDS or len(set(first)) == len(set(second)) == 1:
         return None
-    from scipy import special
-
     spread, df = welch(first, second)
-    reach = float(special.stdtrit(df, (1 + LEVEL) / 2)) * spread
+    reach = student.quantile(df, (1 + LEVEL) / 2) * spread
     gap = float(np.mean(first) - np.mean(second))
     return gap - reach, gap + reach
 
@@ -294,7 +291,5 @@ def percentile(values_D: NDArray[np.float64], n_clusters: float | None = None) -
 
 
 def _expanded_tail(n_clusters: float) -> float:
-    from scipy import special
-
-    reach = (n_clusters / (n_clusters - 1)) ** 0.5 * float(special.stdtrit(n_clusters - 1, (1 + LEVEL) / 2))
-    return float(special.ndtr(-reach))
+    reach = (n_clusters / (n_clusters - 1)) ** 0.5 * student.quantile(n_clusters - 1, (1 + LEVEL) / 2)
+    return student.normal_below(-reach)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from statistics import NormalDist
 from typing import Any
 
 from facex_tune.data.faces import as_read, left_out
@@ -148,11 +149,9 @@ def least_recognised(per_emotion: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The emotion of the lowest recall and those that cannot be told from it, the lowest first: with 95 % confidence
     the truly least recognised is among them (a subset selection after Gupta, Technometrics 7, 1965, by Bonferroni).
     """
-    from scipy import special
-
     order = sorted(per_emotion, key=lambda emotion: per_emotion[emotion]["recall"])
     lowest, *others = [(per_emotion[emotion]["recall"], _standard_error(per_emotion[emotion])) for emotion in order]
-    reach = float(special.ndtri(1 - (1 - LEVEL) / max(len(others), 1)))
+    reach = NormalDist().inv_cdf(1 - (1 - LEVEL) / max(len(others), 1))
     near = [
         emotion
         for emotion, (recall, error) in zip(order[1:], others, strict=True)

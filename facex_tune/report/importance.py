@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facex_tune.evaluation import student
 from facex_tune.runs.history import before_rungs
 from facex_tune.space import Choice, Int, Knob
 
@@ -111,8 +112,6 @@ def _of_steps(places_T: NDArray[np.int64], n: int) -> NDArray[np.float64]:
     """The probability of each step: a normal at each that was seen, as wide as Scott's rule says and no narrower than a
     step, and one over the whole grid, as heavy as one trial; each cut off at the grid's ends.
     """
-    from scipy import special
-
     counts_G = np.bincount(places_T, minlength=n)
     seen = np.flatnonzero(counts_G)
     weights_K = counts_G[seen]
@@ -126,7 +125,7 @@ def _of_steps(places_T: NDArray[np.int64], n: int) -> NDArray[np.float64]:
     middle_K1 = np.append(seen, (n - 1) / 2)[:, None]
     width_K1 = np.append(np.full(len(seen), width), n)[:, None]
     edges_E = np.arange(n + 1) - 0.5
-    below_KE = special.ndtr((edges_E - middle_K1) / width_K1)
+    below_KE = student.normals_below((edges_E - middle_K1) / width_K1)
     kernels_KG = np.diff(below_KE, axis=1) / (below_KE[:, -1:] - below_KE[:, :1])
     shares_K = np.append(weights_K, 1.0)
     found_G: NDArray[np.float64] = shares_K / shares_K.sum() @ kernels_KG

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 import sys
 import tarfile
 from collections import defaultdict
@@ -64,6 +65,7 @@ from facex_tune.space import Choice, Config, Float, Int
 from facex_tune.storage import files
 from tests.evaluation.conftest import RunMaker, new_run, write_data
 
+ROOT = Path(__file__).resolve().parents[2]
 KEYS = [
     *("version", "run", "study", "environment", "data", "search", "leaderboard", "models", "evaluation", "factors"),
     *("importance", "choices", "insight", "findings"),
@@ -831,6 +833,15 @@ def test_compiled_templates_are_kept_beside_their_source(tmp_path: Path, monkeyp
     assert len(list((tmp_path / "kept").iterdir())) == 2, "other settings are another file"
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     assert compiled.cache(tmp_path / "kept", {}) is None
+
+
+def test_a_report_loads_no_library_that_it_can_do_without(finished: Finished) -> None:
+    """In a process of its own: pandas and scipy take as long as all of a report's statistics, torch longer."""
+    asks = "import sys; from facex_tune.report import summary; from facex_tune.runs.store import Run; "
+    asks += f"summary.document(Run({str(finished.run.storage)!r}, {finished.run.name!r}), {{}}); "
+    asks += "print({'pandas', 'scipy', 'torch', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_figure_of_the_same_numbers_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
