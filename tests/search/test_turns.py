@@ -127,12 +127,10 @@ def test_a_trial_that_was_handed_back_goes_on_in_its_turn(tmp_path: Path) -> Non
     run = new_run(tmp_path, ordered_study(concurrency=2))
     with run.log() as log:
         referee = Referee(run, log)
-        first, second = referee.next_trial(), referee.next_trial()
-        assert second is not None
+        _, second = referee.next_trial(), referee.next_trial()
         referee.hand_back(1)
-        assert referee.next_trial() is second
+        assert referee.next_trial() is second is not None
         assert referee.next_trial() is None
-        assert first is not None
 
 
 def test_the_end_of_a_time_budget_finishes_what_is_through(tmp_path: Path) -> None:
