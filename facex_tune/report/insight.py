@@ -11,7 +11,7 @@ import itertools
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 PAIRS = 5
 BANDS = ((0.0, 0.6), (0.6, 0.8), (0.8, 1.01))
 SUSPECTS = 50
+COPIES = ("in_training", "in_validation")  # columns that say which faces have a copy there
+OF_FACES = ("agreed", *COPIES)  # columns that not every table has
+NumberT = TypeVar("NumberT", np.int64, np.float64)
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,21 @@ class Answers:
 
         if not path.is_file():
             return None
-        table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read(use_threads=False)
-        columns = set(table.column_names)
+        file = pq.ParquetFile(io.BytesIO(path.read_bytes()))
+        columns = set(file.schema_arrow.names)
         classes = [emotion for emotion in EMOTIONS if f"{models[0]}.{emotion}" in columns] if models else []
-        if not classes or any(f"{model}.{emotion}" not in columns for model in models for emotion in classes):
+        asked = [f"{model}.{emotion}" for model in models for emotion in classes]
+        if not classes or not columns.issuperset(asked):
             return None
-        found = [[np.array(table[f"{model}.{emotion}"], np.float64) for emotion in classes] for model in models]
+        table = file.read(["label", "group", "source", *columns.intersection(OF_FACES), *asked], use_threads=False)
+        found = np.stack([_numbers(table[column], np.float64) for column in asked])
         return cls(
             name,
-            np.array(table["label"], np.int64),
-            np.array(table["group"], np.int64),
+            _numbers(table["label"], np.int64),
+            _numbers(table["group"], np.int64),
             table["source"].to_pylist(),
-            np.moveaxis(np.array(found), 1, 2),
-            np.array(table["agreed"], np.float64) if "agreed" in columns else None,
+            np.moveaxis(found.reshape(len(models), len(classes), -1), 1, 2),
+            _numbers(table["agreed"], np.float64) if "agreed" in columns else None,
             _known(table) if "in_training" in columns else None,
         )
 
@@ -85,9 +90,16 @@ class Answers:
 
 def _known(table: Any) -> NDArray[np.bool_]:
     """Which faces have a copy in training, or among the validation faces that models were chosen by."""
-    columns = [name for name in ("in_training", "in_validation") if name in table.column_names]
-    known_N: NDArray[np.bool_] = np.any([np.array(table[name], np.bool_) for name in columns], axis=0)
+    columns = [name for name in COPIES if name in table.column_names]
+    known_N: NDArray[np.bool_] = np.any([np.array(table[name].to_pylist(), np.bool_) for name in columns], axis=0)
     return known_N
+
+
+def _numbers(column: Any, kind: type[NumberT]) -> NDArray[NumberT]:
+    """A copy of a table's column. Through DLPack: pyarrow's own conversion would import pandas, half a second."""
+    if column.null_count:
+        return np.array(column, kind)
+    return np.array(np.from_dlpack(column.combine_chunks()), kind)
 
 
 def answers_of(run: Run, document: Mapping[str, Any]) -> tuple[Answers | None, dict[str, Answers]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from facex_tune import metrics
 from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import compare
-from facex_tune.report import galleries, views
+from facex_tune.report import compiled, galleries, views
 from facex_tune.report.comparison_findings import compared_trials
 from facex_tune.report.figure_choice import winner_label
 from facex_tune.report.verdict import bars, verdict
@@ -80,12 +80,12 @@ def of_several(document: Mapping[str, Any]) -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    settings: dict[str, Any] = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
         undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        bytecode_cache=compiled.cache(TEMPLATES / "__pycache__", settings),
+        **settings,
     )
     environment.filters |= {
         "number": number,
