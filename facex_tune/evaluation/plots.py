@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 INK = "#222222"
 STYLE: Any = {
     "font.size": 9,
+    "font.sans-serif": ["DejaVu Sans"],  # the first of the default, alone: the others are looked for at every text
     "axes.edgecolor": INK,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
@@ -28,6 +29,7 @@ STYLE: Any = {
     "svg.hashsalt": "facex_tune",  # the same file from the same numbers
 }
 WIDTH_IN, HEIGHT_IN = 4.8, 3.0
+PNG_DPI = 200
 
 
 def style() -> AbstractContextManager[None]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,23 +15,13 @@ from facex_tune.evaluation.calibration import reliability
 from facex_tune.metrics import MAXIMIZE
 from facex_tune.report import figures, insight_plots
 from facex_tune.report.insight import Answers
+from facex_tune.report.painting import Drawing
 from facex_tune.runs.history import FAILED, FINISHED, Trial, best_of_each
 from facex_tune.runs.names import model_label, trial_label
 from facex_tune.storage.files import Place
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from facex_tune.runs.store import Run
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure to be drawn: `function(*args)` gives it. Plain data, so that another process can do it."""
-
-    name: str
-    function: Callable[..., Figure]
-    args: tuple[Any, ...]
 
 
 def of_run(run: Run, document: Mapping[str, Any]) -> list[Drawing]:

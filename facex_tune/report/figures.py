@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 FAINT, ACCENT = "#b8bec6", "#1f5a96"
 SEED_COLOURS = ("#1f5a96", "#b3541e", "#3c7d3c", "#7a4a93", "#8a6d1d")
-PNG_DPI = 200
 
 
 def _whole_numbers(axes: Axes) -> None:
@@ -85,26 +84,6 @@ def class_histogram(counts: Mapping[str, Mapping[str, int]], emotions: Sequence[
     axes.set(ylabel="share of its faces, %")
     axes.legend()
     return figure
-
-
-def rendered(figure: Figure) -> tuple[bytes, bytes]:
-    """The figure as SVG and as PNG, laid out once: matplotlib would do so twice for each form."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from PIL import Image
-
-    FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    svg, png = io.BytesIO(), io.BytesIO()
-    vectors: Any = FigureCanvasSVG(figure)
-    vectors.print_svg(svg, metadata={"Date": None, "Creator": None})
-    figure.dpi = PNG_DPI
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels_HW4 = np.asarray(canvas.buffer_rgba())  # on white, so that nothing shows through
-    Image.fromarray(pixels_HW4[..., :3].copy()).save(png, "PNG", compress_level=4, dpi=(PNG_DPI, PNG_DPI))
-    return svg.getvalue(), png.getvalue()
 
 
 def data_uri(svg: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The report's figures, drawn by processes beside the one that reckons: loading matplotlib and laying out a dozen
+"""The report's figures, drawn by a process beside the one that reckons: loading matplotlib and laying out a dozen
 figures takes as long as everything else.
 
 A helper is a process of this program's own, asked by pickles through its standard input and output: what it gets and
@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +23,30 @@ from facex_tune.report import figures
 from facex_tune.storage import files
 
 if TYPE_CHECKING:
-    from facex_tune.report.figure_choice import Drawing
+    from matplotlib.figure import Figure
+
     from facex_tune.storage.files import Place
 
-MOST_HELPERS = 3
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # for matrices of a figure
 _SERVE = "from facex_tune.report.painting import serve; serve()"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure to be drawn: `function(*args)` gives it. Plain data, so that another process can do it."""
+
+    name: str
+    function: Callable[..., Figure]
+    args: tuple[Any, ...]
 
 
 class Helpers:
     """A context in which calls are made by processes beside this one.
 
     Args:
-        n: how many; 0 makes the calls here, when they are asked for. None takes a processor each, three at most; none
-            with one processor, or where matplotlib is loaded already.
+        n: how many; 0 makes the calls here, when they are asked for. None takes one: a second would load matplotlib
+            again, which takes as long as a third of the figures. None with one processor, or where matplotlib is
+            loaded already.
     """
 
     def __init__(self, n: int | None = None) -> None:
@@ -93,7 +105,7 @@ class Helpers:
                 [sys.executable, "-c", _SERVE],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": places},
+                env={**os.environ, "PYTHONPATH": places, **ONE_THREAD},
             )
             self._own.process = process
             self._started.append(process)
@@ -102,7 +114,7 @@ class Helpers:
 
 def _helpers_here() -> int:
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_HELPERS, processors) if processors > 1 and sys.executable else 0
+    return 1 if processors > 1 and sys.executable else 0
 
 
 def serve() -> None:
@@ -123,14 +135,15 @@ def serve() -> None:
 
 
 def _load() -> None:
-    import matplotlib.backends.backend_agg
-    import matplotlib.backends.backend_svg  # noqa: F401
+    from facex_tune.report import rendering  # noqa: F401
 
 
 def paint(drawing: Drawing) -> tuple[bytes, bytes]:
     """A drawing as SVG and as PNG."""
+    from facex_tune.report import rendering
+
     with plots.style():
-        return figures.rendered(drawing.function(*drawing.args))
+        return rendering.both(drawing.function(*drawing.args))
 
 
 class Painted(Mapping[str, str]):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from facex_tune.study.words import measured_text
-
 Finding = dict[str, Any]
 DASH = "\u2013"
 
 
 def number(value: float | None) -> str:
     """Three decimals, costs short."""
+    from facex_tune.study.words import measured_text  # the process that draws needs no study
+
     return DASH if value is None else measured_text(value)
 
 

@@ -36,7 +36,7 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
     with plots.style():
         figure = _drawn(document)
         sink = io.BytesIO()
-        figure.savefig(sink, format=path.suffix[1:], dpi=figures.PNG_DPI)
+        figure.savefig(sink, format=path.suffix[1:], dpi=plots.PNG_DPI)
     files.write_bytes(path, sink.getvalue())
 
 

@@ -122,6 +122,7 @@ def as_its_own(run_json: Path, code: Path) -> None:
     process = subprocess.run(
         [sys.executable, "-c", asks],
         env={**os.environ, "PYTHONPATH": str(code)},
+        cwd=code,  # where an inline program looks for modules first
         input=json.dumps(said_study(TRIALS)),
         capture_output=True,
         text=True,
