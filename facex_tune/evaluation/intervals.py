@@ -102,14 +102,15 @@ def resampled(
     clusters, cluster_N = np.unique(groups_N, return_inverse=True)
     if len(clusters) < 2:
         return None
-    counts_GC = _cluster_counts(answers_MN, labels_N, cluster_N, len(clusters), n_classes)
+    kind_G, first_K = _alike(answers_MN, labels_N, cluster_N, len(clusters))
+    counts_KC = _cluster_counts(answers_MN, labels_N, cluster_N, len(clusters), n_classes)[first_K]
     sums_GV = _cluster_sums(values_VN, cluster_N, len(clusters))
     size_G = np.bincount(cluster_N, minlength=len(clusters)).astype(np.float64)
     confusions, means = [], []
-    for drawn_DG in _draws(len(clusters), seed, draws):
-        confusions.append(drawn_DG.astype(np.float32) @ counts_GC)
+    for members_DG in _members(len(clusters), seed, draws):
+        confusions.append(_counted(kind_G[members_DG], len(first_K)).astype(np.float32) @ counts_KC)
         if len(values_VN):
-            weights_DG = drawn_DG.astype(np.float64)
+            weights_DG = _counted(members_DG, len(clusters)).astype(np.float64)
             means.append((weights_DG @ sums_GV) / (weights_DG @ size_G)[:, None])
     confusion_DMKK = np.concatenate(confusions).astype(np.float64).reshape(draws, len(answers_MN), n_classes, n_classes)
     return confusion_DMKK, np.concatenate(means) if means else np.empty((draws, 0))
@@ -155,12 +156,41 @@ def _draws(n_clusters: int, seed: np.random.SeedSequence, draws: int) -> Iterato
 
     Members are drawn and counted: numpy's multinomial, the same distribution, takes five times as long.
     """
+    return (_counted(members_DG, n_clusters) for members_DG in _members(n_clusters, seed, draws))
+
+
+def _members(n_clusters: int, seed: np.random.SeedSequence, draws: int) -> Iterator[NDArray[np.int64]]:
+    """The clusters of each draw, D x G, some draws at a time."""
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK_CELLS // n_clusters)
     for start in range(0, draws, step):
-        rows = min(step, draws - start)
-        drawn_DG = rng.integers(n_clusters, size=(rows, n_clusters)) + n_clusters * np.arange(rows)[:, None]
-        yield np.bincount(drawn_DG.ravel(), minlength=drawn_DG.size).reshape(drawn_DG.shape)
+        yield rng.integers(n_clusters, size=(min(step, draws - start), n_clusters))
+
+
+def _counted(members_DG: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """How often each of `n` is in each row, D x n. What was given is overwritten."""
+    rows = len(members_DG)
+    members_DG += n * np.arange(rows)[:, None]
+    return np.bincount(members_DG.ravel(), minlength=rows * n).reshape(rows, n)
+
+
+def _alike(
+    answers_MN: NDArray[Any], labels_N: NDArray[Any], cluster_N: NDArray[Any], n_clusters: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The kind of each cluster, and a cluster of each kind: single faces of one label with the same answers are alike,
+    and so a draw's confusion matrices follow from far fewer counts. Every larger cluster is a kind of its own.
+    """
+    size_G = np.bincount(cluster_N, minlength=n_clusters)
+    face_G = np.zeros(n_clusters, np.int64)
+    face_G[cluster_N] = np.arange(len(cluster_N))
+    kind_G = labels_N[face_G].astype(np.int64)
+    for answers_N in answers_MN:  # numbered anew each time, so that no number grows too large
+        code_G = kind_G * (int(answers_N.max(initial=0)) + 1) + answers_N[face_G]
+        kind_G = np.unique(code_G, return_inverse=True)[1].astype(np.int64)
+    larger = np.flatnonzero(size_G > 1)
+    kind_G[larger] = kind_G.max() + 1 + np.arange(len(larger))
+    _, first_K, kind_G = np.unique(kind_G, return_index=True, return_inverse=True)
+    return kind_G, first_K
 
 
 def _cluster_counts(

@@ -36,7 +36,10 @@ def report(run: Run, data_dir: Path | None, *, faces: bool = True) -> Place:
     """
     folder = run.report_folder
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    with painting.Helpers() as helpers:
+    from threadpoolctl import threadpool_limits
+
+    # Two threads wait for each other at every product of draws, and take twice the processor time for it.
+    with painting.Helpers() as helpers, threadpool_limits(1, "blas"):
         helpers.warm()
         document = summary.document(run, manifests(run, data_dir))
         drawn = painting.Painted(helpers, figure_choice.of_run(run, document), folder / "figures")

@@ -158,8 +158,8 @@ def selection_bias(run: Run, history: History) -> dict[str, Any] | None:
 
 def leaderboard(run: Run, history: History) -> list[dict[str, Any]]:
     """Every trial, best first; repeats of a configuration share its rank, and `repeats` names the one they repeat."""
-    objective, front = run.study.objective[0], history.pareto(run.study)
-    keepers = history.keepers(run.study)
+    study = run.study
+    objective, front, keepers = study.objective[0], history.pareto(study), history.keepers(study)
     return [
         {
             "rank": standing.rank,
@@ -173,9 +173,9 @@ def leaderboard(run: Run, history: History) -> list[dict[str, Any]]:
             "value": finite(trial.metrics.get(objective)),
             "metrics": {name: finite(value) for name, value in trial.metrics.items()},
             "pareto": trial.number in front,
-            **({"keeps": trial.number in keepers} if run.study.bounds else {}),
+            **({"keeps": trial.number in keepers} if study.bounds else {}),
         }
-        for standing in history.standings(run.study)
+        for standing in history.standings(study)
         for trial in (standing.trial,)
     ]
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -177,7 +178,7 @@ class Axis:
             return ABSENT
         if self.categories is not None:
             return self.categories.index(value_text(self.values[trial])) / max(1, len(self.categories) - 1)
-        low, high = self._ends()
+        low, high = self._ends
         return 0.5 if low == high else (self._scaled(self.values[trial]) - low) / (high - low)
 
     def ticks(self) -> list[tuple[float, str]]:
@@ -186,11 +187,12 @@ class Axis:
         if self.categories is not None:
             most = max(1, len(self.categories) - 1)
             return [*absent, *((place / most, text) for place, text in enumerate(self.categories))]
-        low, high = self._ends()
+        low, high = self._ends
         places = [0.5] if low == high else [0, 0.5, 1]
         told = [low + place * (high - low) for place in places]
         return [*absent, *((place, value_text(self._value(each))) for place, each in zip(places, told, strict=True))]
 
+    @cached_property
     def _ends(self) -> tuple[float, float]:
         scaled = [self._scaled(value) for value in self.values.values()]
         return min(scaled), max(scaled)
