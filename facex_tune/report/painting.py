@@ -154,7 +154,13 @@ class Painted(Mapping[str, str]):
     """
 
     def __init__(self, helpers: Helpers, drawings: Iterable[Drawing], folder: Place) -> None:
-        self._asked = {drawing.name: helpers.submit(paint, drawing) for drawing in drawings}
+        self._asked: dict[str, Future[tuple[bytes, bytes]]] = {}
+        same: dict[bytes, Future[tuple[bytes, bytes]]] = {}  # of two protocols over the same faces and labels
+        for drawing in drawings:
+            said = pickle.dumps((drawing.function, drawing.args))
+            if said not in same:
+                same[said] = helpers.submit(paint, drawing)
+            self._asked[drawing.name] = same[said]
         self._done: dict[str, str] = {}
         self._folder = folder
 

@@ -56,17 +56,16 @@ def lay_out(figure: Figure) -> None:
     engine = figure.get_layout_engine()
     if not isinstance(engine, ConstrainedLayoutEngine):
         return
-    FigureCanvasAgg(figure)
+    renderer = FigureCanvasAgg(figure).get_renderer()
     if len(figure.axes) == 1:
-        _widen(figure, figure.axes[0])
+        _widen(figure, figure.axes[0], renderer)
     else:
         engine.execute(figure)
     figure.set_layout_engine("none")
 
 
-def _widen(figure: Figure, axes: Axes) -> None:
+def _widen(figure: Figure, axes: Axes, renderer: RendererAgg) -> None:
     """So that what the axes have around them ends at the figure's margin; measured once, where they stand now."""
-    renderer: Any = figure._get_renderer()  # type: ignore[attr-defined] # noqa: SLF001
     axes.apply_aspect(axes.get_position(original=True))
     whole = axes.get_tightbbox(renderer, for_layout_only=True)
     inner = axes.get_window_extent(renderer)
@@ -112,7 +111,14 @@ class _Both(RendererBase):
         self._pixels.draw_markers(self._larger(gc), marker_path, *scaled, rgbFace)
 
     def draw_path_collection(
-        self, gc: Any, master_transform: Any, paths: Any, all_transforms: Any, offsets: Any, offset_trans: Any, *more: Any,
+        self,
+        gc: Any,
+        master_transform: Any,
+        paths: Any,
+        all_transforms: Any,
+        offsets: Any,
+        offset_trans: Any,
+        *more: Any,
         **options: Any,
     ) -> None:
         own = paths, all_transforms, offsets
@@ -121,7 +127,14 @@ class _Both(RendererBase):
         self._pixels.draw_path_collection(self._larger(gc), *scaled, *more, **options)
 
     def draw_quad_mesh(
-        self, gc: Any, master_transform: Any, width: Any, height: Any, cells: Any, offsets: Any, offset_trans: Any,
+        self,
+        gc: Any,
+        master_transform: Any,
+        width: Any,
+        height: Any,
+        cells: Any,
+        offsets: Any,
+        offset_trans: Any,
         *more: Any,
     ) -> None:
         own = width, height, cells, offsets

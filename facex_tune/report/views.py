@@ -25,14 +25,14 @@ from facex_tune.runs.events import EpochDone, TrialPaused, TrialPromoted, TrialS
 from facex_tune.runs.history import BY_BUDGET, ENDS, FAILED, FINISHED, RUNNING, STOPPED, Trial
 from facex_tune.space import Choice, Float, Int, Knob, Value
 from facex_tune.storage.files import finite
-from facex_tune.study.words import clock, not_shared, value_text
+from facex_tune.study.words import clock, not_shared, plural, value_text
 
 if TYPE_CHECKING:
     from facex_tune.runs.store import Event, Run
 
 MOST_TRIALS = 1000  # in the views, the best ones
 MOST_POINTS = 60_000  # of all learning curves together
-MOST_AXES, MOST_SLICES, MOST_CONTOURS = 8, 6, 3
+MOST_AXES, MOST_SLICES = 8, 6
 FEWEST_CONTOURED = 10  # finished trials that have both knobs
 CONTOUR_STEPS = 24  # along each axis
 NEAR = 0.12  # the standard deviation of the kernel under a contour plot, in shares of an axis
@@ -40,6 +40,7 @@ SHADES = ("--v0", "--v1", "--v2", "--v3", "--v4")  # worst to best
 STATES = {FINISHED: "--link", STOPPED: "--faint", RUNNING: "--good", FAILED: "--bad"}
 ABSENT = -0.14  # where an axis has what a trial's configuration lacks
 Figure = dict[str, Any]
+Pair = dict[str, Any]  # {across, up: names, n: trials, figure: its place or None, said}
 
 
 def script() -> str:
@@ -52,10 +53,11 @@ def script() -> str:
 
 
 def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
-    """{objective, winner, shown, trials, knobs, ranked_by, figures}; None where no trial has a value.
+    """{objective, winner, shown, trials, knobs, ranked_by, figures, contours, fronts}; None where no trial has a value.
 
-    `figures` are history, learning, parallel, timeline and importance, a figure of plotly.js each, and slices and
-    contours, lists of them; what there are too few trials or knobs for is left out.
+    `figures` are history, learning, parallel, timeline and importance, a figure of plotly.js each, and slices,
+    contours and fronts, lists of them; what there are too few trials or knobs for is left out.
+    `contours` and `fronts` are {names, pairs}: two knobs, or two of several objectives, with the place of their figure.
     `trials` says of each trial, by its number, what a click opens.
     """
     objective = run.study.objective[0]
@@ -69,6 +71,7 @@ def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
     axes = _axes(shown, dict(run.study.space.knobs()), importances or {})
     usable = [trial for trial in shown if trial.state != FAILED]
     values = {trial.number: _last(trial, objective) for trial in usable}
+    contours: list[Pair] = []
     winner, label = winner_label(document), f"validation {metric_words(objective)}"
     figures: dict[str, Any] = {
         "history": _history(every.values(), usable, values, objective, winner),
@@ -78,7 +81,11 @@ def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
     if axes and usable:
         figures["parallel"] = _parallel(axes[:MOST_AXES], usable, values, objective)
         figures["slices"] = [_slice(axis, usable, values, label) for axis in axes[:MOST_SLICES]]
-        figures["contours"] = _contours(axes[:MOST_AXES], usable, values)
+        contours, figures["contours"] = _contours(axes[:MOST_AXES], usable, values)
+    fronts: list[Pair] = []
+    if len(run.study.objective) > 1 and usable:
+        front = [row["trial"] for row in document["leaderboard"] if row["pareto"]]
+        fronts, figures["fronts"] = _fronts(usable, run.study.objective, front, winner)
     if importances:
         figures["importance"] = _importance(importances)
     return {
@@ -91,6 +98,8 @@ def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
         "knobs": [axis.name for axis in axes],
         "trials": _trials(shown, events, objective, document),
         "figures": figures,
+        "contours": {"names": {axis.name: axis.name for axis in axes[:MOST_AXES]}, "pairs": contours},
+        "fronts": {"names": {name: metric_words(name) for name in run.study.objective}, "pairs": fronts},
     }
 
 
@@ -373,36 +382,91 @@ def _slice(each: Axis, trials: Sequence[Trial], values: Mapping[int, float], lab
     return {"data": _state_points(trials, where, values), "layout": layout | {"showlegend": False}}
 
 
-def _contours(axes: Sequence[Axis], trials: Sequence[Trial], values: Mapping[int, float]) -> list[Figure]:
-    """Over two knobs the mean value of the finished trials near a place, and the trials; of the pairs that enough
-    trials have, the first ones in the order of the knobs.
+def _contours(
+    axes: Sequence[Axis], trials: Sequence[Trial], values: Mapping[int, float]
+) -> tuple[list[Pair], list[Figure]]:
+    """Over two knobs the mean value of the finished trials near a place, and the trials: of every pair of knobs, ranges
+    first and then in the order of the knobs, with what is drawn or why nothing is; and the figures.
     """
     finished = [trial for trial in trials if trial.state == FINISHED]
+    pairs: list[Pair] = []
     found: list[Figure] = []
-    pairs = sorted(itertools.combinations(range(len(axes)), 2), key=lambda pair: (_kinds(axes, pair), sum(pair), pair))
-    for across, up in ((axes[i], axes[j]) for i, j in pairs):
-        if len(found) == MOST_CONTOURS:
-            break
+    every = sorted(itertools.combinations(range(len(axes)), 2), key=lambda pair: (_kinds(axes, pair), sum(pair), pair))
+    for across, up in ((axes[i], axes[j]) for i, j in every):
         both = [trial for trial in finished if trial.number in across.values and trial.number in up.values]
-        if len(both) < FEWEST_CONTOURED:
-            continue
+        pair: Pair = {"across": across.name, "up": up.name, "n": len(both), "figure": None}
+        pairs.append(pair)
         x_T, y_T = (np.array([each.at(trial.number) for trial in both]) for each in (across, up))
-        z_T = np.array([values[trial.number] for trial in both])
-        if min(len(set(x_T.tolist())), len(set(y_T.tolist()))) < 2:
-            continue
-        places = np.linspace(0, 1, CONTOUR_STEPS)
-        surface = {
-            **{"type": "contour", "x": places.round(4).tolist(), "y": places.round(4).tolist(), "hoverinfo": "skip"},
-            **{"z": smoothed(x_T, y_T, z_T, places), "contours": {"coloring": "heatmap"}, "showlegend": False},
-            "colorscale": [[step / 3, shade] for step, shade in enumerate(SHADES[:4])],
-            "line": {"width": 0.6, "color": "--ground"},
-            "colorbar": {"thickness": 10, "outlinewidth": 0, "len": 0.9},
-        }
-        points = _points("finished", x_T.round(4).tolist(), y_T.round(4).tolist(), [t.number for t in both], "--best")
-        points["marker"] |= {"line": {"color": "--ground", "width": 1}}
-        layout = {side: _ticked(each) for side, each in (("xaxis", across), ("yaxis", up))}
-        found.append({"data": [surface, points], "layout": layout | {"showlegend": False}})
-    return found
+        alike = [each.name for each, at_T in ((across, x_T), (up, y_T)) if len(set(at_T.tolist())) < 2]
+        if len(both) < FEWEST_CONTOURED:
+            told = f"{plural(len(both), 'finished trial')} {'has' if len(both) == 1 else 'have'} both knobs"
+            pair["said"] = f"{told}; contours need {FEWEST_CONTOURED}."
+        elif alike:
+            pair["said"] = f"{alike[0]} is the same in all {len(both)} finished trials that have both knobs."
+        else:
+            pair |= {"figure": len(found), "said": f"{len(both)} finished trials have both knobs."}
+            found.append(_contour(across, up, (x_T, y_T), both, values))
+    return pairs, found
+
+
+def _contour(
+    across: Axis,
+    up: Axis,
+    at: tuple[NDArray[np.float64], NDArray[np.float64]],
+    trials: Sequence[Trial],
+    values: Mapping[int, float],
+) -> Figure:
+    z_T = np.array([values[trial.number] for trial in trials])
+    places = np.linspace(0, 1, CONTOUR_STEPS)
+    surface = {
+        **{"type": "contour", "x": places.round(4).tolist(), "y": places.round(4).tolist(), "hoverinfo": "skip"},
+        **{"z": smoothed(*at, z_T, places), "contours": {"coloring": "heatmap"}, "showlegend": False},
+        "colorscale": [[step / 3, shade] for step, shade in enumerate(SHADES[:4])],
+        "line": {"width": 0.6, "color": "--ground"},
+        "colorbar": {"thickness": 10, "outlinewidth": 0, "len": 0.9},
+    }
+    numbers = [trial.number for trial in trials]
+    points = _points("finished", at[0].round(4).tolist(), at[1].round(4).tolist(), numbers, "--best")
+    points["marker"] |= {"line": {"color": "--ground", "width": 1}}
+    layout = {side: _ticked(each) for side, each in (("xaxis", across), ("yaxis", up))}
+    return {"data": [surface, points], "layout": layout | {"showlegend": False}}
+
+
+def _fronts(
+    trials: Sequence[Trial], objectives: Sequence[str], front: Iterable[int], winner: str
+) -> tuple[list[Pair], list[Figure]]:
+    """Each two objectives against each other: the trials that measured both, and those that no other beats in all
+    objectives, joined where there are but two. Pairs as in `_contours`.
+    """
+    unbeaten = set(front)
+    pairs: list[Pair] = []
+    found: list[Figure] = []
+    for across, up in itertools.combinations(objectives, 2):
+        lasts = {trial.number: [_curve(trial, name) for name in (across, up)] for trial in trials}
+        known = {n: [list(each.values())[-1] for each in curves] for n, curves in lasts.items() if all(curves)}
+        on_front = sorted(unbeaten & set(known), key=lambda number: known[number])
+        told = plural(len(on_front), "trial")
+        said = f"{told} of {len(known)} {'is' if len(on_front) == 1 else 'are'} on the front."
+        pairs.append({"across": across, "up": up, "n": len(known), "figure": len(found), "said": said})
+        x, y = ({number: each[side] for number, each in known.items()} for side in (0, 1))
+        path = {"x": [x[number] for number in on_front], "y": [y[number] for number in on_front]}
+        corner = {"shape": "vh" if MAXIMIZE[across] else "hv", "color": "--best", "width": 1.5}
+        edge = {"type": "scatter", "mode": "lines", "name": "front", "line": corner, "hoverinfo": "skip", **path}
+        marked = _points("none is better in all", *path.values(), on_front, "--best", symbol="diamond")
+        marked["marker"] |= {"size": 10}
+        best = [number for number in known if next(t for t in trials if t.number == number).label == winner]
+        star = _points("winner", [x[n] for n in best], [y[n] for n in best], best, "--best", symbol="star")
+        star["marker"] |= {"size": 15, "line": {"color": "--ground", "width": 1}}
+        others = _state_points([trial for trial in trials if trial.number not in unbeaten], x, y)
+        joined = [edge] if len(objectives) == 2 and len(on_front) > 1 else []
+        traces = [*others, *joined, *([marked] if on_front else []), *([star] if best else [])]
+        found.append({"data": traces, "layout": _layout(_aim(across), _aim(up))})
+    return pairs, found
+
+
+def _aim(objective: str) -> str:
+    """An axis' title: ``validation macro-F1 (more is better)``."""
+    return f"validation {metric_words(objective)} ({'more' if MAXIMIZE[objective] else 'less'} is better)"
 
 
 def _kinds(axes: Sequence[Axis], pair: tuple[int, int]) -> int:

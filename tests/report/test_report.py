@@ -617,7 +617,7 @@ def test_the_page_has_five_views_and_one_plotly(finished: Finished) -> None:
     charts = {str(attributes["data-view"]) for _, attributes in tags if "data-view" in attributes}
     slices = {f"slice-{number}" for number in range(len(_views(finished.text)["figures"]["slices"]))}
     assert len(slices) > 1
-    assert charts == {"history", "learning", "parallel", "timeline"} | slices
+    assert charts == {"history", "learning", "parallel", "timeline", "contours"} | slices
     policy = next(attributes["content"] for tag, attributes in tags if attributes.get("http-equiv"))
     assert policy is not None
     assert policy.startswith("default-src 'none'")
@@ -692,15 +692,148 @@ def test_contours_and_importances_are_drawn_where_there_are_trials_enough() -> N
     trials = [Trial(n, config, "", "finished") for n, config in enumerate(configs)]
     axes = [views.axis("lr", Float(0, 1, 0.1), trials), views.axis("width", Int(1, 8, 2), trials)]
     values = {trial.number: float(trial.config["lr"] or 0) for trial in trials}
-    (figure,) = views._contours(axes, trials, values)
+    (pair,), (figure,) = views._contours(axes, trials, values)
+    assert pair == {"across": "lr", "up": "width", "n": 20, "figure": 0, "said": "20 finished trials have both knobs."}
     surface, points = figure["data"]
     assert points["customdata"] == list(range(20))
     steps = np.array([[np.nan if z is None else z for z in row] for row in surface["z"]])
     means = [float(np.nanmean(column)) for column in steps.T if np.isfinite(column).any()]
     assert means == sorted(means), "the value is the learning rate's"
-    assert views._contours(axes, trials[:9], values) == []
+    (pair,), figures = views._contours(axes, trials[:9], values)
+    assert (pair["figure"], figures) == (None, [])
+    assert pair["said"] == "9 finished trials have both knobs; contours need 10."
     bars = views._importance({"lr": 0.9, "width": 0.1})["data"][0]
     assert (bars["y"], bars["x"]) == (["width", "lr"], [0.1, 0.9]), "the most important at the top"
+
+
+def test_contours_are_of_the_trials_that_have_both_knobs() -> None:
+    """A knob of one part alone, and one that is the same wherever another is."""
+    configs: list[Config] = [
+        {"lr": n / 30, "width": n % 7 + 1} | ({"depth": n % 3, "drop": 0.5} if n % 2 else {}) for n in range(30)
+    ]
+    trials = [Trial(n, config, "", "finished") for n, config in enumerate(configs)]
+    knobs = {"lr": Float(0, 1, 0.1), "width": Int(1, 8, 2), "depth": Int(0, 4, 1), "drop": Float(0, 1, 0.1)}
+    axes = [views.axis(name, knob, trials) for name, knob in knobs.items()]
+    pairs, figures = views._contours(axes, trials, {trial.number: 0.5 for trial in trials})
+    of = {(pair["across"], pair["up"]): pair for pair in pairs}
+    assert len(of) == 6, "every pair"
+    assert (of["lr", "width"]["n"], of["lr", "depth"]["n"]) == (30, 15)
+    assert figures[of["lr", "depth"]["figure"]]["data"][1]["customdata"] == list(range(1, 30, 2))
+    assert of["lr", "drop"]["figure"] is None
+    assert of["lr", "drop"]["said"] == "drop is the same in all 15 finished trials that have both knobs."
+
+
+def test_objectives_are_drawn_against_each_other() -> None:
+    """Of two: what no trial beats in both is joined by the edge of what they beat. Of three: every two, not joined."""
+    found = {0: (0.5, 100.0), 1: (0.6, 300.0), 2: (0.4, 200.0), 3: (0.7, 400.0), 4: (0.9, 50.0)}
+    trials = [
+        Trial(n, {"lr": 0.1}, "", "stopped" if n == 4 else "finished", epochs={1: {"macro_f1": f1, "params": params}})
+        for n, (f1, params) in found.items()
+    ]
+    (pair,), (figure,) = views._fronts(trials, ["macro_f1", "params"], [3, 0, 1], "t0003")
+    assert (pair["n"], pair["said"]) == (5, "3 trials of 5 are on the front.")
+    by_name = {trace["name"]: trace for trace in figure["data"]}
+    assert by_name["front"]["x"] == [0.5, 0.6, 0.7], "from left to right"
+    assert by_name["front"]["line"]["shape"] == "vh", "more is better across"
+    assert (by_name["finished"]["customdata"], by_name["stopped"]["customdata"]) == ([2], [4])
+    assert by_name["winner"]["customdata"] == [3]
+    assert figure["layout"]["yaxis"]["title"]["text"] == "validation params (less is better)"
+    for trial in trials:
+        trial.epochs[1]["accuracy"] = 0.5
+    pairs, figures = views._fronts(trials, ["macro_f1", "params", "accuracy"], [0], "")
+    assert [(each["across"], each["up"]) for each in pairs] == [
+        ("macro_f1", "params"),
+        ("macro_f1", "accuracy"),
+        ("params", "accuracy"),
+    ]
+    assert all("front" not in {trace["name"] for trace in each["data"]} for each in figures)
+
+
+def test_the_page_of_several_objectives_shows_their_front(make_run: RunMaker) -> None:
+    run = make_run(retrained=False, objective=["macro_f1", "accuracy"])
+    document = summary.document(run, {})
+    found = views.of_run(run, document)
+    assert found is not None
+    assert found["fronts"]["names"] == {"macro_f1": "macro-F1", "accuracy": "accuracy"}
+    (figure,) = found["figures"]["fronts"]
+    plotly.graph_objects.Figure(**json.loads(re.sub(r'"--\w+"', '"#123456"', json.dumps(figure))))
+    front = {row["trial"] for row in document["leaderboard"] if row["pareto"]}
+    marked = next(trace for trace in figure["data"] if trace["name"] == "none is better in all")
+    assert set(marked["customdata"]) == front
+    assert 'data-view="fronts"' in page.html(run, document, {})
+
+
+def test_both_forms_of_a_figure_come_from_one_walk() -> None:
+    """What the PNG shows lies where the SVG has it: a red square of the axes, at the share of the width that it has."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    with plots.style():
+        figure = Figure(figsize=(4, 2), layout="constrained")
+        axes = figure.add_subplot()
+        axes.imshow(np.array([[0.0, 1.0]]), cmap="Blues", aspect="auto", extent=(0, 10, 0, 10))
+        axes.add_patch(Rectangle((4, 4), 2, 2, color="#ff0000"))
+        axes.plot([1, 1], [1, 9], color="#00ff00")
+        axes.set_ylabel("a label")
+        rendering.lay_out(figure)
+        box = axes.get_position()
+        svg, png = rendering.both(figure)
+    pixels_HWC = np.asarray(Image.open(io.BytesIO(png)))
+    assert pixels_HWC.shape == (400, 800, 3)
+    rows, columns = np.nonzero((pixels_HWC == [255, 0, 0]).all(axis=2))
+    ends = (columns.min() / 800, columns.max() / 800, 1 - rows.max() / 400, 1 - rows.min() / 400)
+    expected = (box.x0 + 0.4 * box.width, box.x0 + 0.6 * box.width, box.y0 + 0.4 * box.height, box.y0 + 0.6 * box.height)
+    assert ends == pytest.approx(expected, abs=0.006)
+    assert b"#ff0000" in svg
+    assert b"<image" in svg
+    marked = np.nonzero((pixels_HWC == [0, 255, 0]).all(axis=2))[1]
+    assert marked.mean() / 800 == pytest.approx(box.x0 + 0.1 * box.width, abs=0.006)
+    ink_HW = (pixels_HWC < 128).all(axis=2)
+    assert ink_HW.any(axis=0).argmax() in range(5, 20), "the label is inside, at the margin"
+
+
+def test_a_face_is_packed_as_it_is() -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((48, 48), (64, 64, 3)):
+        smooth = np.cumsum(rng.integers(0, 3, shape), axis=0).astype(np.uint8)
+        for image in (smooth, rng.integers(0, 256, shape).astype(np.uint8)):
+            uri = figures.face_png(image)
+            found = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
+            assert (np.asarray(found) == image).all()
+
+
+def test_compiled_templates_are_kept_beside_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (tmp_path / "a.html").write_text("one {{ 1 + 1 }}")
+
+    def said(settings: dict[str, Any]) -> str:
+        kept = compiled.cache(tmp_path / "kept", settings)
+        environment = jinja2.Environment(loader=jinja2.FileSystemLoader(tmp_path), bytecode_cache=kept)
+        return environment.get_template("a.html").render()
+
+    assert said({}) == "one 2"
+    (file,) = (tmp_path / "kept").iterdir()
+    with monkeypatch.context() as without:
+        without.setattr(jinja2.Environment, "_compile", None)
+        assert said({}) == "one 2", "nothing is compiled again"
+    (tmp_path / "a.html").write_text("two")
+    assert said({}) == "two", "another source"
+    file.write_bytes(b"damaged")
+    assert said({}) == "two"
+    said({"trim_blocks": True})
+    assert len(list((tmp_path / "kept").iterdir())) == 2, "other settings are another file"
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert compiled.cache(tmp_path / "kept", {}) is None
+
+
+def test_a_figure_of_the_same_numbers_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    painted: list[str] = []
+    monkeypatch.setattr(painting, "paint", lambda drawing: painted.append(drawing.name) or (b"<svg/>", b"png"))
+    drawings = [painting.Drawing(name, _refuse, (np.eye(n), "x")) for name, n in (("a", 2), ("b", 2), ("c", 3))]
+    with painting.Helpers(0) as helpers:
+        painting.Painted(helpers, drawings, tmp_path).finish()
+    assert painted == ["a", "c"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{n}.{form}" for n in "abc" for form in ("png", "svg")]
 
 
 def test_figures_are_drawn_beside_as_they_are_here(finished: Finished) -> None:

@@ -10,9 +10,42 @@ const charts = {
     ].join("<br>");
     return Object.fromEntries(Object.entries(views.trials).map(([number, trial]) => [number, told(trial)]));
   },
-  figure(views, name) {
-    const [family, number] = name.split("-");
-    return number === undefined ? views.figures[name] : views.figures[`${family}s`]?.[number];
+  figure(views, { view, across, up }) {
+    if (across !== undefined) return this.pair(views, view, across, up).figure;
+    const [family, number] = view.split("-");
+    return number === undefined ? views.figures[view] : views.figures[`${family}s`]?.[number];
+  },
+  // Of two knobs ("contours") or objectives ("fronts"): the figure, or null, and what is said beside it.
+  pair(views, family, across, up) {
+    if (across === up) return { figure: null, said: "The same twice: choose two." };
+    const of = (one, other) => views[family].pairs.find((each) => each.across === one && each.up === other);
+    const found = of(across, up), turned = found ?? of(up, across);
+    if (!turned) return { figure: null, said: "No trial tells of these two." };
+    const figure = views.figures[family]?.[turned.figure] ?? null;
+    return { figure: figure && (found ? figure : this.turned(figure)), said: turned.said };
+  },
+  // x and y change places.
+  turned({ data, layout }) {
+    const shapes = { hv: "vh", vh: "hv" };
+    const trace = (each) => ({
+      ...each, x: each.y, y: each.x, ...(each.z && { z: each.z[0].map((_, column) => each.z.map((row) => row[column])) }),
+      ...(each.line?.shape && { line: { ...each.line, shape: shapes[each.line.shape] } }),
+    });
+    return { data: data.map(trace), layout: { ...layout, xaxis: layout.yaxis, yaxis: layout.xaxis } };
+  },
+  // Two select boxes choose what a chart is of; `drawn` is asked to draw it, or to leave it.
+  choose(views, pair, drawn) {
+    const chart = pair.querySelector(".chart"), [across, up] = pair.querySelectorAll("select");
+    const chosen = () => {
+      Object.assign(chart.dataset, { across: across.value, up: up.value });
+      const { figure, said } = this.pair(views(), chart.dataset.view, across.value, up.value);
+      pair.querySelector("output").textContent = said;
+      chart.hidden = !figure;
+      if (figure) drawn(chart);
+    };
+    for (const each of [across, up]) each.addEventListener("change", chosen);
+    chosen();
+    return chosen;
   },
   // The names of colours become the colours themselves.
   coloured(value, style) {

@@ -5,7 +5,7 @@ if (window.Plotly) {
   const dressed = (figure) => charts.dressed(figure, texts);
   const settings = charts.settings();
   const draw = async (chart) => {
-    await Plotly.react(chart, ...dressed(charts.figure(views, chart.dataset.view)), settings);
+    await Plotly.react(chart, ...dressed(charts.figure(views, chart.dataset)), settings);
     if (chart.dataset.drawn) return;
     chart.dataset.drawn = "yes";
     chart.on("plotly_click", ({ points }) => points[0].customdata !== undefined && open(points[0].customdata));
@@ -57,13 +57,16 @@ if (window.Plotly) {
     name.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); act(); } });
   }
 
-  const charts = [...document.querySelectorAll("[data-view]")];
+  for (const pair of document.querySelectorAll(".pair")) {
+    charts.choose(() => views, pair, (chart) => { if (chart.dataset.drawn) draw(chart); });
+  }
+  const every = [...document.querySelectorAll("[data-view]")];
   const near = new IntersectionObserver((seen) => {
     for (const { target, isIntersecting } of seen) if (isIntersecting) { near.unobserve(target); draw(target); }
   }, { rootMargin: "400px" });
-  charts.forEach((chart) => near.observe(chart));
+  every.forEach((chart) => near.observe(chart));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    charts.filter((chart) => chart.dataset.drawn).forEach(draw);
+    every.filter((chart) => chart.dataset.drawn && !chart.hidden).forEach(draw);
     if (opened !== null) open(opened);
   });
 }

@@ -219,17 +219,21 @@ async function askViews(mine) {
   const views = told.views;
   $("#charts-said").textContent = views ? explained(views) : "No trial has completed an epoch yet.";
   if (!views) return;
-  const room = $("#views"), kinds = Object.keys(views.figures).join() + (views.figures.slices?.length ?? 0);
+  const room = $("#views"), kinds = JSON.stringify([Object.keys(views.figures), views.figures.slices?.length, views.contours.names, views.contours.pairs.length > 0]);
   if (room.dataset.run !== mine.name || room.dataset.kinds !== kinds || !room.children.length) {
     for (const old of room.querySelectorAll(".chart")) near.unobserve(old);
-    room.replaceChildren(...arranged(views));
+    mine.shown = views;
+    room.replaceChildren(...arranged(mine));
     Object.assign(room.dataset, { run: mine.name, kinds });
   }
+  mine.shown = views;
   const texts = charts.texts(views), open = (number) => { location.hash = link(mine.name, views.trials[number].label); };
-  for (const each of room.querySelectorAll(".chart")) {
-    each.given = [charts.figure(views, each.dataset.view), texts, open];
+  mine.give = (each) => {
+    each.given = [charts.figure(mine.shown, each.dataset), texts, open];
     if (each.near) draw(each, ...each.given); else each.waits = true;
-  }
+  };
+  for (const each of room.querySelectorAll(".chart")) if (!each.chosen) mine.give(each);
+  for (const each of room.querySelectorAll(".chart")) each.chosen?.();
 }
 
 function explained(views) {
@@ -238,7 +242,25 @@ function explained(views) {
   return `A click on a point opens its trial. Knobs: ${by}. Observational: a sampler chose these trials.${drawn}`;
 }
 
-function arranged(views) {
+// A chart of two knobs, or of two objectives, and the boxes that choose them; what was chosen stays.
+function pair(mine, family, caption) {
+  const { names, pairs: [first] } = mine.shown[family], kept = mine.chosen?.[family] ?? [first.across, first.up];
+  const boxes = kept.map((name, side) => {
+    const box = make("select", {}, ...Object.entries(names).map(([value, textContent]) => make("option", { value, textContent })));
+    box.value = name in names ? name : [first.across, first.up][side];
+    return box;
+  });
+  const labels = boxes.map((box, side) => make("label", { className: "beside", hidden: Object.keys(names).length < 3 }, ["Across ", "Up "][side], box));
+  const made = make("figure", { className: "pair" }, make("p", { className: "choose" }, ...labels, make("output")), chart(family), make("figcaption", { textContent: caption }));
+  made.querySelector(".chart").chosen = charts.choose(() => mine.shown, made, (each) => {
+    mine.chosen = { ...mine.chosen, [family]: boxes.map((box) => box.value) };
+    mine.give?.(each);
+  });
+  return made;
+}
+
+function arranged(mine) {
+  const views = mine.shown;
   const made = [make("div", { className: "charts-2" },
     figure("Learning curves, on validation", chart("learning")),
     figure("Each trial's last value, and the best so far of those that finished", chart("history")))];
@@ -248,6 +270,8 @@ function arranged(views) {
     const slices = make("div", { className: "slices" }, ...views.figures.slices.map((_, at) => chart(`slice-${at}`)));
     made.push(figure("Slices: each trial's value by one knob. Rings have not finished, and their values are of an earlier epoch.", slices));
   }
+  if (views.contours.pairs.length) made.push(pair(mine, "contours", `Contours: the mean ${views.objective} of the finished trials near each place, blank where none is near; two knobs at a time, of trials that have both. Dots are the trials.`));
+  if (views.fronts.pairs.length) made.push(pair(mine, "fronts", "Objectives against each other. Diamonds: finished trials that keep every constraint and that no other such trial beats in all of them; a star is the winner. Rings have not finished, and their values are of an earlier epoch."));
   made.push(figure("When each trial held a worker", chart("timeline")));
   return made;
 }
