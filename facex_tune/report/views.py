@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.metrics import MAXIMIZE
+from facex_tune.metrics import COSTS, MAXIMIZE
 from facex_tune.report.figure_choice import best_so_far, winner_label
 from facex_tune.report.wording import metric_words, number
 from facex_tune.runs.events import EpochDone, TrialPaused, TrialPromoted, TrialStarted, TrialStopped
@@ -465,8 +465,9 @@ def _fronts(
 
 
 def _aim(objective: str) -> str:
-    """An axis' title: ``validation macro-F1 (more is better)``."""
-    return f"validation {metric_words(objective)} ({'more' if MAXIMIZE[objective] else 'less'} is better)"
+    """An axis' title: ``validation macro-F1 (more is better)``; costs are of no faces."""
+    measured = "" if objective in COSTS else "validation "
+    return f"{measured}{metric_words(objective)} ({'more' if MAXIMIZE[objective] else 'less'} is better)"
 
 
 def _kinds(axes: Sequence[Axis], pair: tuple[int, int]) -> int:

@@ -108,6 +108,24 @@ def test_one_cluster_gives_no_interval() -> None:
     assert got["metrics"]["accuracy"]["mean"] == 0.5
 
 
+def test_confusion_matrices_of_draws_are_those_of_their_faces() -> None:
+    """Counted face by face, of single faces and of larger clusters, for two models, from the same draws."""
+    rng = np.random.default_rng(3)
+    n, draws = 60, 20
+    labels_N, answers_MN = rng.integers(0, 3, n), rng.integers(0, 3, (2, n))
+    groups_N = np.where(np.arange(n) < 40, np.arange(n), 100 + np.arange(n) // 4)
+    found = intervals.resampled_confusion(answers_MN, labels_N, groups_N, 3, SEED, draws)
+    assert found is not None
+    clusters = np.unique(groups_N)
+    members_DG = np.random.default_rng(SEED).integers(len(clusters), size=(draws, len(clusters)))
+    for members_G, said_MKK in zip(members_DG, found, strict=True):
+        rows = np.concatenate([np.flatnonzero(groups_N == clusters[g]) for g in members_G])
+        counted_MKK = np.zeros((2, 3, 3))
+        for m in range(2):
+            np.add.at(counted_MKK[m], (labels_N[rows], answers_MN[m, rows]), 1)
+        assert (said_MKK == counted_MKK).all()
+
+
 def test_resampling_in_chunks_equals_resampling_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     answers_MN, labels_N, groups_N = rng.integers(0, 3, (2, 50)), rng.integers(0, 3, 50), rng.integers(0, 20, 50)

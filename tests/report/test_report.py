@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -15,16 +16,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import jsonschema
 import numpy as np
 import plotly.graph_objects
 import pytest
+from PIL import Image
 
 from facex_tune import metrics, study
 from facex_tune.errors import InputError
-from facex_tune.evaluation import intervals
+from facex_tune.evaluation import intervals, plots
 from facex_tune.evaluation.evaluate import evaluate
 from facex_tune.report import (
+    compiled,
     figure_choice,
     figures,
     findings,
@@ -32,6 +36,7 @@ from facex_tune.report import (
     model_cards,
     page,
     painting,
+    rendering,
     several_runs,
     summary,
     table_files,
@@ -727,24 +732,24 @@ def test_objectives_are_drawn_against_each_other() -> None:
     """Of two: what no trial beats in both is joined by the edge of what they beat. Of three: every two, not joined."""
     found = {0: (0.5, 100.0), 1: (0.6, 300.0), 2: (0.4, 200.0), 3: (0.7, 400.0), 4: (0.9, 50.0)}
     trials = [
-        Trial(n, {"lr": 0.1}, "", "stopped" if n == 4 else "finished", epochs={1: {"macro_f1": f1, "params": params}})
-        for n, (f1, params) in found.items()
+        Trial(n, {"lr": 0.1}, "", "stopped" if n == 4 else "finished", epochs={1: {"macro_f1": f1, "macs": macs}})
+        for n, (f1, macs) in found.items()
     ]
-    (pair,), (figure,) = views._fronts(trials, ["macro_f1", "params"], [3, 0, 1], "t0003")
+    (pair,), (figure,) = views._fronts(trials, ["macro_f1", "macs"], [3, 0, 1], "t0003")
     assert (pair["n"], pair["said"]) == (5, "3 trials of 5 are on the front.")
     by_name = {trace["name"]: trace for trace in figure["data"]}
     assert by_name["front"]["x"] == [0.5, 0.6, 0.7], "from left to right"
     assert by_name["front"]["line"]["shape"] == "vh", "more is better across"
     assert (by_name["finished"]["customdata"], by_name["stopped"]["customdata"]) == ([2], [4])
     assert by_name["winner"]["customdata"] == [3]
-    assert figure["layout"]["yaxis"]["title"]["text"] == "validation params (less is better)"
+    assert figure["layout"]["yaxis"]["title"]["text"] == "multiply-accumulates (less is better)"
     for trial in trials:
         trial.epochs[1]["accuracy"] = 0.5
-    pairs, figures = views._fronts(trials, ["macro_f1", "params", "accuracy"], [0], "")
+    pairs, figures = views._fronts(trials, ["macro_f1", "macs", "accuracy"], [0], "")
     assert [(each["across"], each["up"]) for each in pairs] == [
-        ("macro_f1", "params"),
+        ("macro_f1", "macs"),
         ("macro_f1", "accuracy"),
-        ("params", "accuracy"),
+        ("macs", "accuracy"),
     ]
     assert all("front" not in {trace["name"] for trace in each["data"]} for each in figures)
 
