@@ -57,7 +57,8 @@ def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
 
     `figures` are history, learning, parallel, timeline and importance, a figure of plotly.js each, and slices,
     contours and fronts, lists of them; what there are too few trials or knobs for is left out.
-    `contours` and `fronts` are {names, pairs}: two knobs, or two of several objectives, with the place of their figure.
+    `contours` and `fronts` are {names, pairs, first}: two knobs, or two of several objectives, with the place of their
+    figure; and which two are shown before anybody chooses.
     `trials` says of each trial, by its number, what a click opens.
     """
     objective = run.study.objective[0]
@@ -98,8 +99,8 @@ def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
         "knobs": [axis.name for axis in axes],
         "trials": _trials(shown, events, objective, document),
         "figures": figures,
-        "contours": {"names": {axis.name: axis.name for axis in axes[:MOST_AXES]}, "pairs": contours},
-        "fronts": {"names": {name: metric_words(name) for name in run.study.objective}, "pairs": fronts},
+        "contours": _choice({axis.name: axis.name for axis in axes[:MOST_AXES]}, contours),
+        "fronts": _choice({name: metric_words(name) for name in run.study.objective}, fronts),
     }
 
 
@@ -462,6 +463,12 @@ def _fronts(
         traces = [*others, *joined, *([marked] if on_front else []), *([star] if best else [])]
         found.append({"data": traces, "layout": _layout(_aim(across), _aim(up))})
     return pairs, found
+
+
+def _choice(names: Mapping[str, str], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """What a page chooses two of; the first two are those of the first figure, where there is any."""
+    first = next((pair for pair in pairs if pair["figure"] is not None), pairs[0] if pairs else None)
+    return {"names": dict(names), "pairs": list(pairs), "first": [first["across"], first["up"]] if first else None}
 
 
 def _aim(objective: str) -> str:

@@ -244,10 +244,10 @@ function explained(views) {
 
 // A chart of two knobs, or of two objectives, and the boxes that choose them; what was chosen stays.
 function pair(mine, family, caption) {
-  const { names, pairs: [first] } = mine.shown[family], kept = mine.chosen?.[family] ?? [first.across, first.up];
+  const { names, first } = mine.shown[family], kept = mine.chosen?.[family] ?? first;
   const boxes = kept.map((name, side) => {
     const box = make("select", {}, ...Object.entries(names).map(([value, textContent]) => make("option", { value, textContent })));
-    box.value = name in names ? name : [first.across, first.up][side];
+    box.value = name in names ? name : first[side];
     return box;
   });
   const labels = boxes.map((box, side) => make("label", { className: "beside", hidden: Object.keys(names).length < 3 }, ["Across ", "Up "][side], box));
