@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -43,17 +44,28 @@ def search_progress(values: Mapping[int, float], best: Mapping[int, float], obje
 def learning_curves(curves: Mapping[str, Mapping[int, float]], winner: str, objective: str) -> Figure:
     """Validation value against epoch: all trials faint, the winner bold."""
     figure, axes = new_axes()
-    for label, curve in curves.items():
-        dot = "." if len(curve) == 1 else ""  # a single epoch draws no line
-        if label != winner:
-            axes.plot(list(curve), list(curve.values()), marker=dot, color=FAINT, linewidth=0.8)
-        else:
-            bold: dict[str, Any] = {"linewidth": 2.2, "zorder": 3, "label": f"{winner} (winner)"}
-            axes.plot(list(curve), list(curve.values()), marker=dot, color=ACCENT, **bold)
-            axes.legend()
+    others = [curve for label, curve in curves.items() if label != winner]
+    for marker in ("", "."):  # a single epoch draws no line
+        epochs, values = _joined([curve for curve in others if (len(curve) == 1) == bool(marker)])
+        axes.plot(epochs, values, marker=marker, color=FAINT, linewidth=0.8)
+    if winner in curves:
+        own = curves[winner]
+        bold: dict[str, Any] = {"linewidth": 2.2, "zorder": 3, "label": f"{winner} (winner)"}
+        axes.plot(list(own), list(own.values()), marker="." if len(own) == 1 else "", color=ACCENT, **bold)
+        axes.legend()
     axes.set(xlabel="epoch", ylabel=f"validation {metric_words(objective)}")
     _whole_numbers(axes)
     return figure
+
+
+def _joined(curves: Sequence[Mapping[int, float]]) -> tuple[list[float], list[float]]:
+    """Curves as one with gaps, since each line of its own takes a while to make and to draw."""
+    epochs: list[float] = []
+    values: list[float] = []
+    for curve in curves:
+        epochs += [*curve, math.nan]
+        values += [*curve.values(), math.nan]
+    return epochs, values
 
 
 def final_curves(curves: Mapping[str, Mapping[int, float]], objective: str) -> Figure:

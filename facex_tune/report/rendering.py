@@ -29,9 +29,7 @@ MARGIN_IN = 0.04167  # around everything, as matplotlib's constrained layout lea
 
 
 def both(figure: Figure) -> tuple[bytes, bytes]:
-    """The figure as SVG and as PNG. It is laid out where it was not; after that it is drawn with."""
-    lay_out(figure)
-    figure.dpi = SVG_DPI
+    """The figure as SVG and as PNG. It is laid out first, and drawn with after that."""
     width_in, height_in = figure.get_size_inches()
     svg, png = io.StringIO(), io.BytesIO()
     vectors = RendererSVG(
@@ -42,7 +40,9 @@ def both(figure: Figure) -> tuple[bytes, bytes]:
         metadata={"Date": None, "Creator": None},
     )
     pixels = RendererAgg(width_in * PNG_DPI, height_in * PNG_DPI, PNG_DPI)
-    figure.draw(_Both(vectors, pixels))
+    renderer = _Both(vectors, pixels)
+    _lay_out(figure, renderer)
+    figure.draw(renderer)
     vectors.finalize()
     pixels_HW4 = np.asarray(pixels.buffer_rgba())  # on white, so that nothing shows through
     plain = Image.fromarray(pixels_HW4[..., :3].copy())
@@ -51,20 +51,21 @@ def both(figure: Figure) -> tuple[bytes, bytes]:
     return svg.getvalue().encode(), png.getvalue()
 
 
-def lay_out(figure: Figure) -> None:
-    """Gives the axes all the room that their texts leave; several axes are left to matplotlib's constrained layout."""
+def _lay_out(figure: Figure, renderer: _Both) -> None:
+    """Gives the axes all the room that their texts leave, as the renderer measures them, which remembers that for the
+    drawing; several axes are left to matplotlib's constrained layout.
+    """
     engine = figure.get_layout_engine()
-    if not isinstance(engine, ConstrainedLayoutEngine):
-        return
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    if len(figure.axes) == 1:
-        _widen(figure, figure.axes[0], renderer)
-    else:
+    FigureCanvasAgg(figure)
+    if isinstance(engine, ConstrainedLayoutEngine) and len(figure.axes) > 1:
         engine.execute(figure)
     figure.set_layout_engine("none")
+    figure.dpi = SVG_DPI
+    if isinstance(engine, ConstrainedLayoutEngine) and len(figure.axes) == 1:
+        _widen(figure, figure.axes[0], renderer)
 
 
-def _widen(figure: Figure, axes: Axes, renderer: RendererAgg) -> None:
+def _widen(figure: Figure, axes: Axes, renderer: _Both) -> None:
     """So that what the axes have around them ends at the figure's margin; measured once, where they stand now."""
     axes.apply_aspect(axes.get_position(original=True))
     whole = axes.get_tightbbox(renderer, for_layout_only=True)
