@@ -57,6 +57,6 @@ def cache(folder: Path, settings: Mapping[str, Any]) -> BytecodeCache | None:
                 part.unlink(missing_ok=True)
 
         def _path(self, bucket: Bucket) -> Path:
-            return folder / f"{bucket.key}.{made_by}"
+            return folder / f"{bucket.key}.{made_by}.pyc"  # as what it is, to whoever packs or cleans
 
     return Kept()

@@ -32,14 +32,15 @@ def both(figure: Figure) -> tuple[bytes, bytes]:
     """The figure as SVG and as PNG. It is laid out first, and drawn with after that."""
     width_in, height_in = figure.get_size_inches()
     svg, png = io.StringIO(), io.BytesIO()
-    vectors = RendererSVG(
+    vectors: Any = RendererSVG(  # type: ignore[no-untyped-call]
         width_in * SVG_DPI,
         height_in * SVG_DPI,
         svg,
         image_dpi=PNG_DPI,
         metadata={"Date": None, "Creator": None},
     )
-    pixels = RendererAgg(width_in * PNG_DPI, height_in * PNG_DPI, PNG_DPI)
+    made: Any = RendererAgg  # which matplotlib gives no types
+    pixels = made(width_in * PNG_DPI, height_in * PNG_DPI, PNG_DPI)
     renderer = _Both(vectors, pixels)
     _lay_out(figure, renderer)
     figure.draw(renderer)
@@ -84,7 +85,7 @@ def _widen(figure: Figure, axes: Axes, renderer: _Both) -> None:
 class _Both(RendererBase):
     """Hands on what is drawn, in the units of `vectors`, and to `pixels` in theirs."""
 
-    def __init__(self, vectors: RendererSVG, pixels: RendererAgg) -> None:
+    def __init__(self, vectors: Any, pixels: Any) -> None:
         super().__init__()
         self._vectors, self._pixels = vectors, pixels
         self._scaled = Affine2D().scale(SCALE)
@@ -95,7 +96,8 @@ class _Both(RendererBase):
         found.copy_properties(gc)
         if (rectangle := gc.get_clip_rectangle()) is not None:
             found.set_clip_rectangle(TransformedBbox(rectangle, self._scaled))  # type: ignore[arg-type]
-        path, transform = gc.get_clip_path()
+        clip: Any = gc.get_clip_path()
+        path, transform = clip
         if path is not None:
             found.set_clip_path(TransformedPath(path, transform + self._scaled))
         return found
@@ -154,7 +156,8 @@ class _Both(RendererBase):
         self._pixels.draw_text(self._larger(gc), x * SCALE, y * SCALE, s, prop, angle, ismath, mtext)
 
     def get_text_width_height_descent(self, s: str, prop: Any, ismath: Any) -> tuple[float, float, float]:
-        return self._vectors.get_text_width_height_descent(s, prop, ismath)
+        found: tuple[float, float, float] = self._vectors.get_text_width_height_descent(s, prop, ismath)
+        return found
 
     def open_group(self, s: str, gid: str | None = None) -> None:
         self._vectors.open_group(s, gid)
@@ -166,7 +169,8 @@ class _Both(RendererBase):
         return True
 
     def get_canvas_width_height(self) -> tuple[float, float]:
-        return self._vectors.get_canvas_width_height()
+        found: tuple[float, float] = self._vectors.get_canvas_width_height()
+        return found
 
     def get_image_magnification(self) -> float:
         return SCALE  # an image comes in the pixels of the PNG
@@ -174,5 +178,5 @@ class _Both(RendererBase):
     def option_image_nocomposite(self) -> bool:
         return True
 
-    def points_to_pixels(self, points: float) -> float:
+    def points_to_pixels(self, points: Any) -> Any:
         return points

@@ -453,7 +453,7 @@ def _fronts(
         path = {"x": [x[number] for number in on_front], "y": [y[number] for number in on_front]}
         corner = {"shape": "vh" if MAXIMIZE[across] else "hv", "color": "--best", "width": 1.5}
         edge = {"type": "scatter", "mode": "lines", "name": "front", "line": corner, "hoverinfo": "skip", **path}
-        marked = _points("none is better in all", *path.values(), on_front, "--best", symbol="diamond")
+        marked = _points("none is better in all", path["x"], path["y"], on_front, "--best", symbol="diamond")
         marked["marker"] |= {"size": 10}
         best = [number for number in known if next(t for t in trials if t.number == number).label == winner]
         star = _points("winner", [x[n] for n in best], [y[n] for n in best], best, "--best", symbol="star")
