@@ -15,12 +15,12 @@ from facex_tune.service.records import Records
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 # plotly.js begins its own rules of style with an empty element; what stands in <b> it writes with font-weight:bold, and
-# exponents with font-size:70%.
+# exponents with font-size:70%; contours it draws with an empty style.
 _EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 _BOLD = "'sha256-wkY2X5hecQzbhnFCqvTpwrUJ1f4X8LH5WFjYUzv1wmU='"
 _RAISED = "'sha256-S+l+cz1wXqs2B0FcjqqT7NvjwGmhD1UjJswXjlSkj0s='"
 _SAME_ORIGIN = (
-    f"default-src 'self'; style-src 'self' {_EMPTY}; style-src-attr 'unsafe-hashes' {_BOLD} {_RAISED}; "
+    f"default-src 'self'; style-src 'self' {_EMPTY}; style-src-attr 'unsafe-hashes' {_EMPTY} {_BOLD} {_RAISED}; "
     "img-src 'self' data:; "
     "frame-ancestors 'self'; base-uri 'none'; form-action 'self'"
 )

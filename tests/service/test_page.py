@@ -10,7 +10,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from facex_tune.pipeline.options import Options
-from facex_tune.runs.events import EpochDone, RunStarted, StageStarted, TrialFailed, TrialStarted, TrialStopped
+from facex_tune.runs.events import (
+    EpochDone,
+    RunStarted,
+    StageStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialStarted,
+    TrialStopped,
+)
 from facex_tune.runs.store import Run
 from tests.search.conftest import tiny_study
 
@@ -101,6 +109,40 @@ def test_a_run_that_nobody_writes_is_not_called_live(looked: Browser, served: Cl
     looked.until("document.querySelectorAll('#board tbody tr').length === 1")
     looked.until(f"{DRAWN} > 0")  # by now its events have come
     assert text(looked, "#said") == ""
+
+
+def test_two_boxes_choose_what_contours_are_of(looked: Browser, served: Client, options: Options) -> None:
+    """A pair that enough trials have is drawn, and turned; for others a sentence says why nothing is."""
+    parsed = tiny_study()
+    run = Run.create(options.storage, "many", parsed, data={}, environment={"packages": {}})
+    config = parsed.space.draw(lambda _, knob: knob.default)
+    with run.log() as log:
+        log.append(RunStarted())
+        for number in range(14):
+            knobs = {"train.lr": 0.01 * (number + 1), "train.momentum": 0.5 + 0.03 * (number * 5 % 14)}
+            log.append(TrialStarted(trial=number, config=config | knobs, source="sampler"))
+            metrics = {"macro_f1": 0.3 + number / 100, "accuracy": 0.4}
+            log.append(EpochDone(trial=number, epoch=1, metrics=metrics, seconds=1.0))
+            log.append(TrialFinished(trial=number))
+    looked.open(f"{served.url}/#many")
+    pair = "document.querySelector('#views .pair')"
+    looked.until(f"{pair} !== null")
+    looked.value(f"{pair}.scrollIntoView()")
+    looked.until(f"{pair}.querySelectorAll('.main-svg').length > 0")
+    assert looked.value(f"{pair}.querySelector('output').innerText") == "14 finished trials have both knobs."
+    said = f"{pair}.querySelector('.xtitle').textContent"
+    first = looked.value(said)
+    looked.value(
+        f"(() => {{ const [across, up] = {pair}.querySelectorAll('select'), was = across.value; "
+        "across.value = up.value; across.dispatchEvent(new Event('change')); up.value = was; up.dispatchEvent(new Event('change')); })()"
+    )
+    looked.until(f"{said} !== {first!r}")
+    looked.value(
+        f"(() => {{ const [across, up] = {pair}.querySelectorAll('select'); across.value = up.value; "
+        "across.dispatchEvent(new Event('change')); })()"
+    )
+    assert looked.value(f"{pair}.querySelector('output').innerText") == "The same twice: choose two."
+    assert looked.value(f"getComputedStyle({pair}.querySelector('.chart')).display") == "none"
 
 
 def test_a_trial_without_an_epoch_has_no_rank(looked: Browser, served: Client) -> None:
