@@ -236,13 +236,17 @@ def no_better_than_constant(scored: Mapping[str, Any]) -> str:
         return ""
     answer, constant = metrics.constant_answer(support)
     lows = {name: _low(scored["metrics"][name]) for name in constant}
-    told = [
-        f"{words} {scored['metrics'][name]['mean']:.3f} to {constant[name]:.3f}"
-        for name, words in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
-        if lows[name] <= constant[name]
-    ]
-    how = "hardly" if any(scored["metrics"][name]["mean"] > constant[name] for name in constant) else "no"
-    return f"{how} better than answering {answer!r} for every face: {', '.join(told)}" if told else ""
+    told: dict[str, list[str]] = {"no": [], "hardly": []}
+    for name, words in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+        mean = scored["metrics"][name]["mean"]
+        if lows[name] <= constant[name]:
+            told["hardly" if mean > constant[name] else "no"].append(f"{words} {mean:.3f} to {constant[name]:.3f}")
+    kinds = [how for how in told if told[how]]
+    if not kinds:
+        return ""
+    first, *others = kinds
+    said = f"{first} better than answering {answer!r} for every face: {', '.join(told[first])}"
+    return "; ".join([said, *(f"{how} better: {', '.join(told[how])}" for how in others)])
 
 
 def _low(score: Mapping[str, Any]) -> float:

@@ -41,6 +41,8 @@ def test_what_the_commonest_answer_comes_to() -> None:
         ((0.51, None), (0.23, None), "for every face: accuracy 0.510 to 0.500, macro-F1 0.230 to 0.222"),
         ((0.53, None), (0.25, None), ""),
         ((0.40, [0.35, 0.45]), (0.2, [0.18, 0.23]), "for every face: accuracy 0.400 to 0.500, macro-F1 0.200 to 0.222"),
+        ((0.40, [0.35, 0.45]), (0.25, [0.2, 0.3]), "accuracy 0.400 to 0.500; hardly better: macro-F1 0.250 to 0.222"),
+        ((0.40, [0.35, 0.45]), (0.4, [0.35, 0.45]), "for every face: accuracy 0.400 to 0.500"),
     ],
 )
 def test_a_winner_is_held_against_the_commonest_answer(
