@@ -116,9 +116,10 @@ def real_csv_folder(realdata_dir: Path, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("fer2013_csv")
     with np.load(realdata_dir / "fer2013_rows.npz", allow_pickle=False) as rows:
         pixels_NP, emotion_N, usage_N = rows["pixels"].reshape(-1, 48 * 48), rows["emotion"], rows["usage"]
+    words = [str(shade) for shade in range(256)]
     with (folder / "fer2013.csv").open("w") as file:
         file.write("emotion,pixels,Usage\n")
         for pixels_P, emotion, usage in zip(pixels_NP, emotion_N, usage_N, strict=True):
-            file.write(f"{emotion},{' '.join(map(str, pixels_P.tolist()))},{USAGES[usage]}\n")
+            file.write(f"{emotion},{' '.join(map(words.__getitem__, pixels_P.tobytes()))},{USAGES[usage]}\n")
     shutil.copy(realdata_dir / "fer2013new.csv", folder)
     return folder

@@ -219,8 +219,17 @@ def test_wrong_names(planted: Path) -> None:
 @pytest.mark.realdata
 @pytest.mark.slow
 def test_the_real_faces(realdata_dir: Path, tmp_path: Path) -> None:
+    """Of the faces without an exact copy 2,000: what is asserted are exact copies and blanks, which are all there, and a
+    search for near copies among all 35,887 takes a minute (`make bench-data`).
+    """
     with np.load(realdata_dir / "fer2013_rows.npz", allow_pickle=False) as rows:
         images_NHW, labels_N, usage_N = rows["pixels"], rows["emotion"].astype(np.int64), rows["usage"]
+    group_N = exact_groups(images_NHW)
+    is_copied_N = np.bincount(group_N)[group_N] > 1
+    is_blank_N = np.ptp(images_NHW.reshape(len(images_NHW), -1), axis=1) == 0
+    others_N = np.flatnonzero(~(is_copied_N | is_blank_N))[:2000]
+    chosen_N = np.sort(np.concatenate([np.flatnonzero(is_copied_N | is_blank_N), others_N]))
+    images_NHW, labels_N, usage_N = images_NHW[chosen_N], labels_N[chosen_N], usage_N[chosen_N]
     faces = Faces(
         images_NHW,
         labels_N,
