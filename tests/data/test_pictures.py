@@ -254,11 +254,17 @@ def tiff_of_one_tile(side: int) -> bytes:
 
 
 GREEDY: dict[str, Callable[[], bytes]] = {
-    "WebP": lambda: encoded(Image.new("RGB", (5000, 5000)), "WEBP"),
+    "WebP": lambda: webp_of_one_colour(),
     "TIFF of one strip": lambda: tiff_of_one_strip(),
     "TIFF of one tile": lambda: tiff_of_one_tile(40_000),
     "progressive JPEG": lambda: progressive(),
 }
+
+
+def webp_of_one_colour() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (5000, 5000)).save(buffer, "WEBP", lossless=True, method=0, quality=0)
+    return buffer.getvalue()
 
 
 def tiff_of_one_strip() -> bytes:
