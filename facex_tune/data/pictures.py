@@ -3,12 +3,18 @@
 A file is known by its content, never by its name. Eight bits are read as they are. Deeper pixels (16 and 32 bits,
 floats) say nothing of their scale, so it is told from the kind and the range of the values, and a picture whose values
 fit two scales is refused: a wrong one would come out black or white without a word.
+
+A small file can hold a picture of many pixels. What a decoder would take is reckoned from the file's head and refused
+beyond `MAX_DECODED_BYTES`; what is made of a picture is made tile by tile; and pictures that are decoded beside each
+other take `ROOM_BYTES` together.
 """
 
 from __future__ import annotations
 
 import io
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_BYTES, MAX_PIXELS = 2**25, 50_000_000  # what is more is no picture of one face
+MAX_DECODED_BYTES = 2**28  # that a decoder may hold at once
+ROOM_BYTES = 2 * MAX_DECODED_BYTES  # for all pictures that are decoded at the same time
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF")
 HEAD_BYTES = 32  # of a file, by which its kind is known
 MEGAPIXEL = 2**20  # pixels; a face cut out of a photograph has fewer
@@ -47,6 +55,9 @@ _OTHERS = (
     (b"SQLite", "an SQLite database"), (b"\x80\x04", "a pickle"), (b"\x80\x03", "a pickle"), (b"\x80\x05", "a pickle"),
     (b"RIFF", "a sound or film"), (b"\x1aE\xdf\xa3", "a film"), (b"ID3", "a sound"),
 )  # fmt: skip
+_BYTES_A_PIXEL = {"L": 1, "P": 1, "1": 1, "LA": 4, "PA": 4}  # that Pillow keeps; 2 of 16 bits, 4 of all others
+_HELD = {"WEBP": 16, "AVIF": 12}  # bytes a pixel that these decoders hold themselves, Pillow's included
+_COEFFICIENTS = 6  # bytes a pixel that libjpeg keeps of a progressive picture: 2 for each of its colours
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF"}
 _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
           7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
@@ -126,10 +137,71 @@ def _decoded(data: bytes, colour: bool, side: int | None) -> Picture:
             raise ValueError(f"{image.width} x {image.height} pixels are too many for a picture of one face")
         if not colour:  # a JPEG keeps its luminance apart from its colours, which then need no decoding
             image.draft("L", image.size)
-        animated = bool(getattr(image, "is_animated", False))
-        plain = _upright(_plain(image, colour), image)
+        held = _held_bytes(image)
+        if held > MAX_DECODED_BYTES:
+            raise ValueError(
+                f"{image.width} x {image.height} pixels as this {image.format} has them take {held:,} bytes to decode, "
+                f"and {MAX_DECODED_BYTES:,} are taken at most: save it smaller, or as a plain JPEG or PNG"
+            )
+        with _ROOM.taken(held + image.width * image.height * (4 if colour else 1)):
+            return _opened(image, colour, side)
+
+
+def _opened(image: Image, colour: bool, side: int | None) -> Picture:
+    animated = bool(getattr(image, "is_animated", False))
+    plain = _plain(image, colour)
+    turn = _turn(image)
+    if plain is not image:
+        image.close()  # gives its pixels back before more is made
+    plain = _turned(plain, turn)
     width, height = plain.size
     return Picture(_squared(plain, side), width, height, animated)
+
+
+def _held_bytes(image: Image) -> int:
+    """What decoding an opened picture takes, as its head says it."""
+    pixels = image.width * image.height
+    each = 2 if image.mode.startswith("I;16") else _BYTES_A_PIXEL.get(image.mode, 4)
+    if image.format == "TIFF":
+        return pixels * each + _piece_bytes(image)
+    if image.info.get("progressive"):
+        each += _COEFFICIENTS
+    return pixels * _HELD.get(image.format or "", each)
+
+
+def _piece_bytes(image: Image) -> int:
+    """Of a TIFF's largest strip or tile, which may be larger than the picture, unpacked."""
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = tags.get(258, (1,))
+    depth = sum(bits) if isinstance(bits, tuple) else int(bits)
+    depth = max(depth, int(tags.get(277, 1)) * (max(bits) if isinstance(bits, tuple) else int(bits)))
+    strip = image.width * min(int(tags.get(278, image.height)), image.height)
+    return max(strip, int(tags.get(322, 0)) * int(tags.get(323, 0))) * depth // 8
+
+
+class _Room:
+    """Bytes for what is decoded at the same time; a picture waits until there is room for it."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self._most = self._left = n_bytes
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, n_bytes: int) -> Iterator[None]:
+        """Takes so many, or all that there are if it wants more, as long as the block lasts."""
+        wanted = min(n_bytes, self._most)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= wanted)
+            self._left -= wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += wanted
+                self._changed.notify_all()
+
+
+_ROOM = _Room(ROOM_BYTES)
 
 
 def fitted(image: Image, face: FaceShape = GREY_48) -> NDArray[np.uint8]:
@@ -138,7 +210,7 @@ def fitted(image: Image, face: FaceShape = GREY_48) -> NDArray[np.uint8]:
     Raises:
         ValueError: its scale cannot be told.
     """
-    return _squared(_upright(_plain(image, face.is_colour), image), face.size)
+    return _squared(_turned(_plain(image, face.is_colour), _turn(image)), face.size)
 
 
 def _squared(plain: Image, side: int | None) -> NDArray[np.uint8]:
@@ -146,7 +218,27 @@ def _squared(plain: Image, side: int | None) -> NDArray[np.uint8]:
 
     if side is not None and plain.size != (side, side):
         plain = ImageOps.fit(plain, (side, side), Image.Resampling.LANCZOS)
-    return np.asarray(plain)
+    pixels = np.empty((plain.height, plain.width, 3) if plain.mode == "RGB" else (plain.height, plain.width), np.uint8)
+    for box in _tiles(plain.size):  # numpy asks for an image as bytes, and so twice
+        left, top, right, bottom = box
+        pixels[top:bottom, left:right] = np.asarray(_tile(plain, box))
+    return pixels
+
+
+def _tiles(size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """(left, top, right, bottom) of what is looked at at once, a megapixel at most; of most pictures all."""
+    width, height = size
+    across = min(width, MEGAPIXEL)
+    down = max(1, MEGAPIXEL // max(across, 1))
+    return [
+        (left, top, min(left + across, width), min(top + down, height))
+        for top in range(0, height, down)
+        for left in range(0, width, across)
+    ]
+
+
+def _tile(image: Image, box: tuple[int, int, int, int]) -> Image:
+    return image if box == (0, 0, *image.size) else image.crop(box)
 
 
 @cache
@@ -165,31 +257,62 @@ def looks_uncropped(width: int, height: int) -> bool:
     return width * height > MEGAPIXEL or width > WIDEST * height or height > TALLEST * width
 
 
-def _upright(plain: Image, image: Image) -> Image:
-    """Turned as the camera says."""
-    from PIL import ExifTags, Image
+def _turn(image: Image) -> str | None:
+    """How it must be turned, as its camera says."""
+    from PIL import ExifTags
 
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _turned(plain: Image, turn: str | None) -> Image:
+    from PIL import Image
+
     return plain.transpose(Image.Transpose[turn]) if turn else plain
 
 
 def _plain(image: Image, colour: bool) -> Image:
     """Luminance, or red, green and blue, in eight bits."""
-    from PIL import Image
 
     raw_mode, mode = _raw_mode(image), "RGB" if colour else "L"
     if image.mode.startswith(("I", "F")):
-        deep = Image.fromarray(_eight_bits(_deep(image)))
-        return deep.convert(mode) if colour else deep
+        deep = _eight_bits(image)
+        return _converted(deep, mode) if colour else deep
     if image.mode == "LAB":
         raise ValueError("Lab colours are not read: save it as RGB")
     if image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa") or "transparency" in image.info:
-        colours = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
-        _refuse_dark(colours, raw_mode)
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert(mode)
+        return _on_white(image, mode, raw_mode)
     image.load()
-    plain = image if image.mode == mode else image.convert(mode)  # most JPEGs are grey after `draft`: no copy is made
-    _refuse_dark(plain, raw_mode)
+    # most JPEGs are grey after `draft`: no copy is made
+    plain = image if image.mode == mode else _converted(image, mode)
+    _refuse_dark(max(high for _, high in _extrema(plain)) if ";16" in raw_mode else None)
+    return plain
+
+
+def _converted(image: Image, mode: str) -> Image:
+    from PIL import Image
+
+    tiles = _tiles(image.size)
+    if len(tiles) == 1:
+        return image.convert(mode)
+    plain = Image.new(mode, image.size, None)
+    for box in tiles:
+        plain.paste(_tile(image, box).convert(mode), box[:2])
+    return plain
+
+
+def _on_white(image: Image, mode: str, raw_mode: str) -> Image:
+    """A picture that may be transparent, with white behind it."""
+    from PIL import Image
+
+    image.load()
+    plain, highest = Image.new(mode, image.size, None), 0
+    for box in _tiles(image.size):
+        colours = _tile(image, box).convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        if ";16" in raw_mode:
+            highest = max(highest, *(high for _, high in _extrema(colours.convert("RGB"))))
+        white = Image.new("RGBA", colours.size, "white")
+        plain.paste(Image.alpha_composite(white, colours).convert(mode), box[:2])
+    _refuse_dark(highest if ";16" in raw_mode else None)
     return plain
 
 
@@ -201,67 +324,97 @@ def _raw_mode(image: Image) -> str:
     return first if isinstance(first, str) else ""
 
 
-def _refuse_dark(image: Image, raw_mode: str) -> None:
+def _refuse_dark(highest: int | None) -> None:
     """Of 16 bits a channel only the high bytes are there: where they are low, the values may as well be of 8 bits."""
-    if ";16" in raw_mode and max(high for _, high in _extrema(image)) < _HALF >> 8:
+    if highest is not None and highest < _HALF >> 8:
         raise ValueError("colours of 16 bits whose values stay in the lower half: their scale cannot be told")
 
 
 def _extrema(image: Image) -> list[tuple[int, int]]:
-    """(lowest, highest) of each channel but a transparency."""
-    channels = image.convert("RGB") if image.mode == "RGBA" else image
-    found: Any = channels.getextrema()
+    """(lowest, highest) of each channel."""
+    found: Any = image.getextrema()
     return list(found) if isinstance(found[0], tuple) else [found]
 
 
-def _deep(image: Image) -> NDArray[np.float64]:
-    """Pixels of more than eight bits as they stand in the file."""
+def _deep(image: Image) -> Iterator[tuple[tuple[int, int, int, int], NDArray[np.float64]]]:
+    """Pixels of more than eight bits as they stand in the file, tile by tile, with each tile's place."""
     if "transparency" in image.info:
         raise ValueError("a transparent shade among deep pixels is not read: save it with 8 bits")
     tags: Any = getattr(image, "tag_v2", {})
     if tags.get(262) == 0:  # PhotometricInterpretation: Pillow turns such pixels over only where they have eight bits
         raise ValueError("deep pixels of which 0 is white are not read: save it with 8 bits")
-    return np.asarray(image, np.float64)
+    image.load()
+    for box in _tiles(image.size):
+        yield box, np.asarray(_tile(image, box), np.float64)
 
 
-def _eight_bits(deep_HW: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _eight_bits(image: Image) -> Image:
     """Deep pixels on the scale 0 to 255.
 
     Raises:
         ValueError: their scale cannot be told.
     """
-    if not np.isfinite(deep_HW).all():
-        raise ValueError("pixels that are no finite numbers")
-    return (deep_HW * (255 / _white(deep_HW))).round().clip(0, 255).astype(np.uint8)
+    from PIL import Image
+
+    scale = 255 / _Deep.of(image).white()
+    plain = Image.new("L", image.size, None)
+    for box, deep_HW in _deep(image):
+        plain.paste(Image.fromarray((deep_HW * scale).round().clip(0, 255).astype(np.uint8)), box[:2])
+    return plain
 
 
-def _white(deep_HW: NDArray[np.float64]) -> float:
-    """The value that stands for white: of floats 1, 255 or 65,535, of whole numbers 255 or 65,535."""
-    low, high = float(deep_HW.min()), float(deep_HW.max())
-    whole = bool((deep_HW == np.floor(deep_HW)).all())
-    if low < 0 or (whole and high == 1):  # 0 and 1 alone: black and white, or all but black
-        white: float | None = None
-    elif whole:
-        white = _white_of_whole(deep_HW, high)
-    else:
-        white = next((top for top in (1.0, 255.0, 65_535.0) if high <= top), None)
-        if white is not None and white > 1 and high < white / 2:  # percent lie between, and who knows what
-            white = None
-    if white is None:
-        raise ValueError(
-            f"deep pixels from {low:,.6g} to {high:,.6g}, which fit no scale (0 to 1, 255 or 65,535) or more than one: "
-            "save it with 8 bits"
-        )
-    return white
+@dataclass
+class _Deep:
+    """What deep pixels have in common, by which their scale is told."""
 
+    low: float = np.inf
+    high: float = -np.inf
+    whole: bool = True
+    stretched: bool = True  # eight bits stretched to sixteen
+    moved: bool = True  # eight bits moved up
 
-def _white_of_whole(deep_HW: NDArray[np.float64], high: float) -> float | None:
-    if high <= 255:
-        return 255.0
-    if high > 65_535:
-        return None
-    if not (deep_HW % 257).any():  # eight bits stretched to sixteen
-        return 65_535.0
-    if not (deep_HW % 256).any():  # eight bits moved up
-        return 65_280.0
-    return 65_535.0 if high >= _HALF else None
+    @classmethod
+    def of(cls, image: Image) -> _Deep:
+        """Of all of a picture's.
+
+        Raises:
+            ValueError: some are no numbers.
+        """
+        found = cls()
+        for _, deep_HW in _deep(image):
+            if not np.isfinite(deep_HW).all():
+                raise ValueError("pixels that are no finite numbers")
+            found.low, found.high = min(found.low, float(deep_HW.min())), max(found.high, float(deep_HW.max()))
+            found.whole = found.whole and bool((deep_HW == np.floor(deep_HW)).all())
+            found.stretched = found.stretched and not (deep_HW % 257).any()
+            found.moved = found.moved and not (deep_HW % 256).any()
+        return found
+
+    def white(self) -> float:
+        """The value that stands for white: of floats 1, 255 or 65,535, of whole numbers 255 or 65,535."""
+        low, high = self.low, self.high
+        if low < 0 or (self.whole and high == 1):  # 0 and 1 alone: black and white, or all but black
+            white: float | None = None
+        elif self.whole:
+            white = self._white_of_whole()
+        else:
+            white = next((top for top in (1.0, 255.0, 65_535.0) if high <= top), None)
+            if white is not None and white > 1 and high < white / 2:  # percent lie between, and who knows what
+                white = None
+        if white is None:
+            raise ValueError(
+                f"deep pixels from {low:,.6g} to {high:,.6g}, which fit no scale (0 to 1, 255 or 65,535) or more than "
+                "one: save it with 8 bits"
+            )
+        return white
+
+    def _white_of_whole(self) -> float | None:
+        if self.high <= 255:
+            return 255.0
+        if self.high > 65_535:
+            return None
+        if self.stretched:
+            return 65_535.0
+        if self.moved:
+            return 65_280.0
+        return 65_535.0 if self.high >= _HALF else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data.pictures import HEAD_BYTES, kind_of
+from facex_tune.data.sources._pixel_csv import bounded_lines
 from facex_tune.data.tree import IMAGE_SUFFIXES, is_litter
 from facex_tune.emotions import FaceShape
 from facex_tune.errors import InputError, nearest
@@ -28,6 +30,7 @@ from facex_tune.inference.predict import read_faces
 from facex_tune.runs.frames import as_text
 
 BATCH = 256
+MOST_IMAGES = 2_000_000  # that a table may name
 PATH_COLUMNS = ("path", "file", "filename", "image", "image_path")  # the first that a table has names its images
 _READ_AS = "IMAGE {}: "
 
@@ -73,11 +76,13 @@ def _is_picture(path: Path) -> bool:
 def _of_table(path: Path, column: str | None) -> list[Path]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(bounded_lines(file))
             name = _column(path, list(reader.fieldnames or ()), column)
-            said = [row[name] or "" for row in reader]
+            said = [row[name] or "" for row in islice(reader, MOST_IMAGES + 1)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"IMAGES {path}: no CSV file that can be read ({error})") from error
+    if len(said) > MOST_IMAGES:
+        raise InputError(f"IMAGES {path}: more than {MOST_IMAGES:,} rows; split it, and ask for each part")
     if "" in said:
         raise InputError(f"IMAGES {path}: row {said.index('') + 1} names no image in column {name!r}")
     return [path.parent / each for each in said]
@@ -153,10 +158,10 @@ def _read(path: Path, shape: FaceShape, uncropped: bool) -> tuple[NDArray[np.uin
 @contextmanager
 def _written(path: Path) -> Iterator[TextIO]:
     """A file beside the wanted one, which takes its name at the end; nothing is left of one that broke off."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")  # a name that nobody can foresee
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", newline="") as file:
+        with part.open("x", encoding="utf-8", newline="") as file:
             yield file
         os.replace(part, path)
     finally:

@@ -11,6 +11,7 @@ import csv
 import itertools
 import math
 import os
+import secrets
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
@@ -105,9 +106,12 @@ def in_words() -> str:
 
 def write(path: Path, table: Iterable[Row]) -> None:
     """Writes the table by name, whole or not at all."""
-    new = path.with_suffix(".new")
-    with new.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow([each.name for each in fields(Row)])
-        writer.writerows(astuple(row) for row in sorted(table, key=lambda row: row.name))
-    os.replace(new, path)
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # a name that nobody can foresee
+    try:
+        with new.open("x", encoding="utf-8", newline="") as lines:
+            writer = csv.writer(lines, lineterminator="\n")
+            writer.writerow([each.name for each in fields(Row)])
+            writer.writerows(astuple(row) for row in sorted(table, key=lambda row: row.name))
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)

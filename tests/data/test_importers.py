@@ -19,6 +19,7 @@ from facex_tune.data.faces import Faces, fingerprint, open_set
 from facex_tune.data.importing import NOTHING, Asked, Classes, Loaded
 from facex_tune.data.pictures import Picture
 from facex_tune.data.prepare import find, prepare
+from facex_tune.data.sources import huggingface
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
 from facex_tune.evaluation import scoring
@@ -351,6 +352,62 @@ def test_hdf5(tmp_path: Path) -> None:
     read = read_as("arrays", tmp_path / "a.h5", arrays={"images": "*/images", "labels": "*/labels"}).faces
     assert read.split_N.tolist() == ["train", "test"]
     assert np.array_equal(read.images_NHW[0], face_HW)
+
+
+def test_hdf5_of_other_files_or_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    h5py = pytest.importorskip("h5py")
+    faces_NHW, shape = np.zeros((2, 48, 48), np.uint8), (2, 48, 48)
+    (tmp_path / "raw").write_bytes(faces_NHW.tobytes())
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["y"], file["x"] = [b"happy", b"sad"], faces_NHW
+        file.create_dataset("external", shape, "u1", external=[(str(tmp_path / "raw"), 0, h5py.h5f.UNLIMITED)])
+        layout = h5py.VirtualLayout(shape, "u1")
+        layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "x", shape)
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("huge", (2**20, 48, 48, 3), "u1", chunks=(1, 48, 48, 3))  # nothing of it is stored
+        file.create_dataset("objects", (3_000_000,), h5py.string_dtype())
+        file["long"] = ["happy", "s" * 2000]
+        file["linked"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "x")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = faces_NHW
+    for images, labels, said in (
+        ("external", "y", "/external lies in other files: save it"),
+        ("virtual", "y", "/virtual lies in other files: save it"),
+        ("huge", "y", r"/huge \(1048576 x 48 x 48 x 3 uint8\) takes more than 4,294,967,296 bytes"),
+        ("x", "objects", "2,000,000 strings in one row are read at most"),
+        ("x", "long", "a string has more than 1,000 bytes; no label does"),
+        ("linked", "y", "has no array 'linked'"),
+    ):
+        refused("arrays", tmp_path / "a.h5", said, arrays={"images": images, "labels": labels})
+    assert len(read_as("arrays", tmp_path / "a.h5", arrays={"images": "x", "labels": "y"}).faces) == 2
+
+
+def test_a_parquet_of_one_picture_many_times_is_not_unpacked_beyond_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+
+    picture = encoded(Written(tmp_path).draw()) + bytes(100_000)
+    write_parquet(tmp_path / "a.parquet", [(picture, 0)] * 500, ("happy",), 500)
+    assert (tmp_path / "a.parquet").stat().st_size < 2 * len(picture)
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        assert len(read_as("huggingface", tmp_path).faces) == 500
+        assert pool.max_memory() < 20 * len(picture)
+        monkeypatch.setattr(huggingface, "MAX_GROUP_BYTES", 50 * len(picture))
+        refused("huggingface", tmp_path, r"row group 0 takes [0-9,]+ bytes or more, and [0-9,]+ are read at most")
+    finally:
+        pa.set_memory_pool(before)
+
+
+def test_rows_and_words_of_a_parquet_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = encoded(Written(tmp_path).draw())
+    write_parquet(tmp_path / "a.parquet", [(picture, "happy"), (picture, "h" * 2000), (picture, "sad")])
+    read = read_as("huggingface", tmp_path)
+    assert [each.reason for each in read.skipped] == ["a label of more than 1,000 characters"]
+    monkeypatch.setattr(huggingface, "MOST_ROWS", 2)
+    refused("huggingface", tmp_path, "has more than 2 rows; name a folder with fewer")
 
 
 def test_pickles_are_never_opened(tmp_path: Path) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from facex_tune.data import pictures
 from facex_tune.data.importing import NOTHING
 from facex_tune.data.pictures import decode, decode_whole, kind_of, looks_uncropped
 from facex_tune.data.sources import folder
@@ -205,6 +211,109 @@ def test_a_picture_is_turned_as_its_camera_says(orientation: int) -> None:
 def test_a_huge_picture_is_not_decoded() -> None:
     with pytest.raises(ValueError, match="pixels are too many for a picture of one face"):
         decode(encoded(Image.new("1", (9000, 6000)), "PNG"))
+
+
+PEAKS = """
+import re, sys
+from pathlib import Path
+from facex_tune.data import pictures
+
+def told(what):
+    return int(re.search(what + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+pictures.decode(Path(sys.argv[1]).read_bytes())
+for path in sys.argv[2:]:
+    data = Path(path).read_bytes()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = told("VmRSS")
+    pictures.decode(data)
+    print(told("VmHWM") - before)
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the peak")
+def test_a_picture_takes_little_more_than_its_own_pixels(tmp_path: Path) -> None:
+    side, paths = 3000, [tmp_path / name for name in ("first.png", "transparent.png", "deep.png")]
+    Image.new("RGBA", (9, 9)).save(paths[0])
+    Image.new("RGBA", (side, side)).save(paths[1], compress_level=1)
+    Image.new("I;16", (side, side)).save(paths[2], compress_level=1)
+    asked = subprocess.run([sys.executable, "-c", PEAKS, *map(str, paths)], capture_output=True, text=True, check=True)
+    transparent, deep = (int(n) / side**2 for n in asked.stdout.split())
+    tiles = 40 * pictures.MEGAPIXEL / side**2  # bytes a pixel, for what is made of one tile at a time
+    assert transparent < 4 + 1 + tiles < 4 * 4
+    assert deep < 2 + 1 + tiles < 3 * 8
+
+
+def tiff_of_one_tile(side: int) -> bytes:
+    """A picture of 48 x 48 pixels that says of its one tile how large it is; nothing is in it."""
+    said = {256: 48, 257: 48, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: 8, 325: 1}
+    entries = b"".join(np.array([tag, 4, 1, 0], "<u2").tobytes()[:4] + np.array([1, value], "<u4").tobytes()
+                       for tag, value in said.items())  # fmt: skip
+    return b"II*\0" + np.array([8], "<u4").tobytes() + np.array([len(said)], "<u2").tobytes() + entries + bytes(4)
+
+
+GREEDY: dict[str, Callable[[], bytes]] = {
+    "WebP": lambda: webp_of_one_colour(),
+    "TIFF of one strip": lambda: tiff_of_one_strip(),
+    "TIFF of one tile": lambda: tiff_of_one_tile(40_000),
+    "progressive JPEG": lambda: progressive(),
+}
+
+
+def webp_of_one_colour() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (5000, 5000)).save(buffer, "WEBP", lossless=True, method=0, quality=0)
+    return buffer.getvalue()
+
+
+def tiff_of_one_strip() -> bytes:
+    buffer = io.BytesIO()
+    image = Image.new("RGBA", (6000, 6000))
+    image.save(buffer, "TIFF", compression="tiff_adobe_deflate", tiffinfo={278: 6000})
+    return buffer.getvalue()
+
+
+def progressive() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (6500, 6500)).save(buffer, "JPEG", progressive=True)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("case", GREEDY)
+def test_what_a_decoder_would_take_is_reckoned_before_it_is_asked(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = GREEDY[case]()
+    monkeypatch.setattr(pictures, "_opened", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(ValueError, match=r"take [0-9,]+ bytes to decode, and 268,435,456 are taken at most: save it"):
+        decode(data)
+
+
+def test_pictures_beside_each_other_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.fromarray(face()), "PNG")
+    monkeypatch.setattr(pictures, "_ROOM", pictures._Room(2 * (1 + 1) * SIDE**2))
+    opened, meeting = pictures._opened, threading.Barrier(3)
+
+    def met(*words: Any) -> pictures.Picture:
+        try:
+            meeting.wait(0.2)
+        except threading.BrokenBarrierError:
+            return opened(*words)
+        pytest.fail("three were decoded at once, with room for two")
+
+    monkeypatch.setattr(pictures, "_opened", met)
+    with ThreadPoolExecutor(3) as pool:
+        faces = list(pool.map(decode, [data] * 3))
+    assert all(np.array_equal(each.image_HW, face()) for each in faces)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("kind", ["RGB", "RGBA", "LA", "P", "CMYK", "I;16"])
+def test_tiles_make_the_same_picture(kind: str, colour: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(in_mode(kind, face()), "TIFF" if kind == "CMYK" else "PNG")
+    whole = decode_whole(data, colour=colour)
+    for megapixel in (7, 5 * SIDE + 1):  # parts of a row, and some rows
+        monkeypatch.setattr(pictures, "MEGAPIXEL", megapixel)
+        assert np.array_equal(decode_whole(data, colour=colour).image_HW, whole.image_HW)
 
 
 @pytest.mark.parametrize(

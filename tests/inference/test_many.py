@@ -17,6 +17,7 @@ from facex_tune.errors import InputError
 from facex_tune.inference import answers, many
 from facex_tune.inference.answers import Asked
 from facex_tune.inference.predict import of_run
+from facex_tune.models import _zoo_table
 from facex_tune.runs.store import Run
 from tests.evaluation.conftest import new_run, write_data
 
@@ -116,6 +117,40 @@ def test_a_wrong_table_is_told(tmp_path: Path, content: str, column: str | None,
     table.write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match=said):
         many.listed(table, column)
+
+
+def test_a_table_has_a_bound_of_rows_and_of_what_a_line_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many, "MOST_IMAGES", 3)
+    table = tmp_path / "list.csv"
+    table.write_text("path\n" + "a.png\n" * 3, encoding="utf-8")
+    assert len(many.listed(table)) == 3
+    table.write_text("path\n" + "a.png\n" * 4, encoding="utf-8")
+    with pytest.raises(InputError, match=r"more than 3 rows; split it"):
+        many.listed(table)
+    for said in ("path\n" + "a" * 2**17, "path," + "a" * 2**17):
+        table.write_text(said, encoding="utf-8")
+        with pytest.raises(InputError, match=r"no CSV file that can be read \(a line of more than 65,536 characters\)"):
+            many.listed(table)
+
+
+def test_a_name_for_writing_cannot_be_foreseen(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda old, new: (names.append(Path(old).name), replace(old, new)))
+    for _ in range(2):
+        many.answer(bright([]), many.listed(faces), tmp_path / "answers.csv")
+    _zoo_table.write(tmp_path / "zoo.csv", [])
+    _zoo_table.write(tmp_path / "zoo.csv", [])
+    assert len(set(names)) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.csv", "faces", "zoo.csv"]
+
+
+def test_no_cell_of_the_answers_is_a_formula(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(faces)
+    (faces / "broken.png").rename(faces / "=1+1.png")
+    out = tmp_path / "answers.csv"
+    many.answer(bright([]), [Path("=1+1.png"), Path("0.png")], out)
+    assert [row["file"] for row in rows(out)] == ["'=1+1.png", "0.png"]
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:

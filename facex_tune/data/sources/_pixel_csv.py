@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,14 +117,19 @@ def records_of(file: BinaryIO, where: str) -> Generator[list[str], None, None]:
     """
     text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
     try:
-        yield from (record for record in csv.reader(_lines(text)) if record)
+        yield from (record for record in csv.reader(bounded_lines(text)) if record)
     except csv.Error as error:
         raise InputError(f"{where} is damaged ({error}): download it again") from error
     finally:
         text.detach()
 
 
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+def bounded_lines(text: TextIO) -> Iterator[str]:
+    """The lines of a CSV.
+
+    Raises:
+        csv.Error: one is longer than any of a table of faces.
+    """
     while line := text.readline(_MAX_LINE):
         if len(line) == _MAX_LINE:
             raise csv.Error(f"a line of more than {_MAX_LINE:,} characters")

@@ -32,6 +32,9 @@ NEEDS_SOURCE = True
 NAMED_BY_USER = True
 OPTIONS = ("arrays", "classes", "splits", "numbers", "size", "colour")
 MAX_ARRAY_BYTES = 2**32
+MOST_WORDS, LONGEST_WORD = 2_000_000, 1000  # strings of an HDF5 array, and bytes of one
+_STRINGS_AT_ONCE = 16
+_FACES_AT_ONCE = 256
 _ALONE = "is one array alone, where its folder or an NPZ is wanted"
 _HDF5 = (".h5", ".hdf5", ".he5", ".hdf")
 
@@ -191,9 +194,31 @@ def _dataset(path: Path, dataset: Any) -> NDArray[Any]:
     """
     if dataset.external or dataset.is_virtual:
         raise InputError(f"{path}: {dataset.name} lies in other files: save it into one of its own")
+    if dataset.dtype.hasobject:
+        return _strings(path, dataset)
     if n_bytes(dataset.shape, dataset.dtype) > MAX_ARRAY_BYTES:
         raise InputError(f"{path}: {dataset.name} ({_told(dataset)}) takes more than {MAX_ARRAY_BYTES:,} bytes")
     return np.asarray(dataset[()])
+
+
+def _strings(path: Path, dataset: Any) -> NDArray[Any]:
+    """An HDF5 array of strings, each of any length, of which a small file can name the same one a million times.
+
+    Raises:
+        InputError: they are no strings, or no labels.
+    """
+    import h5py
+
+    if h5py.check_string_dtype(dataset.dtype) is None or len(dataset.shape) != 1 or len(dataset) > MOST_WORDS:
+        raise InputError(
+            f"{path}: {dataset.name} ({_told(dataset)}): of objects {MOST_WORDS:,} strings in one row are read at most"
+        )
+    words: list[bytes] = []
+    for start in range(0, len(dataset), _STRINGS_AT_ONCE):
+        words += dataset[start : start + _STRINGS_AT_ONCE].tolist()
+        if max(map(len, words[-_STRINGS_AT_ONCE:])) > LONGEST_WORD:
+            raise InputError(f"{path}: {dataset.name}: a string has more than {LONGEST_WORD:,} bytes; no label does")
+    return np.array(words, object)
 
 
 def _told(array: Any) -> str:
@@ -259,13 +284,21 @@ def _faces(array: NDArray[Any], name: str) -> Images:
         raise InputError(f"array {name!r} is {_told(array)}: pictures are N x height x width, or x 3 for colour")
     if array.dtype == np.uint8:
         return array
-    if not array.size or not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
+    is_finite = all(np.isfinite(part).all() for part in _parts(array))
+    if not array.size or not is_finite or array.min() < 0 or array.max() > 255:
         told = f"{array.min()} to {array.max()}" if array.size else "nothing to nothing"
         raise InputError(f"array {name!r} has values from {told}: 0 to 1 or 0 to 255 are wanted")
     scale = 255 if array.dtype.kind == "f" and array.max() <= 1 else 1
     if scale == 1 and array.max() <= 1:
         raise InputError(f"array {name!r} has no value but 0 and 1: pictures in black and white alone are not read")
-    return np.asarray((array * scale).round(), np.uint8)
+    faces = np.empty(array.shape, np.uint8)
+    for part, given in zip(_parts(faces), _parts(array), strict=True):  # a copy of all would take the memory again
+        part[:] = (given * scale).round()
+    return faces
+
+
+def _parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    return (array[start : start + _FACES_AT_ONCE] for start in range(0, len(array), _FACES_AT_ONCE))
 
 
 def _words(array: NDArray[Any], name: str) -> list[str]:

@@ -8,13 +8,14 @@ names), and without it bare numbers are refused unless `--numbers` says whose th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from facex_tune.data.faces import Skipped
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress
+from facex_tune.data.pictures import MAX_BYTES
 from facex_tune.data.sources._labelled import Marked, read
 from facex_tune.data.sources._tables import emotions, label_column, require_split, require_unpacked, split_of, tree_of
 from facex_tune.data.tree import one_line, open_tree, told_as_damage
@@ -24,7 +25,9 @@ DESCRIPTION = "Parquet of the Hugging Face hub with an image and a class column;
 NEEDS_SOURCE = True
 NAMED_BY_USER = True
 OPTIONS = ("classes", "splits", "numbers", "uncropped", "size", "colour")
-MAX_GROUP_BYTES = 2**31
+MAX_GROUP_BYTES = 2**31  # of a row group's pictures
+MOST_ROWS = 2_000_000  # rows without anything in them take no room in a file
+LONGEST_WORD = 1000  # characters of a label
 
 
 def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loaded:
@@ -37,16 +40,22 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
     require_unpacked(path)
     with _opened(path) as tables:
         found: list[tuple[str, Marked]] = []
-        skipped, sizes = [], {}
+        skipped: list[Skipped] = []
+        sizes: dict[str, int] = {}
         for where, table in tables.items():
             split = _split(where, path, asked, alone=len(tables) == 1)
             image, label, names = _columns(table, path / where)
             for row, (size_bytes, number) in enumerate(_rows(table, image, label)):
+                if len(found) + len(skipped) >= MOST_ROWS:
+                    raise InputError(f"{path} has more than {MOST_ROWS:,} rows; name a folder with fewer of its files")
                 word: Any = number
                 if names and isinstance(number, int) and 0 <= number < len(names):
                     word = names[number]
                 if word in (None, -1) or not size_bytes:
                     skipped.append(Skipped(where, row, "no label" if size_bytes else "no picture in the row"))
+                    continue
+                if isinstance(word, str | bytes) and len(word) > LONGEST_WORD:
+                    skipped.append(Skipped(where, row, f"a label of more than {LONGEST_WORD:,} characters"))
                     continue
                 name = f"{where} row {row:08d}"
                 sizes[name] = size_bytes
@@ -110,28 +119,41 @@ def _features(table: Any) -> dict[str, Any]:
 
 
 def _rows(table: Any, image: str, label: str) -> Iterator[tuple[int, Any]]:
-    """(bytes of the picture, label) of each row, one row group in memory at a time."""
+    """(bytes of the picture, label) of each row, one row in memory at a time."""
     for group in range(table.num_row_groups):
-        columns = _group(table, group, [image, label])
-        for picture, word in zip(columns[image], columns[label].to_pylist(), strict=True):
-            yield len(_bytes(picture.as_py())), word
+        for picture, word in _group(table, group, image, label):
+            yield len(picture), word
 
 
-def _group(table: Any, group: int, columns: list[str]) -> Any:
-    """Columns of a row group.
+def _group(table: Any, group: int, image: str, label: str | None = None) -> Iterator[tuple[bytes, Any]]:
+    """(picture's file, label) of each row of a row group. What the file says of its size is not believed: rows of the
+    same picture take no room there, and are unpacked one at a time.
 
     Raises:
-        InputError: by the file's own directory they take too much memory.
+        InputError: it holds more than is read, by the file's own directory or in truth.
     """
+    columns = [image] if label is None else [image, label]
     said = table.metadata.row_group(group)
     chunks = (said.column(at) for at in range(said.num_columns))
-    wanted = sum(each.total_uncompressed_size for each in chunks if each.path_in_schema.split(".")[0] in columns)
-    if wanted > MAX_GROUP_BYTES:
+    _refuse_above(group, sum(each.total_uncompressed_size for each in chunks if _is_of(each, columns)))
+    n_bytes = 0
+    for row in table.iter_batches(1, row_groups=[group], columns=columns, use_threads=False):
+        picture = _bytes(row[image][0].as_py())
+        n_bytes += len(picture)
+        _refuse_above(group, n_bytes)
+        yield picture, None if label is None else row[label][0].as_py()
+
+
+def _is_of(chunk: Any, columns: Sequence[str]) -> bool:
+    return chunk.path_in_schema.split(".")[0] in columns
+
+
+def _refuse_above(group: int, n_bytes: int) -> None:
+    if n_bytes > MAX_GROUP_BYTES:
         raise InputError(
-            f"row group {group} takes {wanted:,} bytes, and {MAX_GROUP_BYTES:,} are read at most: write the table with "
-            "smaller row groups"
+            f"row group {group} takes {n_bytes:,} bytes or more, and {MAX_GROUP_BYTES:,} are read at most: write the "
+            "table with smaller row groups"
         )
-    return table.read_row_group(group, columns=columns, use_threads=False)
 
 
 def _bytes(picture: Any) -> bytes:
@@ -145,23 +167,25 @@ class _Pictures:
 
     def __init__(self, tables: dict[str, Any]) -> None:
         self._tables = tables
-        self._last: tuple[str, int, int, Any] = ("", 0, 0, None)
+        self._last: tuple[str, int, list[bytes]] = ("", 0, [])
 
     def __call__(self, name: str) -> bytes:
         where, _, row = name.rpartition(" row ")
-        file, start, end, column = self._last
-        if file != where or not start <= int(row) < end:
-            start, end, column = self._group_of(where, int(row))
-            self._last = (where, start, end, column)
-        return _bytes(column[int(row) - start].as_py())
+        file, start, pictures = self._last
+        if file != where or not start <= int(row) < start + len(pictures):
+            self._last = ("", 0, [])  # its memory is given back before the next takes its own
+            start, pictures = self._group_of(where, int(row))
+            self._last = (where, start, pictures)
+        return pictures[int(row) - start]
 
-    def _group_of(self, where: str, row: int) -> tuple[int, int, Any]:
+    def _group_of(self, where: str, row: int) -> tuple[int, list[bytes]]:
         table, start = self._tables[where], 0
         for group in range(table.num_row_groups):
             end = start + table.metadata.row_group(group).num_rows
             if row < end:
                 image = _columns(table, Path(where))[0]
                 with told_as_damage(where):
-                    return start, end, _group(table, group, [image])[image]
+                    found = (picture for picture, _ in _group(table, group, image))
+                    return start, [each if len(each) <= MAX_BYTES else b"" for each in found]
             start = end
         raise IndexError(row)
