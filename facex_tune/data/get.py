@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from facex_tune.data import prepare
+from facex_tune.data.decoding import one_line
 from facex_tune.data.importing import NOTHING, Asked, Progress
 from facex_tune.data.sources._download import Download
-from facex_tune.data.tree import one_line
 from facex_tune.errors import InputError
 from facex_tune.storage import files
 

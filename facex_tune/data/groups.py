@@ -32,7 +32,9 @@ def with_copies_grouped(faces: Faces, progress: Callable[[int, int], None] = lam
         return faces
     exact_N = exact_groups(faces.images_NHW)
     first_G = np.unique(exact_N, return_index=True)[1]
-    pairs = near_pairs(faces.images_NHW[first_G], progress)
+    # where no two are equal, no copy of all of them is made
+    distinct = faces.images_NHW if len(first_G) == len(faces) else faces.images_NHW[first_G]
+    pairs = near_pairs(distinct, progress)
     order_N = np.argsort(faces.group_N, kind="stable")
     same_P = np.flatnonzero(np.diff(faces.group_N[order_N]) == 0)
     first_P = np.concatenate([pairs.first_P, exact_N[order_N[same_P]]])

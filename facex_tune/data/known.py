@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
@@ -110,9 +110,10 @@ def by_counts(numbers: Iterable[int]) -> Known | None:
 def by_names(names: Iterable[str]) -> Known | None:
     """The set whose pictures are named as most of these are."""
     listed = list(names)
-    files = [PurePosixPath(name).name for name in listed]
+    files = [name.rpartition("/")[2] for name in listed]
     for known in KNOWN:
-        hits = sum(bool(known.file) and re.fullmatch(known.file, file, re.IGNORECASE) is not None for file in files)
+        is_named_so = re.compile(known.file, re.IGNORECASE).fullmatch
+        hits = sum(is_named_so(file) is not None for file in files) if known.file else 0
         if hits > _SHARE * len(files) or (known.place and any(known.place in name for name in listed)):
             return known
     return None

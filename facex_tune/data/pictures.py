@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MAX_BYTES, MAX_PIXELS = 2**25, 50_000_000  # what is more is no picture of one face
 MAX_DECODED_BYTES = 2**28  # that a decoder may hold at once
 ROOM_BYTES = 2 * MAX_DECODED_BYTES  # for all pictures that are decoded at the same time
+BESIDE_BYTES = MAX_DECODED_BYTES // 8  # for each process that decodes beside this one
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF")
 HEAD_BYTES = 32  # of a file, by which its kind is known
 MEGAPIXEL = 2**20  # pixels; a face cut out of a photograph has fewer
@@ -107,27 +108,35 @@ def said_of(head: bytes) -> str:
     return f"{name}, which is not read" if name else UNKNOWN
 
 
-def decode(data: bytes, face: FaceShape = GREY_48) -> Picture:
+class Larger(Exception):
+    """A picture takes more to decode than was allowed."""
+
+
+def decode(data: bytes, face: FaceShape = GREY_48, at_most_bytes: int = MAX_DECODED_BYTES) -> Picture:
     """A file's first picture, turned as its camera says, what is transparent on white: its middle square, resized once,
     antialiased. In grey colours become luminance (ITU-R 601) first; in colour a grey picture gets three equal channels.
 
+    Args:
+        at_most_bytes: that decoding it may take, by its head.
+
     Raises:
-        ValueError, Exception: as `decode_whole`.
+        Larger, ValueError, Exception: as `decode_whole`.
     """
-    return _decoded(data, face.is_colour, face.size)
+    return _decoded(data, face.is_colour, face.size, at_most_bytes)
 
 
-def decode_whole(data: bytes, *, colour: bool = False) -> Picture:
+def decode_whole(data: bytes, *, colour: bool = False, at_most_bytes: int = MAX_DECODED_BYTES) -> Picture:
     """As `decode`, as large as the picture is.
 
     Raises:
+        Larger: it takes more than `at_most_bytes`, and no more than `MAX_DECODED_BYTES`.
         ValueError: no picture of a kind that is read, too large a one, or one whose scale cannot be told; with why.
         Exception: whatever a decoder fed damaged bytes raises.
     """
-    return _decoded(data, colour, None)
+    return _decoded(data, colour, None, at_most_bytes)
 
 
-def _decoded(data: bytes, colour: bool, side: int | None) -> Picture:
+def _decoded(data: bytes, colour: bool, side: int | None, at_most_bytes: int) -> Picture:
     from PIL import Image
 
     if kind_of(data[:HEAD_BYTES]) is None:
@@ -143,7 +152,10 @@ def _decoded(data: bytes, colour: bool, side: int | None) -> Picture:
                 f"{image.width} x {image.height} pixels as this {image.format} has them take {held:,} bytes to decode, "
                 f"and {MAX_DECODED_BYTES:,} are taken at most: save it smaller, or as a plain JPEG or PNG"
             )
-        with _ROOM.taken(held + image.width * image.height * (4 if colour else 1)):
+        taken = held + image.width * image.height * (4 if colour else 1)
+        if taken > at_most_bytes < MAX_DECODED_BYTES:
+            raise Larger
+        with _ROOM.taken(taken):
             return _opened(image, colour, side)
 
 

@@ -10,26 +10,35 @@ import os
 import struct
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import chain
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path, PurePosixPath
-from threading import Lock
 from typing import BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data.boxes import Box, cut
+from facex_tune.data.boxes import Box
+from facex_tune.data.decoding import Asked, Decoded, decode_several, one_line
 from facex_tune.data.faces import Skipped
 from facex_tune.data.importing import Pictures, Progress
 from facex_tune.data.members import open_member, read_whole
-from facex_tune.data.pictures import HEAD_BYTES, MAX_BYTES, UNKNOWN, Picture, decode, decode_whole, kind_of, said_of
+from facex_tune.data.pictures import (
+    BESIDE_BYTES,
+    HEAD_BYTES,
+    MAX_BYTES,
+    MAX_DECODED_BYTES,
+    UNKNOWN,
+    kind_of,
+    said_of,
+)
 from facex_tune.emotions import EMOTIONS, GREY_48, FaceShape
 from facex_tune.errors import InputError
+from facex_tune.storage.helpers import Helpers, processors
 
 MAX_FACE_BYTES = 2**20  # a 48 x 48 face takes some 2 kB; more is something else
 IMAGE_SUFFIXES = (
@@ -38,7 +47,9 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 """What pictures are named as. A file of another name that is a picture is one all the same."""
 _LITTER = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "icon\ufffd")
-_BATCH, _TASK = 256, 16  # pictures handed to the threads at a time, and to each of them
+_MANY = 2000  # pictures, from which on processes beside this one decode them
+_TASK, _TASK_BYTES = 64, 2**20  # pictures handed to one of them at a time, and bytes from which on it gets no more
+_TOLD_EACH = 256  # pictures
 
 _ARCHIVES = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7-zip", b"Rar!": "RAR"}
 _FIRST = 50  # files of a tree whose kind is looked at
@@ -68,7 +79,6 @@ class Tree:
     Attributes:
         names: the files; what cannot be printed in a name stands as U+FFFD.
         folders: the folders; of a zip those that it lists, which not every program that zips does.
-        turn: to be held by one of several threads that read.
     """
 
     path: Path
@@ -76,7 +86,6 @@ class Tree:
     folders: list[str]
     size_bytes: Callable[[str], int]
     open: Callable[[str], BinaryIO]
-    turn: AbstractContextManager[object] = field(default_factory=nullcontext)
 
 
 @contextmanager
@@ -107,7 +116,6 @@ def open_tree(path: Path) -> Iterator[Tree]:
             _visible(name for name, info in members if info.is_dir()),
             lambda name: of_name[name].file_size,
             lambda name: _member(archive, of_name[name]),
-            Lock(),
         )
 
 
@@ -267,7 +275,8 @@ def read_images(
     boxes: Sequence[Box | None] | None = None,
     face: FaceShape = GREY_48,
 ) -> Read:
-    """Decode pictures to faces of one shape, several at a time.
+    """Decode pictures to faces of one shape. Many are decoded by processes beside this one: what Pillow does in Python
+    for each takes as long as decoding it, so that threads wait for each other.
 
     Args:
         side: how wide and high each must be, in pixels; by default any size is cut to a square and resized.
@@ -280,21 +289,16 @@ def read_images(
     kept: list[int] = []
     skipped: list[Skipped] = []
     sizes: list[tuple[int, int, bool]] = []
-    with ThreadPoolExecutor(_at_once(len(names))) as pool:
-        for start in range(0, len(names), _BATCH):
-            batch = names[start : start + _BATCH]
-            places = [None] * len(batch) if boxes is None else boxes[start : start + _BATCH]
-            asked = list(zip(batch, places, strict=True))
-            several = [asked[at : at + _TASK] for at in range(0, len(asked), _TASK)]
-            decoded = chain.from_iterable(pool.map(partial(_pictures, tree, side, face), several))
-            for position, found in enumerate(decoded, start):
-                if isinstance(found, Skipped):
-                    skipped.append(found)
-                    continue
+    with Helpers(_helpers(len(names))) as helpers:
+        for position, found in enumerate(_decoded(helpers, _tasks(tree, names, boxes, side), face, side)):
+            if isinstance(found, str):
+                skipped.append(Skipped(names[position], None, found))
+            else:
                 images_NHW[len(kept)] = found.image_HW
                 sizes.append((found.width, found.height, found.animated))
                 kept.append(position)
-            progress(start + len(batch), len(names))
+            if (position + 1) % _TOLD_EACH == 0 or position + 1 == len(names):
+                progress(position + 1, len(names))
     if skipped and not kept:
         raise InputError(f"{tree.path}: not one of {len(names):,} images can be read ({skipped[0].reason})")
     width_K, height_K, animated_K = np.array(sizes, np.int64).reshape(-1, 3).T
@@ -302,27 +306,53 @@ def read_images(
     return Read(images_NHW[: len(kept)], kept, skipped, pictures)
 
 
-def _at_once(n: int) -> int:
-    """How many threads decode n pictures; Pillow leaves the interpreter to others while it works."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if n < _BATCH else min(cpus, 8)
+def _helpers(n: int) -> int:
+    """How many processes decode n pictures: none where they would take longer to start than to decode."""
+    cpus = processors()
+    return min(cpus, 8) if cpus > 1 and n >= _MANY else 0
 
 
-def _pictures(
-    tree: Tree, side: int | None, face: FaceShape, asked: Sequence[tuple[str, Box | None]]
-) -> list[Picture | Skipped]:
-    return [_picture(tree, side, face, name, box) for name, box in asked]
+def _tasks(
+    tree: Tree, names: Sequence[str], boxes: Sequence[Box | None] | None, side: int | None
+) -> Iterator[list[Asked]]:
+    """Files read here, in order, since a zip's members are read one at a time: some pictures, not too many bytes."""
+    limit_bytes = MAX_BYTES if side is None else MAX_FACE_BYTES
+    several: list[Asked] = []
+    n_bytes = 0
+    for name, box in zip(names, repeat(None, len(names)) if boxes is None else boxes, strict=True):
+        try:
+            data: bytes | str = _bytes(tree, name, limit_bytes, side)
+        except Exception as error:  # of a damaged zip whatever its library raises
+            data = one_line(error)
+        several.append((data, box))
+        n_bytes += len(data)
+        if len(several) == _TASK or n_bytes > _TASK_BYTES:
+            yield several
+            several, n_bytes = [], 0
+    yield several
 
 
-def _picture(tree: Tree, side: int | None, face: FaceShape, name: str, box: Box | None) -> Picture | Skipped:
-    try:
-        data = _bytes(tree, name, MAX_BYTES if side is None else MAX_FACE_BYTES, side)
-        picture = decode(data, face) if box is None else cut(decode_whole(data, colour=face.is_colour), box, face.size)
-        if side is not None and (picture.width, picture.height) != (side, side):
-            raise ValueError(f"{picture.width} x {picture.height} pixels where {side} x {side} are wanted")
-    except Exception as error:  # a decoder fed damaged bytes raises whatever it likes, SyntaxError included
-        return Skipped(name, None, one_line(error))
-    return picture
+def _decoded(
+    helpers: Helpers, tasks: Iterable[list[Asked]], face: FaceShape, side: int | None
+) -> Iterator[Decoded]:
+    """The pictures of tasks in order; some tasks are under way at once."""
+    under_way: deque[tuple[list[Asked], Future[list[Decoded | None]]]] = deque()
+    at_most_bytes = BESIDE_BYTES if helpers.n else MAX_DECODED_BYTES
+
+    def first() -> Iterator[Decoded]:
+        task, future = under_way.popleft()
+        for asked, found in zip(task, future.result(), strict=True):
+            if found is None:  # a large one, of which none is decoded beside another
+                (found,) = decode_several([asked], face, side)
+            assert found is not None, "nothing is larger than what is taken at most"
+            yield found
+
+    for task in tasks:
+        under_way.append((task, helpers.submit(decode_several, task, face, side, at_most_bytes)))
+        if len(under_way) > 3 * helpers.n:
+            yield from first()
+    while under_way:
+        yield from first()
 
 
 def _bytes(tree: Tree, name: str, limit_bytes: int, side: int | None) -> bytes:
@@ -330,7 +360,7 @@ def _bytes(tree: Tree, name: str, limit_bytes: int, side: int | None) -> bytes:
     if size_bytes > limit_bytes:
         what = "a picture of one face" if side is None else f"a {side} x {side} face"
         raise ValueError(f"{size_bytes} bytes are too many for {what}")
-    with tree.turn, tree.open(name) as file:
+    with tree.open(name) as file:
         return read_whole(file, size_bytes, limit_bytes)
 
 
@@ -361,13 +391,6 @@ def is_picture(tree: Tree, name: str) -> bool:
 def is_litter(name: str) -> bool:
     """Whether a file is what file managers leave in folders."""
     return PurePosixPath(name).name.lower() in _LITTER
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, without line breaks."""
-    if type(error).__name__ == "UnidentifiedImageError":  # its message shows only a memory address
-        return "no image of a known format"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def one_of_a_name(files: list[tuple[str, int]]) -> tuple[int, list[Skipped]]:

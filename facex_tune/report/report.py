@@ -39,8 +39,8 @@ def report(run: Run, data_dir: Path | None, *, faces: bool = True) -> Place:
     from threadpoolctl import threadpool_limits
 
     # Two threads wait for each other at every product of draws, and take twice the processor time for it.
-    with painting.Helpers() as helpers, threadpool_limits(1, "blas"):
-        helpers.warm()
+    with painting.helpers() as helpers, threadpool_limits(1, "blas"):
+        painting.warm(helpers)
         document = summary.document(run, manifests(run, data_dir))
         drawn = painting.Painted(helpers, figure_choice.of_run(run, document), folder / "figures")
         files.write_json(folder / "report.json", document)

@@ -219,7 +219,7 @@ def test_wrong_names(planted: Path) -> None:
 @pytest.mark.realdata
 @pytest.mark.slow
 def test_the_real_faces(realdata_dir: Path, tmp_path: Path) -> None:
-    """Of the faces without an exact copy 2,000: what is asserted are exact copies and blanks, which are all there, and a
+    """Of the faces without an exact copy 2,000: exact copies and blanks, which are asserted, are all there, and to
     search for near copies among all 35,887 takes a minute (`make bench-data`).
     """
     with np.load(realdata_dir / "fer2013_rows.npz", allow_pickle=False) as rows:

@@ -134,7 +134,8 @@ def test_two_boxes_choose_what_contours_are_of(looked: Browser, served: Client, 
     first = looked.value(said)
     looked.value(
         f"(() => {{ const [across, up] = {pair}.querySelectorAll('select'), was = across.value; "
-        "across.value = up.value; across.dispatchEvent(new Event('change')); up.value = was; up.dispatchEvent(new Event('change')); })()"
+        "across.value = up.value; across.dispatchEvent(new Event('change')); "
+        "up.value = was; up.dispatchEvent(new Event('change')); })()"
     )
     looked.until(f"{said} !== {first!r}")
     looked.value(

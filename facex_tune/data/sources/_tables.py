@@ -6,7 +6,6 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from threading import Lock
 
 from facex_tune.data import known, naming
 from facex_tune.data.importing import Asked, key
@@ -108,4 +107,4 @@ def require_unpacked(path: Path) -> None:
 
 def tree_of(path: Path, sizes_bytes: Mapping[str, int], read: Callable[[str], bytes]) -> Tree:
     """Pictures that are no files of their own, as a tree, one of which is read at a time."""
-    return Tree(path, list(sizes_bytes), [], sizes_bytes.__getitem__, lambda name: io.BytesIO(read(name)), Lock())
+    return Tree(path, list(sizes_bytes), [], sizes_bytes.__getitem__, lambda name: io.BytesIO(read(name)))

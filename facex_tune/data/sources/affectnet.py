@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from facex_tune.data import known
 from facex_tune.data.boxes import Box
+from facex_tune.data.decoding import one_line
 from facex_tune.data.faces import Skipped
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, Published, told_reasons
 from facex_tune.data.known import meaning
@@ -42,7 +43,7 @@ from facex_tune.data.sources._labelled import (
     text_of,
     validation_for_test,
 )
-from facex_tune.data.tree import Tree, one_line, open_tree, printable
+from facex_tune.data.tree import Tree, open_tree, printable
 from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError
 

@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facex_tune.data.decoding import one_line
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress
 from facex_tune.data.members import array_header, n_bytes, read_array
 from facex_tune.data.pictures import HEAD_BYTES
 from facex_tune.data.sources._labelled import Marked, read
 from facex_tune.data.sources._tables import emotions, require_unpacked, split_of, tree_of
-from facex_tune.data.tree import DAMAGE, Tree, one_line, open_tree, require_readable, told_as_damage
+from facex_tune.data.tree import DAMAGE, Tree, open_tree, require_readable, told_as_damage
 from facex_tune.errors import InputError, nearest
 
 DESCRIPTION = "NPZ, NPY or HDF5 arrays of faces and labels (--arrays images=X labels=Y); --as NAME names the set"

@@ -13,12 +13,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from facex_tune.data.decoding import one_line
 from facex_tune.data.faces import Skipped
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress
 from facex_tune.data.pictures import MAX_BYTES
 from facex_tune.data.sources._labelled import Marked, read
 from facex_tune.data.sources._tables import emotions, label_column, require_split, require_unpacked, split_of, tree_of
-from facex_tune.data.tree import one_line, open_tree, told_as_damage
+from facex_tune.data.tree import open_tree, told_as_damage
 from facex_tune.errors import InputError
 
 DESCRIPTION = "Parquet of the Hugging Face hub with an image and a class column; --as NAME names the set"

@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 
+from facex_tune.data.decoding import one_line
 from facex_tune.data.faces import Skipped
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress
 from facex_tune.data.members import read_whole
 from facex_tune.data.pictures import MAX_BYTES
 from facex_tune.data.sources._labelled import Marked, files, read, text_of
 from facex_tune.data.sources._tables import emotions, require_split, require_unpacked, split_of, tree_of
-from facex_tune.data.tree import IMAGE_SUFFIXES, one_line, open_tree, printable
+from facex_tune.data.tree import IMAGE_SUFFIXES, open_tree, printable
 from facex_tune.errors import InputError
 
 DESCRIPTION = "WebDataset tar shards of pictures and .cls files; --as NAME names the set"
