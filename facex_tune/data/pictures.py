@@ -177,6 +177,7 @@ def _plain(image: Image, colour: bool) -> Image:
     """Luminance, or red, green and blue, in eight bits."""
     from PIL import Image
 
+    _mend_tiles(image)
     raw_mode, mode = _raw_mode(image), "RGB" if colour else "L"
     if image.mode.startswith(("I", "F")):
         deep = Image.fromarray(_eight_bits(_deep(image)))
@@ -185,12 +186,34 @@ def _plain(image: Image, colour: bool) -> Image:
         raise ValueError("Lab colours are not read: save it as RGB")
     if image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         colours = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        if colours.getchannel("A").getextrema() == (0, 0):
+            raise ValueError("transparent everywhere: save it without transparency")
         _refuse_dark(colours, raw_mode)
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert(mode)
     image.load()
     plain = image if image.mode == mode else image.convert(mode)  # most JPEGs are grey after `draft`: no copy is made
     _refuse_dark(plain, raw_mode)
     return plain
+
+
+def _mend_tiles(image: Image) -> None:
+    """What Pillow would read wrong without a word is read right or refused: a bitmap of black and white that takes a
+    byte for each pixel, and planes of a TIFF whose samples are no plain bytes, which Pillow takes for such.
+
+    Raises:
+        ValueError: it cannot be read right.
+    """
+    tiles: Any = getattr(image, "tile", None)
+    if not tiles or tiles[0][0] != "raw":
+        return
+    codec, box, offset, arguments = tiles[0]
+    if image.format in ("BMP", "DIB") and arguments[0] == "1" and arguments[1] != (image.width + 31) // 32 * 4:
+        if arguments[1] != (image.width + 3) // 4 * 4:
+            raise ValueError("a bitmap of black and white with 4 bits a pixel is not read: save it as PNG")
+        tiles[0] = (codec, box, offset, ("1;8", *arguments[1:]))
+    tags: Any = getattr(image, "tag_v2", {})
+    if tags.get(284) == 2 and (max(tags.get(258, (1,))) > 8 or tags.get(266) == 2):  # planes; bits, and their order
+        raise ValueError("a TIFF of planes with 16 bits, or with turned bytes, is not read: save it as PNG")
 
 
 def _raw_mode(image: Image) -> str:
