@@ -83,7 +83,7 @@ def told(found: Sequence[Across], name: str, data_dir: Path) -> list[str]:
     said = [_told(row, name) for row in found if row.copies]
     said += [_told_sample(row) for row in found if row.near is None and row.sampled]
     if not_yet := [row.in_set for row in found if row.near is None]:
-        where = "" if data_dir == Path("data").absolute() else f" --data {shlex.quote(str(data_dir))}"
+        where = "" if data_dir == files.absolute("data") else f" --data {shlex.quote(str(data_dir))}"
         seconds = sum(row.near_s for row in found if row.near is None)
         said.append(
             f"near copies in {', '.join(not_yet)} were not looked for (about {max(1, round(seconds / 60))} min): run "
