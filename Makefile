@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTS ?= tests
+# Where it is set, every process of the tests compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test faults e2e lint docs install clean fuzz bench-train bench-balance bench-courses bench-serve bench-report bench-copies bench-data bench-search bench-scale \
   bench-coverage bench-factors bench-checkpoints bench-opponents

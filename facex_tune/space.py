@@ -11,12 +11,12 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facex_tune.errors import InputError, nearest
+from facex_tune.storage import files
 
 Value = str | int | float | bool | None
 Config = dict[str, Value]
@@ -154,7 +154,7 @@ def _as_meant(knob: Knob, value: Any) -> Any:
 
 def path_from_here(said: str) -> str:
     """The absolute path that a value means; links stay, since another host may reach a file by them alone."""
-    return str(Path(os.path.expanduser(said)).absolute())
+    return str(files.absolute(os.path.expanduser(said)))
 
 
 _RANGE = ["low", "high", "log", "prior", "confidence"]

@@ -25,7 +25,8 @@ PACKAGE = ROOT / "facex_tune"
 # floor do not know each other.
 FLOORS = (
     ("errors", "seeds"),
-    ("emotions", "space", "storage"),
+    ("storage",),
+    ("emotions", "space"),
     ("metrics", "parts", "train_knobs", "models", "augment", "balance"),
     ("training", "study"),
     ("data", "runs"),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from facex_tune.data.faces import Faces, open_set, prepared_names, read_manifest
 from facex_tune.data.near import blank, near_between
 from facex_tune.errors import InputError
+from facex_tune.storage import files
 from facex_tune.study.words import plural
 
 LONGEST_S = 60.0
@@ -83,7 +84,7 @@ def told(found: Sequence[Across], name: str, data_dir: Path) -> list[str]:
     said = [_told(row, name) for row in found if row.copies]
     said += [_told_sample(row) for row in found if row.near is None and row.sampled]
     if not_yet := [row.in_set for row in found if row.near is None]:
-        where = "" if data_dir == Path("data").absolute() else f" --data {shlex.quote(str(data_dir))}"
+        where = "" if data_dir == files.absolute("data") else f" --data {shlex.quote(str(data_dir))}"
         seconds = sum(row.near_s for row in found if row.near is None)
         said.append(
             f"near copies in {', '.join(not_yet)} were not looked for (about {max(1, round(seconds / 60))} min): run "

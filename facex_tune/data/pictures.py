@@ -285,6 +285,7 @@ def _turned(plain: Image, turn: str | None) -> Image:
 def _plain(image: Image, colour: bool) -> Image:
     """Luminance, or red, green and blue, in eight bits."""
 
+    _mend_tiles(image)
     raw_mode, mode = _raw_mode(image), "RGB" if colour else "L"
     if image.mode.startswith(("I", "F")):
         deep = _eight_bits(image)
@@ -317,15 +318,38 @@ def _on_white(image: Image, mode: str, raw_mode: str) -> Image:
     from PIL import Image
 
     image.load()
-    plain, highest = Image.new(mode, image.size, None), 0
+    plain, highest, is_seen = Image.new(mode, image.size, None), 0, False
     for box in _tiles(image.size):
         colours = _tile(image, box).convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         if ";16" in raw_mode:
             highest = max(highest, *(high for _, high in _extrema(colours.convert("RGB"))))
+        is_seen = is_seen or colours.getchannel("A").getextrema() != (0, 0)
         white = Image.new("RGBA", colours.size, "white")
         plain.paste(Image.alpha_composite(white, colours).convert(mode), box[:2])
+    if not is_seen:
+        raise ValueError("transparent everywhere: save it without transparency")
     _refuse_dark(highest if ";16" in raw_mode else None)
     return plain
+
+
+def _mend_tiles(image: Image) -> None:
+    """What Pillow would read wrong without a word is read right or refused: a bitmap of black and white that takes a
+    byte for each pixel, and planes of a TIFF whose samples are no plain bytes, which Pillow takes for such.
+
+    Raises:
+        ValueError: it cannot be read right.
+    """
+    tiles: Any = getattr(image, "tile", None)
+    if not tiles or tiles[0][0] != "raw":
+        return
+    codec, box, offset, arguments = tiles[0]
+    if image.format in ("BMP", "DIB") and arguments[0] == "1" and arguments[1] != (image.width + 31) // 32 * 4:
+        if arguments[1] != (image.width + 3) // 4 * 4:
+            raise ValueError("a bitmap of black and white with 4 bits a pixel is not read: save it as PNG")
+        tiles[0] = (codec, box, offset, ("1;8", *arguments[1:]))
+    tags: Any = getattr(image, "tag_v2", {})
+    if tags.get(284) == 2 and (max(tags.get(258, (1,))) > 8 or tags.get(266) == 2):  # planes; bits, and their order
+        raise ValueError("a TIFF of planes with 16 bits, or with turned bytes, is not read: save it as PNG")
 
 
 def _raw_mode(image: Image) -> str:

@@ -138,7 +138,9 @@ def test_colour_becomes_grey_by_luminance(tmp_path: Path, colour: tuple[int, int
 
 def test_sixteen_bits_are_scaled_and_what_is_transparent_is_white(tmp_path: Path) -> None:
     put(Image.fromarray(np.full((60, 60), 100 * 257, np.uint16)), tmp_path, "a", "sad", "deep.png")
-    put(Image.new("LA", (60, 60), (0, 0)), tmp_path, "a", "sad", "nothing.png")
+    veiled = Image.new("LA", (60, 60), (0, 0))
+    veiled.putpixel((59, 59), (255, 255))  # transparent everywhere would be refused
+    put(veiled, tmp_path, "a", "sad", "nothing.png")
     put(Image.new("1", (60, 60), 1), tmp_path, "a", "sad", "one_bit.png")
     read, _ = load(tmp_path / "a")
     assert [set(image.ravel().tolist()) for image in read.images_NHW] == [{100}, {255}, {255}]

@@ -372,6 +372,18 @@ def test_a_path_is_absolute_in_the_resolved_study(tmp_path: Path, monkeypatch: p
     assert again.parts["model"]["resnet"]["pretrained"].options == expected  # type: ignore[union-attr]
 
 
+def test_weights_keep_the_link_that_they_are_named_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "mount").symlink_to("disk")
+    monkeypatch.chdir(tmp_path / "mount")
+    monkeypatch.setenv("PWD", str(tmp_path / "mount"))
+    named = str(tmp_path / "mount" / "w.pth")
+    space = parsed(resnet={"pretrained": [False, "w.pth"]}).space
+    assert space.parts["model"]["resnet"]["pretrained"].options == (False, named)  # type: ignore[union-attr]
+    said: Config = {"model": "resnet", "model.resnet.pretrained": "w.pth"}
+    assert space.complete(said)["model.resnet.pretrained"] == named
+
+
 @pytest.mark.parametrize("value", [True, 3, "", [""]])
 def test_what_is_no_weights_is_refused_with_the_choices(value: object) -> None:
     with pytest.raises(InputError) as told:
