@@ -859,7 +859,7 @@ def _refuse(why: str) -> None:
 def test_a_helper_that_cannot_be_had_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     with painting.Helpers(1) as helpers:
-        helpers.warm()
+        painting.warm(helpers)
         assert helpers.submit(max, 3, 4).result() == 4
 
 
