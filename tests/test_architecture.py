@@ -25,7 +25,7 @@ PACKAGE = ROOT / "facex_tune"
 # floor do not know each other.
 FLOORS = (
     ("errors", "seeds"),
-    ("emotions", "space", "storage"),
+    ("emotions", "patience", "space", "storage"),
     ("metrics", "parts", "train_knobs", "models", "augment", "balance"),
     ("training", "study"),
     ("data", "runs"),
