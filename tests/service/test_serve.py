@@ -102,7 +102,7 @@ def test_what_is_not_there_or_not_to_be_had(service: Client, some_run: Run, path
 
 def test_a_link_in_a_report_leads_nowhere(service: Client, some_run: Run) -> None:
     os.symlink("/etc/hostname", some_run.folder / "report" / "link")
-    assert service.ask("/api/runs/night/report/link")[0] == 404
+    assert service.ask("/api/runs/night/report/link")[0] == 409
 
 
 @pytest.mark.parametrize(
