@@ -12,6 +12,7 @@
     ├── LeaseLost              (runs.lease) another process has taken the run over: exit code 1
     ├── Diverged               (training.train) a training's values are not finite any more: the trial fails
     ├── RayNotStarted          a Ray of our own did not start in its time; a run is interrupted by it: exit code 75
+    ├── Larger                 (data.pictures) a picture takes more memory than was allowed here; it is read elsewhere
     ├── HostWait               (testing.host_waits) a part made the device wait for the host: its test fails
     └── UserWarning
         └── Remark             something to know that stops nothing

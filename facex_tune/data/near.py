@@ -12,17 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from time import thread_time
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facex_tune import patience
 from facex_tune.data.shapes import to_compare
 from facex_tune.emotions import GREY_48
 
 SIDE = GREY_48.size  # to which faces of other sizes are reduced here, and colours to grey
 Floats = NDArray[np.float32]
 Images = NDArray[np.uint8]
+_T = TypeVar("_T")
 Progress = Callable[[int, int], None]
 
 REACH = 2  # pixels of shift
@@ -37,6 +40,10 @@ _CACHED = 256  # faces: a block of products takes 256 kB, which stays in a core'
 _THREADS = 2  # more would only wait for memory
 _PAIRS_AT_ONCE = 128
 _ROUNDING = 1e-4  # NCC this near to SAME is computed again in double precision: groups are alike on every machine
+_ONCE = (
+    "comparing the faces of its sets is what takes long, and is done once: run `facex-tune run STUDY --dry-run` where "
+    "the data lies, then send the study again"
+)
 _FLAT = 1.0  # standard deviation: below it there is nothing to compare
 
 
@@ -160,11 +167,32 @@ def _alike(asking_ND: Floats, asked_MD: Floats, *, within: bool) -> tuple[NDArra
         return found
 
     found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(_THREADS) as pool:
-        for several in pool.map(in_rows, _blocks(len(asking_ND), _CACHED)):
+    with threadpool_limits(1, "blas"):
+        for several in _threaded(in_rows, _blocks(len(asking_ND), _CACHED)):
             found += several
     firsts, seconds = zip(*found, strict=True)
     return np.concatenate(firsts), np.concatenate(seconds)
+
+
+def _threaded(work: Callable[[slice], _T], blocks: Iterator[slice]) -> Iterator[_T]:
+    """What some threads make of blocks, in their order: numpy leaves the interpreter to others while it works.
+
+    Raises:
+        InputError: whoever asked has no patience for it.
+    """
+
+    def timed(block: slice) -> tuple[_T, float]:
+        began_s = thread_time()
+        return work(block), thread_time() - began_s
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            for made, seconds in pool.map(timed, blocks):
+                patience.go_on("data", _ONCE, seconds)
+                yield made
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _codes(first_P: NDArray[np.int64], second_P: NDArray[np.int64], mirrored: bool, m: int) -> NDArray[np.int64]:
@@ -192,8 +220,7 @@ def _verified(
         same_B = ncc_B >= SAME
         return first_B[same_B], second_B[same_B], mirrored_B[same_B], ncc_B[same_B]
 
-    with ThreadPoolExecutor(_THREADS) as pool:  # numpy leaves the interpreter to others while it works
-        kept = list(pool.map(agree, _blocks(len(codes_P), _PAIRS_AT_ONCE)))
+    kept = list(_threaded(agree, _blocks(len(codes_P), _PAIRS_AT_ONCE)))
     empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_), np.empty(0, np.float32))
     first_P, second_P, mirrored_P, ncc_P = (np.concatenate(parts) for parts in zip(empty, *kept, strict=True))
     return Pairs(first_P, second_P, mirrored_P, ncc_P)

@@ -20,7 +20,7 @@ from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import agreement, intervals, occlusion, scoring, sequences, variants
 from facex_tune.evaluation.choices import Choices
 from facex_tune.runs.names import model_label, trial_label
-from facex_tune.storage import files
+from facex_tune.storage import files, regular
 from facex_tune.study.protocols import Protocol
 from facex_tune.training.posthoc import Adjustment
 
@@ -171,7 +171,7 @@ def _seed(run: Run, protocol: Protocol, part: int) -> np.random.SeedSequence:
 
 def scored_sets(run: Run) -> dict[str, str]:
     """Prepared set -> its SHA-256, of every set that was scored so far."""
-    documents = [files.read_json(path) for path in files.matching(run.evaluation_folder, "*.json")]
+    documents = [regular.read_json(path, rooms=1) for path in files.matching(run.evaluation_folder, "*.json")]
     return {document["data"]: document["sha256"] for document in documents if "sha256" in document}
 
 

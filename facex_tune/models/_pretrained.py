@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from facex_tune import patience
 from facex_tune.emotions import GREY_48, RGB, FaceShape
 from facex_tune.errors import InputError
-from facex_tune.models import _patience, _weights
+from facex_tune.models import _weights
 from facex_tune.space import Choice, Config, Knob, Knobs, Open, Value
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Weights:
         ranges = {"pretrained": tuple(wanted), **{name: options(knobs[name]) for name in self.exist}}
         combinations = math.prod(map(len, ranges.values()))
         for values in itertools.product(*ranges.values()):
-            _patience.about_to_check(f"model.{self.part}", combinations)
+            patience.about_to_check(f"model.{self.part}", combinations)
             chosen = usual | dict(zip(ranges, values, strict=True))
             with torch.device("meta"):
                 network = self.build(chosen, 7, face)

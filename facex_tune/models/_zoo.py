@@ -12,9 +12,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from facex_tune import patience
 from facex_tune.emotions import GREY_48, RGB, FaceShape
 from facex_tune.errors import InputError, one_line
-from facex_tune.models import _patience, _pretrained, _weights, _zoo_table
+from facex_tune.models import _pretrained, _weights, _zoo_table
 from facex_tune.space import Config, Knobs
 
 N_CLASSES = 7
@@ -89,7 +90,7 @@ def problems(knobs: Knobs, face: FaceShape = GREY_48) -> list[str]:
     }
     combinations = math.prod(map(len, ranges.values()))
     for values in itertools.product(*ranges.values()):
-        _patience.about_to_check("model.timm", combinations)
+        patience.about_to_check("model.timm", combinations)
         chosen = usual | dict(zip(ranges, values, strict=True))
         try:
             network = _tried(chosen, face)

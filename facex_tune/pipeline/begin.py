@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from facex_tune import patience
 from facex_tune.data import faces, prepare
 from facex_tune.data.importing import Asked
 from facex_tune.emotions import GREY_48, FaceShape
@@ -92,7 +93,8 @@ def prepare_synthetic(study: Study, options: Options) -> None:
     if len(there) < len(wanted):
         shapes = [FaceShape.of(faces.read_manifest(options.data_dir, name)) for name in there]
         face = (shapes or [study.face_shape or GREY_48])[0]
-        prepare.prepare("synthetic", None, options.data_dir, asked=Asked(size=face.size, colour=face.is_colour))
+        with patience.apart():
+            prepare.prepare("synthetic", None, options.data_dir, asked=Asked(size=face.size, colour=face.is_colour))
 
 
 def _free_names(study: Study, storage: Place) -> Iterator[str]:

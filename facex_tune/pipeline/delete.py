@@ -20,6 +20,7 @@ from facex_tune.runs.retention import megabytes
 from facex_tune.runs.store import Run
 from facex_tune.storage import files
 from facex_tune.storage.files import DamagedRun, Place
+from facex_tune.storage.folders import is_being_written
 
 VERSION = 1
 RUN, SET = "run", "set"
@@ -62,7 +63,8 @@ def look(name: str, storage: Place, data_dir: Path, kind: str | None = None) -> 
         kind: RUN or SET; None: whichever there is.
 
     Raises:
-        InputError: nothing does, or both; a link stands there; somebody writes the run, or one that needs the set.
+        InputError: nothing does, or both; a link stands there; somebody writes the run, the set, or a run that needs
+            the set.
     """
     is_run = kind != SET and Run(storage, name).exists()
     is_set = kind != RUN and faces.is_prepared(data_dir, name)
@@ -96,6 +98,8 @@ def _set(name: str, storage: Place, data_dir: Path) -> Doomed:
             )
     broken_off = re.compile(_BROKEN_OFF.format(re.escape(name)))
     rest = [path for path in sorted(data_dir.iterdir()) if broken_off.fullmatch(path.name) and path.is_dir()]
+    if busy := next((path for path in rest if is_being_written(path)), None):
+        raise InputError(f"set {name!r} is being prepared (in {busy}); wait for it, or stop it, then delete it again")
     return _doomed(SET, name, (folder, *rest), users)
 
 

@@ -16,6 +16,7 @@ from facex_tune.data.members import read_arrays
 from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import occlusion
 from facex_tune.report import figures
+from facex_tune.storage import regular
 
 if TYPE_CHECKING:
     from facex_tune.runs.store import Run
@@ -65,7 +66,7 @@ def _taken(cells_N: NDArray[np.int64], most: int) -> int:
 
 def _read(run: Run, protocol: str) -> Mapping[str, NDArray[Any]]:
     path = run.evaluation_folder / f"{protocol}.faces.npz"
-    return read_arrays(path.read_bytes(), MAX_BYTES) if path.is_file() else {}
+    return read_arrays(regular.content(path, rooms=1), MAX_BYTES) if path.is_file() else {}
 
 
 def of_arrays(kept: Mapping[str, NDArray[Any]], most: int = 8) -> Gallery:

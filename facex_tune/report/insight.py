@@ -21,6 +21,7 @@ from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import intervals
 from facex_tune.runs.history import FINISHED, before_rungs
 from facex_tune.space import FAMILIES
+from facex_tune.storage import regular
 from facex_tune.storage.files import Place
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Answers:
 
         if not path.is_file():
             return None
-        file = pq.ParquetFile(io.BytesIO(path.read_bytes()))
+        file = pq.ParquetFile(io.BytesIO(regular.content(path, rooms=1)))
         columns = set(file.schema_arrow.names)
         classes = [emotion for emotion in EMOTIONS if f"{models[0]}.{emotion}" in columns] if models else []
         asked = [f"{model}.{emotion}" for model in models for emotion in classes]

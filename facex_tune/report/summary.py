@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from facex_tune.report.findings import findings
 from facex_tune.runs.events import StageFinished, TrialStarted
 from facex_tune.runs.history import ENDS, History, Standing
 from facex_tune.runs.names import ALL, model_label
-from facex_tune.storage import files
+from facex_tune.storage import files, regular
 from facex_tune.storage.files import finite
 from facex_tune.training import posthoc
 
@@ -231,7 +230,7 @@ def evaluation(run: Run, history: History) -> dict[str, Any]:
     """Every protocol scored so far, in the study's order; `opened` as the log counts it now."""
     found = {}
     for path in files.matching(run.evaluation_folder, "*.json"):
-        scored = json.loads(path.read_bytes())
+        scored = regular.read_json(path, rooms=1)
         found[scored["protocol"]] = UNSAID | scored | {"opened": history.opened.get(scored["protocol"], 0)}
     order = [name for name in run.study.evaluate.protocols if name in found]
     return {name: found[name] for name in [*order, *(name for name in found if name not in order)]}

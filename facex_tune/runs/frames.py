@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from facex_tune.errors import InputError, nearest
 from facex_tune.runs.events import EpochDone, TrialStarted
 from facex_tune.runs.history import ENDS, RUNNING, History, Trial, keeps
 from facex_tune.runs.store import Event, Run
-from facex_tune.storage import files
+from facex_tune.storage import files, regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +134,8 @@ def evaluation_rows(run: Run) -> Rows:
     that have no copy in training.
     """
     columns = ["protocol", "metric", "n", "models", "mean", "low", "high", "clean_n", "clean_mean", "opened"]
-    found = {path.stem: json.loads(path.read_bytes()) for path in files.matching(run.folder / "evaluation", "*.json")}
+    documents = files.matching(run.folder / "evaluation", "*.json")
+    found = {path.stem: regular.read_json(path, rooms=1) for path in documents}
     rows: list[list[Any]] = []
     for protocol, scored in found.items():
         clean = scored.get("clean") or {"n": None, "metrics": {}}

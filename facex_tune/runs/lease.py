@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from facex_tune.errors import InputError, StorageOutage
-from facex_tune.storage import remote_path
-from facex_tune.storage.files import DamagedRun, Place, modified, one_at_a_time, read_json, write_bytes, write_json
+from facex_tune.storage import regular, remote_path
+from facex_tune.storage.files import DamagedRun, Place, modified, one_at_a_time, write_bytes, write_json
 from facex_tune.storage.remote_path import RemotePath
 
 HEARTBEAT_S = 5.0
@@ -174,7 +174,7 @@ def _lives_here(held: Mapping[str, Any]) -> bool:
 
 def _read(path: Place) -> dict[str, Any]:
     try:
-        lease: dict[str, Any] = read_json(path)
+        lease: dict[str, Any] = regular.read_json(path)
     except (FileNotFoundError, DamagedRun):
         return {}
     return lease

@@ -5,7 +5,6 @@ Reads and changes nothing.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from facex_tune.errors import InputError, nearest
 from facex_tune.runs.events import RunInterrupted
 from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, History, Standing
 from facex_tune.runs.names import ALL, model_label, trial_label
-from facex_tune.storage import files
+from facex_tune.storage import files, regular
 from facex_tune.storage.files import finite
 
 if TYPE_CHECKING:
@@ -258,7 +257,7 @@ def _evaluation(folder: Place) -> dict[str, Any]:
     """Protocol -> what its file says, without the per-emotion detail that the report shows."""
     wanted = ["n", "n_clusters", "winner", "models", "seeds", "metrics", "clean", "adjusted", "opened", "about"]
     wanted.append("clusters")
-    documents = {path.stem: json.loads(path.read_bytes()) for path in files.matching(folder, "*.json")}
+    documents = {path.stem: regular.read_json(path, rooms=1) for path in files.matching(folder, "*.json")}
     return {
         name: {
             **{key: document[key] for key in wanted if key in document},

@@ -27,7 +27,7 @@ from facex_tune import __version__
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.runs.events import VERSION, Event, LeaseTaken, as_named_now, written
 from facex_tune.runs.lease import LeaseLost
-from facex_tune.storage import remote_path
+from facex_tune.storage import regular, remote_path
 from facex_tune.storage.files import NO_SPACE, DamagedRun, Place, no_space, sync_folder
 from facex_tune.storage.remote_path import RemotePath
 
@@ -141,7 +141,7 @@ def _written(folder: Path) -> list[Path]:
 
 def _read_file(path: Path) -> list[Event]:
     # a whole record ends with a newline, so nothing follows the last one: what does is torn
-    lines = path.read_bytes().split(b"\n")[:-1]
+    lines = regular.content(path, rooms=1).split(b"\n")[:-1]
     together = [event for at in range(0, len(lines), TOGETHER) for event in _together(lines[at : at + TOGETHER])]
     if len(together) == len(lines):
         return together

@@ -25,7 +25,7 @@ from facex_tune.runs.history import History
 from facex_tune.runs.lease import Lease
 from facex_tune.runs.names import model_label, trial_label
 from facex_tune.runs.segments import FileReader, FileSegment, ObjectReader, ObjectSegments, refuse_newer
-from facex_tune.storage import files
+from facex_tune.storage import files, regular
 from facex_tune.storage.files import (
     DamagedRun,
     Place,
@@ -156,7 +156,7 @@ class Run:
     @property
     def header(self) -> dict[str, Any]:
         """`run.json`: schema, resolved study, seed, packages, hardware, data manifests."""
-        header: dict[str, Any] = self._header or read_json(self.folder / "run.json")
+        header: dict[str, Any] = self._header or regular.read_json(self.folder / "run.json")
         if not isinstance(header, dict):
             raise DamagedRun(f"{self.folder}/run.json: no run's header; restore the file")
         if header.get("schema") != SCHEMA:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from facex_tune.data import faces
 from facex_tune.errors import InputError
 from facex_tune.inspection import starter
-from facex_tune.models._patience import bounded_checks
+from facex_tune.patience import bounded_checks
 from facex_tune.pipeline import dry_run
 from facex_tune.pipeline.begin import checked
 from facex_tune.runs import overview
@@ -70,16 +70,16 @@ def of_check(manager: Manager, ceiling: Ceiling | None, body: Any) -> dict[str, 
     """
     received.check_shape_of(body)
     said: dict[str, Any] = {"version": overview.VERSION, "study": None, "run": None, "goes_on": False}
-    try:
-        name, study = received.of_body(body, ceiling)
-        said |= {"study": study.name, "run": name}
-        with bounded_checks(received.MOST_COMBINATIONS, received.CHECKED_WITHIN_S):
-            said["goes_on"] = checked(study, name, manager.options) is not None
-    except InputError as error:
-        problems = error.problems[:MOST_PROBLEMS]
-        left = len(error.problems) - len(problems)
-        return said | {"problems": [*problems, *([f"and {left:,} more"] if left else [])], "told": []}
     told: list[str] = []
-    with suppress(InputError):
-        told = dry_run.told(study, manager.options)
+    with bounded_checks(received.MOST_COMBINATIONS, received.CHECKED_WITHIN_S):
+        try:
+            name, study = received.of_body(body, ceiling)
+            said |= {"study": study.name, "run": name}
+            said["goes_on"] = checked(study, name, manager.options) is not None
+        except InputError as error:
+            problems = error.problems[:MOST_PROBLEMS]
+            left = len(error.problems) - len(problems)
+            return said | {"problems": [*problems, *([f"and {left:,} more"] if left else [])], "told": []}
+        with suppress(InputError):
+            told = dry_run.told(study, manager.options)
     return said | {"problems": [], "told": told}

@@ -7,12 +7,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from facex_tune import parts, train_knobs
+from facex_tune import parts, patience, train_knobs
 from facex_tune import study as studies
 from facex_tune.errors import InputError, nearest
 from facex_tune.space import Choice, Knobs, Open, path_from_here
@@ -21,15 +22,18 @@ from facex_tune.study import Study, protocols, yaml_file
 
 LARGEST_BYTES = 64 * 1024
 DEEPEST = 16  # a study nests six levels
-MOST_VALUES = 10_000  # unknown keys by the ten thousand would each be compared with the known ones
+MOST_VALUES = 4_000  # unknown keys by the ten thousand would each be compared with the known ones
 LONGEST_VALUE = 256  # characters: a number of so many digits is still a float, and a name of so many still a file's
 MOST = {"retrain.seeds": 50, "retrain.top": 100, "search.concurrency": 100_000, "search.seed": 2**63 - 1}
 MOST |= {"fidelity.reduction": 100_000, "resources.cpus": 4_096, "resources.gpus": 1_024}
 MOST |= {"search.hung_after": 86_400, "budget.gpu_hours": 100_000}
 SUBMISSION = ("run", "study")  # its keys
-MOST_NAMED = 20  # of unknown ones
+MOST_NAMED = 20  # of unknown ones, and of files
+MOST_LISTED = {"data": 20, "objective": 50, "search.start_with": 500, "search.learn_from": 100}
+MOST_LISTED |= {"search.priors_from": 100, "evaluate.protocols": 100}
+LONGEST_FINAL = 50  # final models of the longest training that is granted
 MOST_COMBINATIONS = 100  # of networks that are built to check a study, which takes up to half a second for each
-CHECKED_WITHIN_S = 4.0
+CHECKED_WITHIN_S = 3.0  # of processor time, for all of it: reading, joining sets, building networks
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,8 @@ class Ceiling:
 
     Attributes:
         hours: of its search. A study that names no time then has none. None: 720 hours, if it names them.
-        trials: None: 10,000, in the same way.
-        epochs: of one training. None: 1,000.
+        trials: and final models. None: 10,000, in the same way.
+        epochs: of one training. None: 1,000. Final models have 50 times as many together.
     """
 
     hours: float | None = None
@@ -60,11 +64,34 @@ class Ceiling:
             ("fidelity.max_epochs", found.fidelity.max_epochs, epochs, ""),
             ("retrain.epochs", found.retrain.epochs, epochs, ""),
         ]
+        final = found.n_final_models
+        if budget.trials is not None and budget.trials <= trials < budget.trials + final:
+            problems.append(
+                f"retrain: {final:,} final models beside {budget.trials:,} trials are more trainings than this service "
+                f"grants ({trials:,} at most); lower retrain.top, retrain.seeds or budget.trials"
+            )
+        if final > trials or final * found.final_epochs > LONGEST_FINAL * epochs:
+            problems.append(
+                f"retrain: {final:,} final models of {found.final_epochs:,} epochs are more than this service grants "
+                f"({trials:,} models and {LONGEST_FINAL * epochs:,} epochs at most); lower retrain.top, retrain.seeds "
+                "or retrain.epochs"
+            )
         return problems + [_above(key, value, most, unit) for key, value, most, unit in asked if (value or 0) > most]
 
 
 def _above(key: str, value: Any, most: Any, unit: str = "") -> str:
     return f"{key}: {value:,}{unit} is more than this service grants ({most:,}{unit} at most)"
+
+
+def load_libraries(text: str) -> None:
+    """Loads what checking such a study needs, which takes seconds the first time, and none of the study's own."""
+    import torch  # noqa: F401
+
+    from facex_tune.data import training_set  # noqa: F401
+
+    if "timm" in text:
+        with suppress(ImportError):
+            import timm  # noqa: F401
 
 
 def study(text: str, ceiling: Ceiling | None = None) -> Study:
@@ -79,7 +106,11 @@ def study(text: str, ceiling: Ceiling | None = None) -> Study:
     said = _loaded(text)
     if not isinstance(said, Mapping):
         raise InputError("no study: a mapping of keys such as name, data, space is wanted")
+    _check_lists(said)
+    with patience.apart():
+        load_libraries(text)
     found = studies.parse(said)
+    patience.go_on("the study", "leave out what it need not say")
     if problems := (ceiling or Ceiling()).problems(found) + _too_much(found) + _elsewhere(found) + _files(found, said):
         raise InputError(problems)
     return found
@@ -116,6 +147,19 @@ def _check_scalar(value: str) -> None:
         raise InputError(f"a value of the study has {len(value):,} characters; {LONGEST_VALUE} at most")
 
 
+def _check_lists(said: Mapping[str, Any]) -> None:
+    """Each of what these name is looked for."""
+    problems = []
+    for key, most in MOST_LISTED.items():
+        room, _, name = key.partition(".")
+        value = said.get(room)
+        value = value.get(name) if name and isinstance(value, Mapping) else None if name else value
+        if isinstance(value, list) and len(value) > most:
+            problems.append(f"{key}: {len(value):,} are listed; {most:,} at most")
+    if problems:
+        raise InputError(problems)
+
+
 def _too_much(found: Study) -> list[str]:
     said = found.to_data()
     problems = []
@@ -147,12 +191,15 @@ def _files(found: Study, said: Mapping[str, Any]) -> list[str]:
             given += [(f"space.{name}", name, value) for value in knob.options]
     for index, config in enumerate(found.search.start_with):
         given += [(f"search.start_with[{index}]: {name}", name, config[name]) for name in takes_files if name in config]
-    return [
-        f"{key}: a service opens no file of its host, and so not {_as_written(value, said)!r}; "
+    wrong = [(key, name, value) for key, name, value in given if not takes_files[name].holds(value)]
+    written = {path_from_here(text): text for text in _texts(said)} if wrong else {}
+    # as it was written: the absolute path that it became would tell a stranger where the service lies
+    found_lines = [
+        f"{key}: a service opens no file of its host, and so not {written.get(str(value), 'a path')!r}; "
         f"choices: {', '.join(json.dumps(option) for option in takes_files[name].options)}"
-        for key, name, value in given
-        if not takes_files[name].holds(value)
+        for key, name, value in wrong[:MOST_NAMED]
     ]
+    return [*found_lines, *([f"and {len(wrong) - MOST_NAMED:,} files more"] if len(wrong) > MOST_NAMED else [])]
 
 
 def _declared(found: Study) -> Knobs:
@@ -162,11 +209,6 @@ def _declared(found: Study) -> Knobs:
         for part in chosen:
             declared |= {f"{family}.{part}.{name}": knob for name, knob in parts.find(family, part).SPACE.items()}
     return declared
-
-
-def _as_written(path: str, said: Any) -> str:
-    """The text of the study that became this absolute path, which would tell a stranger where the service lies."""
-    return next((text for text in _texts(said) if path_from_here(text) == path), "a path")
 
 
 def _texts(said: Any) -> Iterator[str]:

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 
 from facex_tune import __version__
 from facex_tune.errors import InputError, StorageOutage
-from facex_tune.models._patience import bounded_checks
+from facex_tune.patience import bounded_checks
 from facex_tune.pipeline.options import Options
 from facex_tune.service import bundle, console, drafting, exploring, health, live, page_files, received
 from facex_tune.service.access import Gate
@@ -359,8 +359,8 @@ class _File(_Streamed):
 
 
 def _submitted(runs: Manager, ceiling: Ceiling | None, body: bytes) -> dict[str, Any]:
-    name, study = received.of_body(_json(body), ceiling)
     with bounded_checks(received.MOST_COMBINATIONS, received.CHECKED_WITHIN_S):
+        name, study = received.of_body(_json(body), ceiling)
         run = runs.submit(study, name)
     return {"version": 1, "run": run.name, "place": runs.place(run.name)}
 

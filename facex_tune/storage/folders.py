@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from facex_tune.errors import InputError
 from facex_tune.storage.files import NO_SPACE, no_space, sync_folder
 
+YOUNG_S = 600.0  # where folders cannot be locked: so long after its last change one may still be written
 FREE_SOME = "free some or choose another folder with --data"
 
 
@@ -32,11 +35,72 @@ def write_folder(final: Path, writers: Mapping[str, Callable[[BinaryIO], object]
         temporary = final.parent / f".{final.name}.{secrets.token_hex(8)}"  # a name that nobody can foresee
         temporary.mkdir()  # by the user's umask; tempfile's 0700 would hide it from the others of a shared disk
         try:
-            for file_name, write_to in writers.items():
-                _write_durably(temporary / file_name, write_to)
-            _swap_in(temporary, final)
+            with _held(temporary):
+                for file_name, write_to in writers.items():
+                    _write_durably(temporary / file_name, write_to)
+                _swap_in(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_being_written(folder: Path) -> bool:
+    """Whether a `write_folder` is at work in a folder: by its lock, which ends with its process; where folders cannot
+    be locked (as on NFS), by how young what it holds is.
+    """
+    try:
+        held = _locked(folder)
+    except BlockingIOError:
+        return True
+    if held is None:
+        return time.time() - _changed(folder) < YOUNG_S
+    os.close(held)
+    return False
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    held = None
+    with suppress(BlockingIOError):  # somebody looks whether it is held
+        held = _locked(folder)
+    try:
+        yield
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _locked(folder: Path) -> int | None:
+    """A folder, opened and locked for this process; None where folders cannot be locked.
+
+    Raises:
+        BlockingIOError: another one has locked it.
+    """
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(opened)
+        raise
+    except OSError:
+        os.close(opened)
+        return None
+    return opened
+
+
+def _changed(folder: Path) -> float:
+    """When something in it was written last."""
+    found = [0.0]
+    for path in (folder, *folder.rglob("*")):
+        with suppress(OSError):
+            found.append(path.stat().st_mtime)
+    return max(found)
 
 
 def _write_durably(path: Path, write_to: Callable[[BinaryIO], object]) -> None:

@@ -5,12 +5,13 @@ reads, or appends, to something that is none of the folder's.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from facex_tune.storage.files import DamagedRun
+from facex_tune.storage.files import DamagedRun, Place
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_LINK
@@ -26,6 +27,34 @@ def opened(folder: Path, below: str) -> BinaryIO:
         OSError: it is not there, or cannot be read.
     """
     return os.fdopen(_descriptor(folder, below, os.O_RDONLY), "rb")
+
+
+def content(path: Place, rooms: int = 0) -> bytes:
+    """A record's bytes.
+
+    Args:
+        rooms: how many of the folders that it lies in may be no link, either.
+
+    Raises:
+        DamagedRun: as `opened`.
+        OSError: as `opened`.
+    """
+    if not isinstance(path, Path):
+        return path.read_bytes()
+    with opened(path.parents[rooms], "/".join(path.parts[-rooms - 1 :])) as file:
+        return file.read()
+
+
+def read_json(path: Place, rooms: int = 0) -> Any:
+    """The same as what `files.write_json` wrote.
+
+    Raises:
+        DamagedRun: malformed, or as `opened`.
+    """
+    try:
+        return json.loads(content(path, rooms))
+    except ValueError as error:
+        raise DamagedRun(f"{path}: malformed JSON ({error})") from error
 
 
 def appended(folder: Path, below: str) -> BinaryIO:

@@ -79,7 +79,7 @@ def _draw(told: Sequence[tuple[Any, ...]], path: Path) -> None:
         # of the fullest panel: an arm may be missing in others
         most = max((panel for line in axes for panel in line), key=lambda each: len(each.get_lines()))
         figure.legend(*most.get_legend_handles_labels(), loc="outside right upper")
-        figure.savefig(path, dpi=figures.PNG_DPI)
+        figure.savefig(path, dpi=plots.PNG_DPI)
 
 
 def _line(panel: Any, rows: Sequence[tuple[Any, ...]], arm: str, place: int) -> None:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pytest
+import ray.exceptions
+from PIL import Image
 
-from facex_tune.data import faces
+from facex_tune.data import faces, prepare
+from facex_tune.emotions import EMOTIONS
+from facex_tune.pipeline import begin
 from facex_tune.pipeline import delete as deleting
+from facex_tune.pipeline.options import Options
+from facex_tune.report import report
 from facex_tune.runs.store import Run
-from facex_tune.search import data_placement
+from facex_tune.search import data_placement, ray_session
+from facex_tune.storage import folders
 from tests.search.conftest import tiny_data, tiny_study
 
 from .test_cli import Call, call, make_run
@@ -97,6 +111,114 @@ def test_a_set_goes_with_the_copies_that_this_host_keeps(
     assert result.out.count("deleted: a copy in") == 2
     assert "--address" in result.out
     assert deleting.look("r", tmp_path / "runs", tmp_path / "data").kind == "run"
+
+
+def test_a_set_that_is_being_prepared_stays(call: Call, tmp_path: Path) -> None:
+    folder, other = a_set(tmp_path / "data" / "mine"), a_set(tmp_path / "data" / ".mine2.0123")
+    refused = []
+
+    def prepared(file: BinaryIO) -> None:  # in the middle of `data prepare`
+        file.write(b"{}")
+        refused.append(call("delete", "mine", "--yes"))
+
+    folders.write_folder(folder, dict.fromkeys(("manifest.json", "images.npy"), prepared), 0)
+    for result in refused:
+        assert (result.code, "set 'mine' is being prepared (in " in result.err) == (2, True)
+    assert len(refused) == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["images.npy", "manifest.json"]
+    assert call("delete", "mine", "--yes").code == 0
+    assert other.exists()
+    assert not folder.exists()
+
+
+def test_where_folders_cannot_be_locked_a_young_one_stays(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "_locked", lambda folder: None)
+    a_set(tmp_path / "data" / "mine")
+    broken_off = a_set(tmp_path / "data" / ".mine.0123456789abcdef")
+    assert "is being prepared" in call("delete", "mine", "--yes").err
+    for path in (*broken_off.iterdir(), broken_off):
+        os.utime(path, (1, 1))
+    assert call("delete", "mine", "--yes").code == 0
+    assert not broken_off.exists()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("answer", "stays"), [("y", False), ("yes", False), ("n", True), ("", True)])
+def test_who_is_asked_decides(
+    call: Call, demo: Run, monkeypatch: pytest.MonkeyPatch, answer: str, stays: bool
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
+    result = call("delete", "demo")
+    assert "run demo: " in result.err
+    assert "delete it for good? [y/N]" in result.err
+    assert (result.code, demo.exists()) == ((2, True) if stays else (0, False))
+    assert ("nothing was deleted" in result.err) == stays
+
+
+def test_copies_of_every_host_go_with_a_set(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a host does is tested above; here its answers are those of two folders."""
+    caches = {f"host{number}": tmp_path / f"cache{number}" for number in (1, 2)}
+    copies = [a_set(cache / "key" / "mine") for cache in caches.values()]
+    joined: list[str] = []
+
+    @contextlib.contextmanager
+    def connected(address: str) -> Iterator[None]:
+        joined.append(address)
+        yield
+
+    def asked(nodes: list[str], act: Callable[[str], list[str]], said: str) -> dict[str, list[str]]:
+        answers = {}
+        for node in nodes:
+            monkeypatch.setenv(data_placement.CACHE, str(caches[node]))
+            answers[node] = act(said)
+        return answers
+
+    monkeypatch.setattr(ray_session, "connected", connected)
+    monkeypatch.setattr(data_placement, "_nodes", lambda: list(caches))
+    monkeypatch.setattr(data_placement, "_asked", asked)
+    folder = a_set(tmp_path / "data" / "mine")
+    result = call("delete", "mine", "--yes", "--address", "10.0.0.1:6379", "--json")
+    assert result.code == 0, result.err
+    assert (joined, len(json.loads(result.out)["copies"])) == (["10.0.0.1:6379"], 2)
+    assert not any(path.exists() for path in (folder, *copies))
+
+    def lost(*_: object) -> dict[str, list[str]]:
+        raise ray.exceptions.GetTimeoutError
+
+    monkeypatch.setattr(data_placement, "_asked", lost)
+    a_set(folder)
+    result = call("delete", "mine", "--yes", "--address", "10.0.0.1:6379")
+    assert (result.code, "a host of the cluster has not answered (GetTimeoutError)" in result.err) == (2, True)
+    assert folder.exists()
+
+
+def test_neither_run_nor_report_tell_where_faces_were_read_from(tmp_path: Path) -> None:
+    source = tmp_path / "where" / "ann" / "keeps"
+    for number, emotion in enumerate(EMOTIONS[:7]):
+        for split in ("train", "validation", "test"):
+            place = source / split / emotion
+            place.mkdir(parents=True)
+            pixels_HW = np.random.default_rng(number).integers(0, 255, (48, 48), np.uint8)
+            Image.fromarray(pixels_HW).save(place / f"{split}.png")
+    prepare.prepare("folder", source, tmp_path / "data", set_name="mine")
+    options = Options(storage=tmp_path / "runs", data_dir=tmp_path / "data", device="cpu")
+    study = tiny_study().model_copy(update={"data": "mine"})
+    run = begin.create(study, "r", options, {})
+    assert run.header["data"]["mine"]["source"]["path"] == "keeps"
+    told = report.manifests(run, options.data_dir)
+    old = faces.read_manifest(options.data_dir, "mine")  # what runs of before kept
+    assert old["source"]["path"] == str(source)
+    (tmp_path / "old").mkdir()
+    kept = Run.create(tmp_path / "old", "r", study, data={"mine": old}, environment={})
+    for text in ((run.folder / "run.json").read_text(), *map(json.dumps, (told, report.manifests(kept, None)))):
+        assert '"path": "keeps"' in text
+        assert "where" not in text
 
 
 def test_what_is_meant_must_be_clear(call: Call, demo: Run, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from facex_tune.pipeline.options import Options
 from facex_tune.runs.events import EpochDone, RunStarted, StageStarted, TrialFinished, TrialStarted
 from facex_tune.runs.store import Run
 from facex_tune.service import listen
+from facex_tune.service.received import Ceiling
 from facex_tune.service.serve import application
 from facex_tune.study import Study
 from tests.search.conftest import tiny_data, tiny_study
@@ -72,10 +73,12 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(options: Options, token: str | None = None, root_path: str = "") -> Iterator[Client]:
+def serving(
+    options: Options, token: str | None = None, root_path: str = "", ceiling: Ceiling | None = None
+) -> Iterator[Client]:
     """The application on a free port of loopback."""
     listener = listen._bound("127.0.0.1", 0)
-    server = listen.Server(application(options, token), root_path=root_path)
+    server = listen.Server(application(options, token, ceiling=ceiling), root_path=root_path)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from facex_tune.pipeline.options import Options
+from facex_tune.runs import overview
 from facex_tune.runs.store import Run
-from facex_tune.service import bundle
+from facex_tune.service import bundle, inside
 from facex_tune.service.console import FILE as CONSOLE
 from facex_tune.service.manager import Manager
 from facex_tune.storage import files, regular
@@ -51,10 +52,18 @@ def test_a_console_that_is_a_pipe_keeps_nobody_waiting(service: Client, some_run
     assert b"no regular file" in service.ask("/api/runs/night/console")[1]
 
 
-@pytest.mark.parametrize("path", ["evaluation/fer2013.json", "run.json", "events/000009.jsonl", "lease.json"])
+PLACES = (
+    "run.json", "lease.json", "lease.lock", "console.log", "note", "events/000009.jsonl", "evaluation/fer2013.json",
+    "evaluation/fer2013.faces.npz", "report/data.csv", "report/figures/a.svg", "final/t0000-s0/config.json",
+    "final/t0000-s0/last.safetensors", "factors/c01/config.json", "validation/t0000-s0.parquet",
+    "trials/t0000/last.safetensors", "trials/t0001/a/b",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PLACES)
 def test_records_that_are_links_are_refused(service: Client, some_run: Run, foreign: Path, path: str) -> None:
     link = folder_of(some_run) / path
-    link.parent.mkdir(exist_ok=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(foreign)
     status, body = service.ask("/api/runs/night")
@@ -63,13 +72,66 @@ def test_records_that_are_links_are_refused(service: Client, some_run: Run, fore
     assert [(run["run"], run["state"]) for run in listed] == [("night", "damaged")]
 
 
-@pytest.mark.parametrize("room", ["evaluation", "report", "final"])
+@pytest.mark.parametrize(
+    "room", ["events", "evaluation", "report", "final", "factors", "validation", "trials", "trials/t0000"]
+)
 def test_rooms_that_are_links_are_refused(service: Client, some_run: Run, tmp_path: Path, room: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "x.json").write_text(SECRET)
     shutil.rmtree(folder_of(some_run) / room, ignore_errors=True)
     (folder_of(some_run) / room).symlink_to(tmp_path / "elsewhere")
     assert service.ask("/api/runs/night/files")[0] == 409
+
+
+@pytest.mark.parametrize("path", ["run.json", "lease.json", "events/000002.jsonl", "evaluation/fer2013.json"])
+def test_records_are_opened_without_following_links(some_run: Run, foreign: Path, path: str) -> None:
+    """As if the link were put there after the look at the folder."""
+    link = folder_of(some_run) / path
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(foreign)
+    run = Run(some_run.storage, some_run.name)
+    if path == "lease.json":
+        assert run.holder() is None
+        return
+    with pytest.raises(DamagedRun, match="a link, or no regular file"):
+        overview.of_run(run, top=3)
+
+
+def test_rooms_that_become_links_are_not_followed(some_run: Run, tmp_path: Path) -> None:
+    for room in ("events", "evaluation"):
+        place = folder_of(some_run) / room
+        place.mkdir(exist_ok=True)
+        place.rename(tmp_path / room)
+        (tmp_path / room / "000007.jsonl").write_text("{}\n")
+        (tmp_path / room / "fer2013.json").write_text(SECRET)
+        place.symlink_to(tmp_path / room)
+        with pytest.raises(DamagedRun, match="a link, or no regular file"):
+            overview.of_run(Run(some_run.storage, some_run.name), top=3)
+        place.unlink()
+        (tmp_path / room).rename(place)
+        (place / "000007.jsonl").unlink()
+        (place / "fer2013.json").unlink()
+
+
+def test_a_folder_of_more_than_can_be_looked_at_is_refused(
+    service: Client, some_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert service.ask("/api/runs/night")[0] == 200
+    monkeypatch.setattr(inside, "MOST_ENTRIES", 5)
+    status, body = service.ask("/api/runs/night")
+    assert (status, b"more than 5 files and folders" in body) == (409, True)
+
+
+def test_a_large_folder_is_not_looked_at_for_each_request(some_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inside, "_MANY", 0)
+    monkeypatch.setattr(inside, "_WHILE", 1e9)
+    looks: list[Path] = []
+    monkeypatch.setattr(inside, "_entries", lambda folder: looks.append(folder) or sum(range(10**5)))
+    storage = folder_of(some_run).parent
+    for _ in range(3):
+        inside.check(storage, "night")
+    assert len(looks) == 1
 
 
 def test_a_run_that_leads_out_of_the_storage_is_refused(

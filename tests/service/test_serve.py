@@ -18,6 +18,7 @@ import timm
 from facex_tune.pipeline.options import Options
 from facex_tune.runs.events import TrialStarted
 from facex_tune.runs.store import Run
+from facex_tune.service.received import Ceiling
 from tests.search.conftest import tiny_study
 
 from .conftest import STUDY, Client, serving, write_run
@@ -101,7 +102,7 @@ def test_what_is_not_there_or_not_to_be_had(service: Client, some_run: Run, path
 
 def test_a_link_in_a_report_leads_nowhere(service: Client, some_run: Run) -> None:
     os.symlink("/etc/hostname", some_run.folder / "report" / "link")
-    assert service.ask("/api/runs/night/report/link")[0] == 404
+    assert service.ask("/api/runs/night/report/link")[0] == 409
 
 
 @pytest.mark.parametrize(
@@ -124,6 +125,23 @@ def test_what_is_no_study_is_refused(service: Client, options: Options, body: ob
     found, answer = service.ask("/api/runs", method="POST", body=body)
     assert found == status
     assert json.loads(answer)["detail"]
+    assert Run.names(options.storage) == []
+
+
+def test_a_study_above_the_operators_ceiling_is_refused_at_both_doors(options: Options) -> None:
+    with serving(options, ceiling=Ceiling(hours=1, trials=2, epochs=4)) as client:
+        above = {"run": "r", "study": STUDY}  # two trials, one final model, and no time
+        status, body = client.ask("/api/runs", method="POST", body=above)
+        assert status == 400
+        wanted = [
+            "budget.time: this service wants it said, and grants 1h at most",
+            "retrain: 1 final models beside 2 trials are more trainings than this service grants (2 at most); lower "
+            "retrain.top, retrain.seeds or budget.trials",
+        ]
+        assert json.loads(body)["problems"] == wanted
+        assert client.json("/api/check", method="POST", body=above)["problems"] == wanted
+        below = {"run": "r", "study": STUDY.replace("trials: 2", "trials: 1, time: 1h")}
+        assert client.json("/api/check", method="POST", body=below)["problems"] == []
     assert Run.names(options.storage) == []
 
 
