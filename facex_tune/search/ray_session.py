@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from facex_tune.errors import InputError, Interrupted, RayNotStarted
-from facex_tune.search import ray_folder, ray_lean, ray_processes
+from facex_tune.search import face_cache, ray_folder, ray_lean, ray_processes
 from facex_tune.storage.loopback import spare_proxy
 from facex_tune.study import Resources
 
@@ -64,6 +64,7 @@ def connected(
             place.
         RayNotStarted: a Ray of our own has not started in Ray's time.
     """
+    face_cache.from_here()
     said = f"--address {address}" if address else f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}"
     address = address or os.environ.get("RAY_ADDRESS") or None
     address = None if address == "local" else address

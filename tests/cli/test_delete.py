@@ -10,7 +10,7 @@ import pytest
 from facex_tune.data import faces
 from facex_tune.pipeline import delete as deleting
 from facex_tune.runs.store import Run
-from facex_tune.search import data_placement
+from facex_tune.search import face_cache
 from tests.search.conftest import tiny_data, tiny_study
 
 from .test_cli import Call, call, make_run
@@ -79,10 +79,11 @@ def test_a_deletion_that_breaks_off_is_repeated(call: Call, demo: Run, monkeypat
     assert not demo.folder.exists()
 
 
+@pytest.mark.parametrize("cache", ["absolute", "relative"])
 def test_a_set_goes_with_the_copies_that_this_host_keeps(
-    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
 ) -> None:
-    monkeypatch.setenv(data_placement.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(face_cache.CACHE, "cache" if cache == "relative" else str(tmp_path / "cache"))
     folder, broken_off = a_set(tmp_path / "data" / "mine"), a_set(tmp_path / "data" / ".mine.0123456789abcdef")
     copies = [a_set(tmp_path / "cache" / key / "mine") for key in ("k1", "k2-k3")]
     others = [a_set(tmp_path / "data" / "mine2"), a_set(tmp_path / "cache" / "k1" / "mine2")]
