@@ -14,7 +14,7 @@ import pytest
 
 from facex_tune.errors import InputError
 from tests.faults.conftest import only_full
-from tests.faults.drivers import LIFE_S, STEPS, Place, strays, study, told_once
+from tests.faults.drivers import LIFE_S, STEPS, Place, study, told_once
 
 MODEL_EPOCHS = 6
 
@@ -55,7 +55,8 @@ def begun_steps(place: Place) -> int:
 
 @pytest.mark.slow
 def test_a_whole_run_interrupted_in_search_and_retraining_loses_nothing(tiny_data: Path, tmp_path: Path) -> None:
-    place, before = Place(tmp_path / "whole", tiny_data, whole_study(), on_ray=True), strays()
+    place = Place(tmp_path / "whole", tiny_data, whole_study(), on_ray=True)
+    before = place.strays()
     interrupt_when(
         place,
         lambda: place.run.exists() and any(trial.last_epoch >= 2 for trial in place.trials().values()),
@@ -73,21 +74,22 @@ def test_a_whole_run_interrupted_in_search_and_retraining_loses_nothing(tiny_dat
     assert told_once(place.run)
     assert begun_steps(place) <= (6 + MODEL_EPOCHS + 2) * STEPS, "at most the epochs in flight are trained again"
     assert (place.storage / "r" / "report" / "index.html").is_file()
-    assert strays() <= before
+    assert place.strays() <= before
 
 
 @only_full
 def test_a_factor_study_interrupted_goes_on_from_its_checkpoints(tiny_data: Path, tmp_path: Path) -> None:
     said = whole_study()
     said["space"]["balance"] = ["none", "class_weights"]
-    place, before = Place(tmp_path / "factors", tiny_data, said, on_ray=True), strays()
+    place = Place(tmp_path / "factors", tiny_data, said, on_ray=True)
+    before = place.strays()
     ends_well(place, "run", "study.yaml", "--run", "r")
     trained = begun_steps(place)
     interrupt_when(place, lambda: begun_steps(place) > trained + 2 * STEPS, "factors", "r", "--seeds", "1")
     assert list((place.storage / "r" / "factors").rglob("*.safetensors"))
     ends_well(place, "resume", "r")
     assert "factor_recovered" not in [event["type"] for event in place.run.events()]
-    assert strays() <= before
+    assert place.strays() <= before
 
 
 @pytest.mark.slow
