@@ -171,8 +171,9 @@ def _remove_folder(folder: Path, last: str) -> None:
 
 
 def _forgotten(name: str, address: str | None) -> list[str]:
-    from facex_tune.search import data_placement, ray_session
+    from facex_tune.search import data_placement, face_cache, ray_session
 
+    face_cache.from_here()
     if address is None:
         return data_placement.forget(name)
     with ray_session.connected(address):

@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,12 +20,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from facex_tune.data import faces
 from facex_tune.errors import InputError
 from facex_tune.runs.store import Run
-from facex_tune.search import ray_folder
+from facex_tune.search import face_cache
 from facex_tune.search.job import Context
 from facex_tune.storage.files import Place, one_at_a_time
 from facex_tune.storage.folders import write_folder
 
-CACHE = "FACEX_CACHE"  # where a node keeps what it fetched; default: ~/.cache/facex_tune
 PROBE_WAITS_S = 60.0
 T = TypeVar("T")
 
@@ -61,7 +59,7 @@ def placed(context: Context, shared: Shared) -> Context:
     if not missing:
         return context
     key = "-".join(sorted(fingerprint[:16] for fingerprint, _ in shared.sets.values()))
-    own = _cache() / key
+    own = face_cache.folder() / key
     for name, (fingerprint, contents) in shared.sets.items():
         if not _holds(own, name, fingerprint):
             _fetch(own, name, contents)
@@ -89,25 +87,10 @@ def _write(content: bytes, file: BinaryIO) -> None:
     file.write(content)
 
 
-def _cache() -> Path:
-    said = os.environ.get(CACHE)
-    if said:
-        return Path(said)
-    home = Path.home() / ".cache" / "facex_tune"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        shared = Path(tempfile.gettempdir()) / f"facex_tune-{os.getuid()}"
-        if not ray_folder.is_ours(shared):  # whoever owns it could change what is trained on
-            raise InputError(f"{shared}: somebody else's; set {CACHE} to a folder of yours for data sets") from None
-        return shared
-    return home
-
-
 def forget(name: str) -> list[str]:
     """Deletes this host's copies of a prepared set; says which."""
     gone = []
-    for copy in sorted(_cache().glob(f"*/{name}")):
+    for copy in sorted(face_cache.folder().glob(f"*/{name}")):
         if (copy / "manifest.json").is_file() and not copy.is_symlink():
             shutil.rmtree(copy)
             copy.with_name(f".{name}.lock").unlink(missing_ok=True)

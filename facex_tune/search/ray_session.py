@@ -9,14 +9,16 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
 from facex_tune.errors import InputError, Interrupted, RayNotStarted
-from facex_tune.search import ray_folder, ray_lean, ray_processes
+from facex_tune.search import face_cache, ray_folder, ray_lean, ray_processes
 from facex_tune.storage.loopback import spare_proxy
 from facex_tune.study import Resources
 
@@ -36,6 +38,7 @@ _SETTINGS = {
 
 
 HANDLER_LOOKED_AT_EVERY_S = 0.005
+AGAIN_AFTER_S = 0.3  # `timeout` and others send one signal twice
 WORKERS_NEED = ("facex_tune.search.worker", "facex_tune.search.trainable")  # torch and Ray Tune with them
 _session: dict[str, Any] = {}  # what `ray.init` told of it, while connected
 _ADDRESS = re.compile(r"auto|(ray://)?[^\s/]+:\d{1,5}")  # Ray says of another what only its own code can use
@@ -64,6 +67,7 @@ def connected(
             place.
         RayNotStarted: a Ray of our own has not started in Ray's time.
     """
+    face_cache.from_here()
     said = f"--address {address}" if address else f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}"
     address = address or os.environ.get("RAY_ADDRESS") or None
     address = None if address == "local" else address
@@ -154,8 +158,40 @@ def _why_not_joined(address: str) -> str:
 def _shut_down() -> None:
     import ray
 
-    with _sigterm_kept():
+    with _signals_later(), _sigterm_kept():
         ray.shutdown()
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Keeps the first SIGINT or SIGTERM until the block is over: what it raises in the middle of `ray.shutdown` leaves
+    Ray's core half ended, which an assertion in it may answer with SIGABRT. One that comes `AGAIN_AFTER_S` later acts
+    at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept: list[tuple[int, float]] = []
+
+    def keep(number: int, frame: FrameType | None) -> None:
+        acts, now_s = before[signal.Signals(number)], time.monotonic()
+        if not kept:
+            kept.append((number, now_s))
+        elif callable(acts) and now_s - kept[0][1] > AGAIN_AFTER_S:
+            kept.clear()
+            acts(number, frame)
+
+    held = [number for number, acts in before.items() if callable(acts)]  # what is left to the system stays so
+    for number in held:
+        signal.signal(number, keep)
+    try:
+        yield
+    finally:
+        for number in held:
+            signal.signal(number, before[number])
+    for came, _ in kept:
+        signal.raise_signal(came)
 
 
 @contextmanager

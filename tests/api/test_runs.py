@@ -9,6 +9,7 @@ import pytest
 import facex_tune
 from facex_tune import InputError
 from facex_tune.runs.store import Run
+from facex_tune.search import face_cache
 from tests.evaluation.conftest import RunMaker
 
 
@@ -56,6 +57,29 @@ def test_a_name_is_looked_for_where_runs_lie(stored: Run, monkeypatch: pytest.Mo
     assert facex_tune.open_run("small-1").folder == stored.folder
     with pytest.raises(InputError, match="no run named 'small-2'"):
         facex_tune.open_run("small-2")
+
+
+@pytest.mark.parametrize("by", ["the environment", "words"])
+def test_relative_places_are_those_of_where_they_were_said(
+    stored: Run, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    (tmp_path / "mount").symlink_to(tmp_path)
+    storage, data = (path.relative_to(tmp_path) for path in (stored.storage, data_dir))
+    for name, value in (("FACEX_STORAGE", storage), ("FACEX_DATA", data), (face_cache.CACHE, Path("kept"))):
+        if by == "the environment" or name == face_cache.CACHE:
+            monkeypatch.setenv(name, str(value))
+        else:
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path / "mount")
+    monkeypatch.setenv("PWD", str(tmp_path / "mount"))
+    face_cache.from_here()
+    words = {} if by == "the environment" else {"data": str(data)}
+    said = "small-1" if by == "the environment" else f"{storage}/small-1"
+    run = facex_tune.open_run(said, device="cpu", show=False, **words)
+    monkeypatch.chdir("/")
+    assert run.folder == tmp_path / "mount" / storage / "small-1", "by the link, as the user reached it"
+    assert len(run.evaluate("synthetic.private").evaluation) > 0
+    assert face_cache.folder() == tmp_path / "mount" / "kept"
 
 
 def test_a_whole_run_refuses_before_it_starts(tmp_path: Path) -> None:

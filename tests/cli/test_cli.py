@@ -538,12 +538,17 @@ def test_no_runs_is_no_error(call: Call) -> None:
     assert "facex-tune run search_spaces/quick.yaml" in result.out
 
 
+@pytest.mark.parametrize("said", ["relative", "absolute"])
 def test_folders_come_from_the_environment(
-    call: Call, demo: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Call, demo: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
-    monkeypatch.setenv("FACEX_STORAGE", str(tmp_path / "elsewhere"))
+    top = Path() if said == "relative" else tmp_path
+    monkeypatch.setenv("FACEX_STORAGE", str(top / "elsewhere"))
+    monkeypatch.setenv("FACEX_DATA", str(top / "sets"))
     assert call("show", "demo").code == 0
+    result = call("data", "prepare", "synthetic_lab")
+    assert f"in {tmp_path}/sets/synthetic_lab" in result.out, "absolute, wherever it is read later"
 
 
 def test_preparing_tells_what_was_written(call: Call, tmp_path: Path) -> None:

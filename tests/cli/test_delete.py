@@ -23,7 +23,7 @@ from facex_tune.pipeline import delete as deleting
 from facex_tune.pipeline.options import Options
 from facex_tune.report import report
 from facex_tune.runs.store import Run
-from facex_tune.search import data_placement, ray_session
+from facex_tune.search import data_placement, face_cache, ray_session
 from facex_tune.storage import folders
 from tests.search.conftest import tiny_data, tiny_study
 
@@ -93,10 +93,11 @@ def test_a_deletion_that_breaks_off_is_repeated(call: Call, demo: Run, monkeypat
     assert not demo.folder.exists()
 
 
+@pytest.mark.parametrize("cache", ["absolute", "relative"])
 def test_a_set_goes_with_the_copies_that_this_host_keeps(
-    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
 ) -> None:
-    monkeypatch.setenv(data_placement.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(face_cache.CACHE, "cache" if cache == "relative" else str(tmp_path / "cache"))
     folder, broken_off = a_set(tmp_path / "data" / "mine"), a_set(tmp_path / "data" / ".mine.0123456789abcdef")
     copies = [a_set(tmp_path / "cache" / key / "mine") for key in ("k1", "k2-k3")]
     others = [a_set(tmp_path / "data" / "mine2"), a_set(tmp_path / "cache" / "k1" / "mine2")]
@@ -175,7 +176,7 @@ def test_copies_of_every_host_go_with_a_set(call: Call, tmp_path: Path, monkeypa
     def asked(nodes: list[str], act: Callable[[str], list[str]], said: str) -> dict[str, list[str]]:
         answers = {}
         for node in nodes:
-            monkeypatch.setenv(data_placement.CACHE, str(caches[node]))
+            monkeypatch.setenv(face_cache.CACHE, str(caches[node]))
             answers[node] = act(said)
         return answers
 

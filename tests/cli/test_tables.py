@@ -40,6 +40,18 @@ def test_other_tables_show_what_a_user_named_as_it_is(said: str, tmp_path: Path)
     assert said in shown(plain(said))
 
 
+@pytest.mark.parametrize("short", ["", "105 of 35,887 published faces, too few of train angry 5 of 3,995"])
+def test_a_set_that_falls_short_is_marked(short: str) -> None:
+    counts = {"train": {"happy": 3}, "test": {"happy": 2}}
+    manifest = {"n": 5, "counts": counts, "incomplete": short, "notes": [], "pictures": {}, "size": 48, "channels": 1}
+    listed = shown(tables.data_sets({"prepared": {"mine": manifest}, "sources": {}})).splitlines()[1]
+    assert listed.split("|")[1:] == ([" incomplete"] if short else [])
+    one = {"name": "mine", "folder": "data/mine", "sequences": 0, "skipped": []}
+    told = shown(*tables.data_set(manifest | one | {"groups": None, "majority_counts": None}))
+    assert (f"note: incomplete: {short}" in told.splitlines()) == bool(short)
+    assert ("incomplete" in told) == bool(short)
+
+
 def narrow(width: int, *rows: tuple[str, ...], stacks: bool = True) -> list[str]:
     """The lines of a table in a terminal of that width."""
     table = plain("protocol", ">faces", ">accuracy", "", stacks=stacks)

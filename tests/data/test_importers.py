@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import shutil
+import tarfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable
@@ -440,6 +442,43 @@ def test_shards_need_a_split_and_words_for_their_numbers(tmp_path: Path) -> None
     assert len(read_as("webdataset", there.root, numbers="alphabetical").faces) == 14
     (there.root / "train" / "0.tar").write_bytes(b"no tar")
     refused("webdataset", there.root, r"0.tar is no whole, plain tar")
+
+
+def test_pictures_of_shards_are_known_by_their_content(tmp_path: Path) -> None:
+    there = written(by_name("webdataset_shards"), tmp_path / "set")
+    shard = there.root / "train" / "0.tar"
+    with tarfile.open(shard) as archive:
+        kept = [(info.name, archive.extractfile(info).read()) for info in archive]  # type: ignore[union-attr]
+    with tarfile.open(shard, "w") as archive:
+        for name, data in kept:
+            info = tarfile.TarInfo(name.replace(".webp", ".img"))
+            picture = name.endswith(".webp")
+            data = b"no picture" if name == "s0000006.webp" else data
+            info.size = len(data)
+            if picture:  # what else is in a sample comes first
+                beside = tarfile.TarInfo(name.replace(".webp", ".json"))
+                beside.size = 2
+                archive.addfile(beside, io.BytesIO(b"{}"))
+            archive.addfile(info, io.BytesIO(data))
+    loaded = read_as("webdataset", there.root)
+    assert [str(source) for source in loaded.faces.source_N if "train" in str(source)] == [
+        f"train/0.tar/s{at:07d}.img" for at in range(6)
+    ]
+    assert [(skip.file, skip.reason) for skip in loaded.skipped] == [("train/0.tar/s0000006", "no picture")]
+
+
+def test_pictures_with_votes_beside_them_are_known_by_their_content(tmp_path: Path) -> None:
+    there = written(by_name("ferplus_pictures"), tmp_path / "set")
+    wanted = read_as("ferplus", there.root)
+    for path in there.root.rglob("*.png"):
+        path.rename(path.with_suffix(""))
+    for path in there.root.rglob("label.csv"):
+        path.write_text(path.read_text().replace(".png", ""))
+    found = read_as("ferplus", there.root)
+    assert np.array_equal(found.faces.images_NHW, wanted.faces.images_NHW)
+    assert [str(source) for source in found.faces.source_N] == [
+        str(source).removesuffix(".png") for source in wanted.faces.source_N
+    ]
 
 
 def test_a_box_is_cut_out_square_and_whole(tmp_path: Path) -> None:

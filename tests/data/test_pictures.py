@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image
@@ -42,6 +43,8 @@ DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 NO_DEEP = {"GIF", "WEBP", "AVIF", "JPEG", "BMP", "DIB", "QOI", "ICO"}  # Pillow clips deep pixels as it writes these
 SIDE = 48
 OTHERWISE = {(kind, "LAB") for kind in FORMATS if kind != "TIFF"} | {("GIF", "RGBA")}  # and these it repaints
+# the colours of its own TIFF, uncompressed, an older Pillow takes for four channels, and says that bytes are missing
+UNREAD = {("TIFF", "YCbCr")} if int(PIL.__version__.partition(".")[0]) < 13 else set()
 LOSSY = {"JPEG", "MPO", "WEBP", "AVIF", "JPEG2000"}
 SLOW = {"ICNS": ("L", "RGBA", "I;16")}  # ten sizes are written of each; by its first bytes none is read
 HABITS = ("its own", "another kind's", "none")  # of a suffix
@@ -167,7 +170,7 @@ def test_equal_pictures_give_equal_faces_or_are_refused(kind: str, mode: str, bo
             assert isinstance(one, str)
             assert isinstance(other, str)
             assert len(one.splitlines()) == 1
-            assert kind not in READ_FORMATS or mode in ("LAB", "HSV")
+            assert kind not in READ_FORMATS or mode in ("LAB", "HSV") or (kind, mode) in UNREAD
             continue
         assert np.array_equal(both.of_prepared[name], other)
         pixels.append(one)
@@ -386,7 +389,7 @@ def test_a_picture_takes_little_more_than_its_own_pixels(tmp_path: Path) -> None
     Image.new("I;16", (side, side)).save(paths[2], compress_level=1)
     asked = subprocess.run([sys.executable, "-c", PEAKS, *map(str, paths)], capture_output=True, text=True, check=True)
     transparent, deep = (int(n) / side**2 for n in asked.stdout.split())
-    tiles = 40 * pictures.MEGAPIXEL / side**2  # bytes a pixel, for what is made of one tile at a time
+    tiles = 44 * pictures.MEGAPIXEL / side**2  # bytes a pixel, for what is made of one tile at a time
     assert transparent < 4 + 1 + tiles < 4 * 4
     assert deep < 2 + 1 + tiles < 3 * 8
 
@@ -416,7 +419,7 @@ def webp_of_one_colour() -> bytes:
 def tiff_of_one_strip() -> bytes:
     buffer = io.BytesIO()
     image = Image.new("RGBA", (6000, 6000))
-    image.save(buffer, "TIFF", compression="tiff_adobe_deflate", tiffinfo={278: 6000})
+    image.save(buffer, "TIFF", compression="tiff_adobe_deflate", strip_size=2**30)
     return buffer.getvalue()
 
 

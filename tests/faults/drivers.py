@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -58,6 +60,7 @@ class Place:
 
     Attributes:
         folder: everything lies in it; drivers start in `home`.
+        temporary: the drivers' temporary folder, Ray's too; a short path of its own, as Ray's sockets ask for.
         on_ray: the command line's driver; else the bare one.
         kills: drivers killed so far.
         interruptions: by trial, how many of them found it in training.
@@ -68,11 +71,14 @@ class Place:
     data: Path
     study: Mapping[str, Any]
     on_ray: bool
+    temporary: Path = field(init=False)
     kills: int = 0
     interruptions: Counter[int] = field(default_factory=Counter)
     found_paused: Counter[int] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
+        self.temporary = Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))
+        weakref.finalize(self, shutil.rmtree, self.temporary, ignore_errors=True)
         behind_the_link = self.folder / "a folder"
         behind_the_link.mkdir(parents=True)
         self.home.symlink_to(behind_the_link.name)
@@ -113,6 +119,7 @@ class Place:
     def _start(self, *words: str) -> subprocess.Popen[str]:
         environment = {name: value for name, value in os.environ.items() if name not in ("FACEX_DATA", "FACEX_STORAGE")}
         own = {"PWD": str(self.home), "FACEX_TICKS": str(self.ticks), "OMP_NUM_THREADS": "1"}
+        own |= dict.fromkeys(("TMPDIR", "RAY_TMPDIR"), str(self.temporary))
         way = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
         return subprocess.Popen(
             [sys.executable, *words],
@@ -160,6 +167,16 @@ class Place:
         """Bytes of the log so far."""
         return sum(path.stat().st_size for path in (self.run.folder / "events").glob("*.jsonl"))
 
+    def strays(self) -> set[Path]:
+        """What lies in `folder` outside the storage, and what of ours among the temporary files: checkpoints, models,
+        logs and tables, also in Ray's sessions, which stay themselves, and whatever bears our name.
+        """
+        ours = ("*.safetensors", "run.json", "0*.jsonl", "history.csv", "trials.csv", "facex*", "trials", "final")
+        found = {path for pattern in ours for path in self.temporary.rglob(pattern)}
+        runs = self.storage.resolve()
+        beside = {path for path in self.folder.rglob("*") if not path.is_relative_to(runs)}
+        return found | {path for path in beside if not path.is_relative_to(self.ticks)}
+
     def trials(self) -> dict[int, Trial]:
         """All that the log knows of; none before there is a log."""
         return self.run.history().trials if self.run.exists() else {}
@@ -172,17 +189,6 @@ class Place:
         """Steps that were begun for a trial, by all drivers together."""
         path = self.ticks / str(trial.config["model.faulty_net.tag"])
         return path.stat().st_size if path.exists() else 0
-
-
-def strays() -> set[Path]:
-    """What of ours lies among the temporary files: checkpoints, models, logs and tables in Ray's sessions, which stay
-    themselves, and whatever bears our name beside them.
-    """
-    temporary = Path(tempfile.gettempdir())
-    roots = [temporary / "ray", *([Path("/tmp/ray")] if Path("/tmp/ray").is_dir() else [])]
-    ours = ("*.safetensors", "run.json", "0*.jsonl", "history.csv", "trials.csv")
-    found = {path for root in roots for pattern in ours for path in root.rglob(pattern)}
-    return found | set(temporary.glob("facex*"))
 
 
 def told_once(run: Run) -> bool:

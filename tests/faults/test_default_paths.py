@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from facex_tune.cli import main
 from facex_tune.errors import InputError
 from tests.faults.conftest import only_full
-from tests.faults.drivers import LIFE_S, STEPS, Place, strays, study, told_once
+from tests.faults.drivers import LIFE_S, ROOT, STEPS, Place, study, told_once
 
 MODEL_EPOCHS = 6
 
@@ -55,7 +56,8 @@ def begun_steps(place: Place) -> int:
 
 @pytest.mark.slow
 def test_a_whole_run_interrupted_in_search_and_retraining_loses_nothing(tiny_data: Path, tmp_path: Path) -> None:
-    place, before = Place(tmp_path / "whole", tiny_data, whole_study(), on_ray=True), strays()
+    place = Place(tmp_path / "whole", tiny_data, whole_study(), on_ray=True)
+    before = place.strays()
     interrupt_when(
         place,
         lambda: place.run.exists() and any(trial.last_epoch >= 2 for trial in place.trials().values()),
@@ -73,21 +75,65 @@ def test_a_whole_run_interrupted_in_search_and_retraining_loses_nothing(tiny_dat
     assert told_once(place.run)
     assert begun_steps(place) <= (6 + MODEL_EPOCHS + 2) * STEPS, "at most the epochs in flight are trained again"
     assert (place.storage / "r" / "report" / "index.html").is_file()
-    assert strays() <= before
+    assert place.strays() <= before
 
 
 @only_full
 def test_a_factor_study_interrupted_goes_on_from_its_checkpoints(tiny_data: Path, tmp_path: Path) -> None:
     said = whole_study()
     said["space"]["balance"] = ["none", "class_weights"]
-    place, before = Place(tmp_path / "factors", tiny_data, said, on_ray=True), strays()
+    place = Place(tmp_path / "factors", tiny_data, said, on_ray=True)
+    before = place.strays()
     ends_well(place, "run", "study.yaml", "--run", "r")
     trained = begun_steps(place)
     interrupt_when(place, lambda: begun_steps(place) > trained + 2 * STEPS, "factors", "r", "--seeds", "1")
     assert list((place.storage / "r" / "factors").rglob("*.safetensors"))
     ends_well(place, "resume", "r")
     assert "factor_recovered" not in [event["type"] for event in place.run.events()]
-    assert strays() <= before
+    assert place.strays() <= before
+
+
+CUT = ("budget={trials: 2}", "fidelity={min_epochs: 1, max_epochs: 1}", "retrain={top: 1, seeds: 1, epochs: 1}")
+
+
+def quick_place(data: Path, folder: Path) -> tuple[Place, list[str]]:
+    """A place whose user goes by a link to the study of README, and the words that run it, the budget cut."""
+    place = Place(folder, data, study(), on_ray=True)
+    (place.home / "study.yaml").unlink()
+    (place.home / "spaces").symlink_to(ROOT / "search_spaces")
+    (place.home / "data").unlink()
+    return place, ["run", "spaces/quick.yaml", "--run", "r", *(word for said in CUT for word in ("--set", said))]
+
+
+def test_the_readmes_study_is_checked_by_a_link_from_another_folder(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, words = quick_place(tiny_data, tmp_path / "dry")
+    before = place.strays()
+    monkeypatch.chdir(place.home)
+    monkeypatch.setenv("PWD", str(place.home))
+    for name in ("FACEX_STORAGE", "FACEX_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--dry-run"])
+    said = capsys.readouterr()
+    assert ended.value.code == 0, said.err
+    assert "2 trials" in said.out
+    assert place.strays() <= before, "nothing is written for a look"
+    assert not place.storage.exists()
+
+
+@only_full
+def test_the_readmes_study_runs_by_a_link_from_another_folder(tiny_data: Path, tmp_path: Path) -> None:
+    """Data and storage are the defaults: both come to lie where the user is, and nowhere else."""
+    place, words = quick_place(tiny_data, tmp_path / "quick")
+    before = place.strays()
+    ends_well(place, *words)
+    assert (place.home / "data" / "synthetic" / "images.npy").is_file()
+    assert (place.storage / "r" / "report" / "index.html").is_file()
+    assert {trial.state for trial in place.trials().values()} == {"finished"}
+    beside = {path for path in place.strays() - before if not path.is_relative_to(place.home.resolve() / "data")}
+    assert beside == set()
 
 
 @pytest.mark.slow

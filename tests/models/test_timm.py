@@ -184,6 +184,8 @@ def test_the_table_has_every_name_of_the_listing_and_says_what_is_untried() -> N
     assert table.keys() == set(timm.list_models())
     large = [row for row in table.values() if row.parameters > _zoo_table.LARGEST]
     assert {row.halved for row in large} == {row.whole for row in large} == {_zoo_table.UNTRIED}
+    small = [row for row in table.values() if row.parameters <= _zoo_table.LARGEST]
+    assert [row.name for row in small if _zoo_table.UNTRIED in (row.halved, row.whole)] == []
     assert all(row.parameters for row in table.values())
 
 

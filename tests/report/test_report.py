@@ -234,6 +234,19 @@ def test_final_models_that_were_trained_less_and_a_constant_winner_are_told(fini
     assert any(" better than answering" in text and "for every face: " in text for text in told)
 
 
+def test_a_set_that_falls_short_is_told(finished: Finished) -> None:
+    def told(data: dict[str, Any]) -> list[str]:
+        texts = [each["text"] for each in findings.findings({**finished.document, "data": data})]
+        return [text for text in texts if "incomplete" in text]
+
+    short = "105 of 35,887 published faces, too few of train angry 5 of 3,995"
+    proven = {name: manifest | {"incomplete": ""} for name, manifest in finished.document["data"].items()}
+    assert told(proven) == []
+    for name in ("synthetic", "synthetic_lab"):  # that is trained on, and that is scored alone
+        (said,) = told(proven | {name: proven[name] | {"incomplete": short}})
+        assert said.startswith(f"Of {name}: incomplete: {short}")
+
+
 def test_a_model_card_for_each_model(finished: Finished) -> None:
     cards = sorted(path.stem for path in (finished.run.report_folder / "cards").glob("*.md"))
     assert cards == ["t0000-s0", "t0000-s1", "t0001-s0", "t0001-s1"]

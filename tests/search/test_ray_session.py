@@ -70,6 +70,25 @@ except Interrupted as interrupted:
 """
 
 
+def test_a_signal_waits_until_ray_has_ended_and_a_second_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with ray_session._signals_later():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # the same, sent twice
+            assert heard == []
+        assert heard == [signal.SIGTERM]
+        with ray_session._signals_later():
+            signal.raise_signal(signal.SIGTERM)
+            monkeypatch.setattr(ray_session, "AGAIN_AFTER_S", -1.0)
+            signal.raise_signal(signal.SIGTERM)
+            assert heard == [signal.SIGTERM] * 2
+        assert heard == [signal.SIGTERM] * 2, "nothing is left of it"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize("when", ["while", "after"])
 def test_sigterm_is_heard_while_ray_ends_and_afterwards(when: str) -> None:
     done = subprocess.run(

@@ -20,7 +20,7 @@ import numpy as np
 from facex_tune.data.faces import VOTE_ANSWERS, Skipped, majority_labels
 from facex_tune.data.importing import Loaded, Progress, Published
 from facex_tune.data.sources._labelled import Finder, Marked, files, read, text_of
-from facex_tune.data.tree import IMAGE_SUFFIXES, Tree
+from facex_tune.data.tree import Tree, is_picture
 from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError
 
@@ -45,9 +45,14 @@ _BOX = "(0, 0, 48, 48)"
 
 def lists(tree: Tree) -> list[str]:
     """The lists of the three folders with pictures beside them, which FERPlus' repository has none of."""
-    filled = {PurePosixPath(name).parent for name in tree.names if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES}
     places = [PurePosixPath(name) for name in files(tree, "/label.csv")]
-    return [str(place) for place in places if place.parent.name.lower() in _SPLITS and place.parent in filled]
+    named = [place for place in places if place.parent.name.lower() in _SPLITS]
+    return [str(place) for place in named if _has_pictures(tree, place.parent)]
+
+
+def _has_pictures(tree: Tree, folder: PurePosixPath) -> bool:
+    beside = (name for name in tree.names if PurePosixPath(name).parent == folder)
+    return any(is_picture(tree, name) for name in beside)
 
 
 def load(tree: Tree, progress: Progress) -> Loaded:

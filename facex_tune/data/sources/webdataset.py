@@ -18,7 +18,7 @@ from facex_tune.data.decoding import one_line
 from facex_tune.data.faces import Skipped
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress
 from facex_tune.data.members import read_whole
-from facex_tune.data.pictures import MAX_BYTES
+from facex_tune.data.pictures import HEAD_BYTES, MAX_BYTES, kind_of
 from facex_tune.data.sources._labelled import Marked, files, read, text_of
 from facex_tune.data.sources._tables import emotions, require_split, require_unpacked, split_of, tree_of
 from facex_tune.data.tree import IMAGE_SUFFIXES, open_tree, printable
@@ -28,6 +28,7 @@ DESCRIPTION = "WebDataset tar shards of pictures and .cls files; --as NAME names
 NEEDS_SOURCE = True
 NAMED_BY_USER = True
 OPTIONS = ("classes", "splits", "numbers", "uncropped", "size", "colour")
+_CLASSES = (".cls", ".txt")
 _MAX_CLASS_BYTES = 1000
 
 
@@ -47,7 +48,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         for where, archive in archives.items():
             split = _split(where, path, asked, alone=len(archives) == 1)
             for sample, parts in _samples(archive, where).items():
-                picture = next((part for suffix, part in parts.items() if suffix in IMAGE_SUFFIXES), None)
+                picture = _picture(archive, parts)
                 word = _class(archive, parts, names)
                 if picture is None or word is None:
                     skipped.append(Skipped(f"{where}/{sample}", None, "no class" if picture else "no picture"))
@@ -114,9 +115,21 @@ def _samples(archive: tarfile.TarFile, where: str) -> dict[str, dict[str, tarfil
     return samples
 
 
+def _picture(archive: tarfile.TarFile, parts: dict[str, tarfile.TarInfo]) -> tarfile.TarInfo | None:
+    """The sample's picture: the member that is named as one, else the first that is one by its content."""
+    named = next((part for suffix, part in parts.items() if suffix in IMAGE_SUFFIXES), None)
+    others = (part for suffix, part in parts.items() if suffix not in _CLASSES)
+    return named or next((part for part in others if kind_of(_head(archive, part)) is not None), None)
+
+
+def _head(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(info)
+    return b"" if file is None else file.read(HEAD_BYTES)
+
+
 def _class(archive: tarfile.TarFile, parts: dict[str, tarfile.TarInfo], names: list[str]) -> str | None:
     """The class's name, or its number where nobody names it."""
-    info = parts.get(".cls") or parts.get(".txt")
+    info = next((parts[suffix] for suffix in _CLASSES if suffix in parts), None)
     if info is None or info.size > _MAX_CLASS_BYTES or (file := archive.extractfile(info)) is None:
         return None
     word = file.read().decode("utf-8", errors="replace").strip()
