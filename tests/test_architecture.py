@@ -26,7 +26,7 @@ PACKAGE = ROOT / "facex_tune"
 FLOORS = (
     ("errors", "seeds"),
     ("storage",),
-    ("emotions", "patience", "space"),
+    ("emotions", "space"),
     ("metrics", "parts", "train_knobs", "models", "augment", "balance"),
     ("training", "study"),
     ("data", "runs"),

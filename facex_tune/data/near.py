@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune import patience
 from facex_tune.data.shapes import to_compare
 from facex_tune.emotions import GREY_48
+from facex_tune.storage import patience
 
 SIDE = GREY_48.size  # to which faces of other sizes are reduced here, and colours to grey
 Floats = NDArray[np.float32]

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from facex_tune import patience
 from facex_tune.emotions import GREY_48, RGB, FaceShape
 from facex_tune.errors import InputError
 from facex_tune.models import _weights
 from facex_tune.space import Choice, Config, Knob, Knobs, Open, Value
+from facex_tune.storage import patience
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

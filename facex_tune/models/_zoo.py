@@ -12,11 +12,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from facex_tune import patience
 from facex_tune.emotions import GREY_48, RGB, FaceShape
 from facex_tune.errors import InputError, one_line
 from facex_tune.models import _pretrained, _weights, _zoo_table
 from facex_tune.space import Config, Knobs
+from facex_tune.storage import patience
 
 N_CLASSES = 7
 TRIED = (1, 5 / 6, 2 / 3)  # of a face's side: progressive training starts with smaller faces

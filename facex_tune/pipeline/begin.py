@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from facex_tune import patience
 from facex_tune.data import faces, prepare
 from facex_tune.data.importing import Asked
 from facex_tune.emotions import GREY_48, FaceShape
@@ -17,6 +16,7 @@ from facex_tune.pipeline.environment import describe
 from facex_tune.pipeline.options import Options, trial_device
 from facex_tune.pipeline.preflight import data_sets, problems, same_study, storage_problems
 from facex_tune.runs.store import Run, RunTaken
+from facex_tune.storage import patience
 from facex_tune.storage.files import Place
 from facex_tune.storage.remote_path import RemotePath
 from facex_tune.study import Study

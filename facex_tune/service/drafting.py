@@ -11,7 +11,6 @@ from fastapi import APIRouter, Query
 from facex_tune.data import faces
 from facex_tune.errors import InputError
 from facex_tune.inspection import starter
-from facex_tune.patience import bounded_checks
 from facex_tune.pipeline import dry_run
 from facex_tune.pipeline.begin import checked
 from facex_tune.runs import overview
@@ -20,6 +19,7 @@ from facex_tune.service.manager import Manager
 from facex_tune.service.reads import Reads
 from facex_tune.service.received import Ceiling
 from facex_tune.storage.files import NAME
+from facex_tune.storage.patience import bounded_checks
 
 FILE = "study.yaml"  # that the template's header speaks of
 USUAL_HOURS = 2.0

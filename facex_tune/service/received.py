@@ -13,10 +13,11 @@ from typing import Any
 
 import yaml
 
-from facex_tune import parts, patience, train_knobs
+from facex_tune import parts, train_knobs
 from facex_tune import study as studies
 from facex_tune.errors import InputError, nearest
 from facex_tune.space import Choice, Knobs, Open, path_from_here
+from facex_tune.storage import patience
 from facex_tune.storage.files import NAME
 from facex_tune.study import Study, protocols, yaml_file
 

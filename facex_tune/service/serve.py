@@ -22,7 +22,6 @@ from starlette.requests import ClientDisconnect
 
 from facex_tune import __version__
 from facex_tune.errors import InputError, StorageOutage
-from facex_tune.patience import bounded_checks
 from facex_tune.pipeline.options import Options
 from facex_tune.service import bundle, console, drafting, exploring, health, live, page_files, received
 from facex_tune.service.access import Gate
@@ -35,6 +34,7 @@ from facex_tune.service.manager import Full, Manager
 from facex_tune.service.reads import Reads, aside
 from facex_tune.service.received import Ceiling
 from facex_tune.storage.files import NAME, DamagedRun
+from facex_tune.storage.patience import bounded_checks
 from facex_tune.study import json_schema
 
 LARGEST_BODY_BYTES = 4 * received.LARGEST_BYTES  # a study within JSON, escaped

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import yaml
 
-from facex_tune import parts, patience
+from facex_tune import parts
 from facex_tune.data import near
 from facex_tune.errors import InputError
-from facex_tune.patience import bounded_checks
 from facex_tune.pipeline.options import Options
 from facex_tune.service import drafting, received
 from facex_tune.service.manager import Manager
 from facex_tune.service.received import Ceiling
+from facex_tune.storage import patience
+from facex_tune.storage.patience import bounded_checks
 from tests.search.conftest import tiny_study
 
 SAID = tiny_study().to_data()
