@@ -79,7 +79,10 @@ def _of_onnx(path: Path, tta: str) -> Asked:
             f"MODEL {path}: its metadata do not say what faces it takes and which emotions it answers; "
             "export one with `facex-tune export RUN --format onnx`"
         )
-    face = FaceShape.of({"face": json.loads(about["face"])} if "face" in about else {})
+    try:
+        face = FaceShape.of({"face": json.loads(about["face"])} if "face" in about else {})
+    except (InputError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"MODEL {path}: its metadata tell no shape of faces ({one_line(error, 100)})") from error
     if tta not in ("none", "flip"):
         raise InputError(f"test-time augmentation {tta!r}: of an ONNX file none or flip")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 
 from facex_tune.service import health
@@ -98,6 +98,30 @@ class Guard:
     def _about(self, request: Request, status: int) -> dict[str, object]:
         client = request.client.host if request.client else ""
         return {"path": request.scope["path"], "status": status, "client": client}
+
+
+def check_is_json(request: Request) -> None:
+    """Lets a body pass that comes as JSON, which no form can say.
+
+    Raises:
+        HTTPException: it does not.
+    """
+    if _type_of(request) != "application/json":
+        raise HTTPException(415, "a study comes as JSON: Content-Type: application/json")
+
+
+def check_is_no_form(request: Request) -> None:
+    """The same for doors that want no body: a form says its kind even where it is empty.
+
+    Raises:
+        HTTPException: it has a kind, which is not JSON.
+    """
+    if _type_of(request) not in ("", "application/json"):
+        raise HTTPException(415, "no form is taken here: send no body, or Content-Type: application/json")
+
+
+def _type_of(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def routed_path(request: Request) -> str:

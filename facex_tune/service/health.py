@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
@@ -50,19 +51,25 @@ class Readiness:
 
 def router(manager: Manager, listing: Listing, reads: Reads, counts: Counts) -> APIRouter:
     """`/healthz`, `/readyz` and `/metrics`."""
-    made, readiness = APIRouter(include_in_schema=False), Readiness(manager)
+    made, readiness = APIRouter(), Readiness(manager)
 
-    @made.get("/healthz")
+    @made.get("/healthz", response_class=PlainTextResponse)
     async def healthz() -> PlainTextResponse:
+        """Answers while the service does. Needs no token."""
         return PlainTextResponse("ok\n")
 
-    @made.get("/readyz")
+    @made.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Not now; why."}})
     async def readyz() -> PlainTextResponse:
+        """Whether the storage of runs answers, and the service is not ending. Needs no token."""
         problem = await readiness.problem()
         return PlainTextResponse(f"{problem or 'ready'}\n", 503 if problem else 200)
 
-    @made.get("/metrics")
+    refused: dict[int | str, dict[str, Any]] = {401: {"description": "A token is wanted."}}
+    refused[403] = {"description": "Not with this token, or not from there."}
+
+    @made.get("/metrics", response_class=PlainTextResponse, responses=refused)
     async def metrics(request: Request) -> Response:
+        """Runs by state, queue, watchers, requests and refusals, for Prometheus."""
         try:
             states = await reads.do(listing.states)
         except StorageOutage:

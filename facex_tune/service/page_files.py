@@ -8,13 +8,14 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from facex_tune import report
 from facex_tune.service.access import SESSION_LASTS_S, cookie_name
-from facex_tune.service.guard import Guard
+from facex_tune.service.guard import Guard, check_is_no_form
 from facex_tune.service.reads import Reads
 
 PAGES = Path(__file__).parent / "pages"
@@ -24,6 +25,12 @@ _SHARED = "charts.js"  # the report's charts and the page's are dressed alike
 PIECE_BYTES = 64 * 1024
 GZIP = 16 + zlib.MAX_WBITS  # the form in which browsers take it
 PACKED_WITHIN_S = 60.0
+_SESSION: dict[int | str, dict[str, Any]] = {
+    401: {"description": "A token is wanted."},
+    403: {"description": "Not with this token, or not from there."},
+    413: {"description": "Too large."},
+    415: {"description": "A form."},
+}
 # plotly.js writes the rules of its maps into the page, which draws none and whose policy refuses them, unless something
 # there has their name.
 _OWN_RULES = re.compile(rb'if\(!document\.getElementById\("([0-9a-f]{64})"\)\)')
@@ -36,10 +43,11 @@ def names() -> list[str]:
 
 def router(asks_for_token: bool) -> APIRouter:
     """The doors of a browser."""
-    made = APIRouter(include_in_schema=False)
-    _files(made, asks_for_token)
-    _charts(made)
+    pages, made = APIRouter(include_in_schema=False), APIRouter()
+    _files(pages, asks_for_token)
+    _charts(pages)
     _sessions(made)
+    made.include_router(pages)
     return made
 
 
@@ -111,7 +119,7 @@ async def _unpacked(content: bytes) -> AsyncIterator[bytes]:
 
 
 def _sessions(made: APIRouter) -> None:
-    @made.post("/api/session")
+    @made.post("/api/session", status_code=204, response_class=Response, responses=_SESSION)
     async def session(request: Request) -> Response:
         """Begins a session for a token: a cookie that scripts cannot read, for pages and reports that a browser opens
         itself.
@@ -120,6 +128,7 @@ def _sessions(made: APIRouter) -> None:
         gate = guard.gate
         if refused := guard.refusal(request, {}):
             return guard.refused(request, refused)
+        check_is_no_form(request)
         answer = Response(status_code=204)
         if gate.token is not None:
             answer.set_cookie(
@@ -132,7 +141,7 @@ def _sessions(made: APIRouter) -> None:
             )
         return answer
 
-    @made.delete("/api/session")
+    @made.delete("/api/session", status_code=204, response_class=Response, responses=_SESSION)
     async def leave(request: Request) -> Response:
         """Ends the session."""
         guard: Guard = request.app.state.guard

@@ -10,6 +10,7 @@ import json
 import mimetypes
 import os
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from typing import Annotated, Any, BinaryIO
@@ -24,6 +25,7 @@ from facex_tune import __version__
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.pipeline.options import Options
 from facex_tune.service import bundle, console, drafting, exploring, health, live, page_files, received
+from facex_tune.service import guard as guarding
 from facex_tune.service.access import Gate
 from facex_tune.service.counts import Counts
 from facex_tune.service.feed import Feed
@@ -50,7 +52,7 @@ MOST_PROBLEMS = 50  # a study can be wrong in thousands of places
 _REPORT = (
     "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
-_PAGE = re.compile(r"/|/api/runs/[^/]+/report/.*|/api/comparison/page")  # where a link elsewhere may lead
+_PAGE = re.compile(r"/|/api/runs/[^/]+/report/.*")  # where a link elsewhere may lead
 Name = Annotated[str, PathParameter(pattern=NAME, description="A run's name.")]
 WithFaces = Annotated[
     bool, Query(description="Whether what shows faces is in it: evaluation/*.faces.npz, and the report's page.")
@@ -196,9 +198,14 @@ def _reading(router: APIRouter) -> None:
 
     @router.get("/runs/{run}/events", response_class=StreamingResponse)
     async def watch(run: Name, request: Request) -> StreamingResponse:
-        """As `show`, sent again whenever it changes (server-sent events)."""
+        """As `show`, sent again whenever it changes (server-sent events), until the watcher leaves or logs out."""
         feed: Feed = request.app.state.feed
-        stream, leave = await feed.of(run, request.is_disconnected)
+        guard: Guard = request.app.state.guard
+
+        async def is_gone() -> bool:
+            return await request.is_disconnected() or guard.refusal(request, request.cookies) is not None
+
+        stream, leave = await feed.of(run, is_gone)
         return _Streamed(stream, leave, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     @router.get("/runs/{run}/console", response_class=PlainTextResponse)
@@ -252,7 +259,7 @@ def _acting(router: APIRouter) -> None:
     @router.post("/runs", status_code=201, openapi_extra=_SUBMISSION)
     async def submit(request: Request, runs: Runs) -> dict[str, Any]:
         """Checks a study and starts its run when there is room. A name that exists, with the same study, is resumed."""
-        _check_is_json(request)
+        guarding.check_is_json(request)
         body, state = await _body(request), request.app.state
         told = await _acted(request, _submitted, runs, state.ceiling, body)  # a large study takes seconds
         request.state.run = told["run"]
@@ -261,24 +268,21 @@ def _acting(router: APIRouter) -> None:
     @router.post("/check", openapi_extra=_DRAFT)
     async def check(request: Request, runs: Runs) -> dict[str, Any]:
         """What a submission would be refused for, and what to know before it. Nothing is begun."""
-        _check_is_json(request)
+        guarding.check_is_json(request)
         body, state = await _body(request), request.app.state
         return await _acted(request, _checked, runs, state.ceiling, body)
 
     @router.post("/runs/{run}/stop", status_code=202)
     async def stop(run: Name, runs: Runs, request: Request) -> dict[str, Any]:
         """Ends a run so that it can be resumed."""
+        guarding.check_is_no_form(request)
         return await _acted(request, _done, runs, run, runs.stop)
 
     @router.post("/runs/{run}/resume", status_code=202)
     async def resume(run: Name, runs: Runs, request: Request) -> dict[str, Any]:
         """Lets an interrupted run go on."""
+        guarding.check_is_no_form(request)
         return await _acted(request, _done, runs, run, runs.resume)
-
-
-def _check_is_json(request: Request) -> None:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(415, "a study comes as JSON: Content-Type: application/json")  # no form can say this
 
 
 def _checked(runs: Manager, ceiling: Ceiling | None, body: bytes) -> dict[str, Any]:
@@ -403,8 +407,7 @@ def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """JSON lets the last of two equal keys win, silently."""
     said = dict(pairs)
     if len(said) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in said if keys.count(key) > 1)
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise InputError(f"{twice[:80]!r} is said twice in the body; say it once")
     return said
 

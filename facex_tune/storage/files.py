@@ -103,9 +103,9 @@ def load_tensors(path: Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if isinstance(path, RemotePath):
             return _tensors_of(path.read_bytes())
         with safe_open(path, framework="pt") as file:
-            values: dict[str, Any] = json.loads((file.metadata() or {}).get("values", "{}"))
+            values = _mapping((file.metadata() or {}).get("values", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, values  # noqa: SIM118 - no mapping
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise DamagedRun(f"{path}: damaged ({error}); remove the file to train this model again") from error
 
 
@@ -116,7 +116,14 @@ def _tensors_of(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = load(content)  # first, because it checks the header
     end = _TENSOR_HEADER_BYTES + int.from_bytes(content[:_TENSOR_HEADER_BYTES], "little")
     metadata = json.loads(content[_TENSOR_HEADER_BYTES:end]).get("__metadata__", {})
-    return tensors, json.loads(metadata.get("values", "{}"))
+    return tensors, _mapping(metadata.get("values", "{}"))
+
+
+def _mapping(said: str) -> dict[str, Any]:
+    values = json.loads(said)
+    if not isinstance(values, dict):
+        raise ValueError("its values are no JSON object")
+    return values
 
 
 def write_json(path: Place, data: Any) -> None:

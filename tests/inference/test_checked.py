@@ -89,3 +89,18 @@ def test_nothing_is_built_for_weights_that_do_not_fit(
     monkeypatch.setattr(classifier, "build_model", watched)
     assert "weights are not of its configuration" in refused(model, capsys)
     assert built == ["meta"]
+
+
+@pytest.mark.parametrize("values", ["[]", "3", "{", "null", "[" * 100_000, '{"config": 3}'])
+def test_an_exported_file_whose_header_is_malformed_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], values: str
+) -> None:
+    from safetensors.torch import save_file
+
+    path, face = tmp_path / "m.safetensors", tmp_path / "face.png"
+    save_file({"x": torch.zeros(2)}, path, {"values": values})
+    Image.fromarray(np.zeros((48, 48), np.uint8)).save(face)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["predict", str(path), str(face)])
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n"), f"MODEL {path}" in said) == (2, 1, True), said

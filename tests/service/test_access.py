@@ -15,6 +15,7 @@ import pytest
 
 from facex_tune.errors import InputError
 from facex_tune.pipeline.options import Options
+from facex_tune.runs.events import TrialStarted
 from facex_tune.runs.store import Run
 from facex_tune.service import access
 from facex_tune.service.access import Gate
@@ -90,6 +91,8 @@ def test_a_page_elsewhere_may_ask_for_nothing(options: Options, some_run: Run, s
         assert client.ask("/api/runs", headers={"Sec-Fetch-Site": "same-origin"})[0] == 200
         for page in ("/", "/api/runs/night/report/index.html"):
             assert client.ask(page, headers=said | {"Sec-Fetch-Mode": "navigate"})[0] == 200
+        costly = "/api/comparison/page?run=night&run=night"
+        assert client.ask(costly, headers=said | {"Sec-Fetch-Mode": "navigate"})[0] == 403
         assert client.ask("/api/runs/night/stop", method="POST", headers=said)[0] == 403
 
 
@@ -98,6 +101,15 @@ def test_a_study_comes_as_json_alone(options: Options) -> None:
         said = {"Content-Type": "text/plain"}  # what a form elsewhere can send
         status, body = client.ask("/api/runs", method="POST", body={"study": "name: x"}, headers=said)
         assert (status, b"application/json" in body) == (415, True)
+
+
+@pytest.mark.parametrize("door", ["/api/runs/night/stop", "/api/runs/night/resume", "/api/session"])
+def test_no_form_opens_a_door_that_wants_no_body(options: Options, some_run: Run, door: str) -> None:
+    with serving(options) as client:
+        for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"):
+            assert client.ask(door, method="POST", headers={"Content-Type": kind})[0] == 415
+        status, _ = client.ask(door, method="POST")
+        assert status in (204, 202, 409)
 
 
 def test_elsewhere_than_loopback_a_token_is_needed() -> None:
@@ -234,6 +246,48 @@ def test_the_token_becomes_a_session_for_the_browser(options: Options, some_run:
         assert browser.ask(report, headers={"Cookie": cookie})[0] == 200
         assert browser.ask("/api/session", method="DELETE", headers={"Cookie": cookie})[0] == 204
         assert browser.ask(report, headers={"Cookie": cookie})[0] == 401
+
+
+def test_a_session_ends_over_http_by_itself(
+    options: Options, some_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(Gate, "at", lambda hosts, token: Gate(token, sessions=access.Sessions(now=lambda: now[0])))
+    with serving(options, TOKEN) as client:
+        cookie, _ = session(client)
+        browser = Client(client.url)
+        now[0] = access.SESSION_LASTS_S - 1
+        assert browser.ask("/api/runs", headers={"Cookie": cookie})[0] == 200
+        now[0] = access.SESSION_LASTS_S
+        status, said = browser.ask("/api/runs", headers={"Cookie": cookie})
+        assert (status, b"this session has ended" in said) == (401, True)
+
+
+@pytest.mark.parametrize("ends", ["log out", "by itself"])
+def test_who_logs_out_watches_no_more(
+    options: Options, some_run: Run, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(Gate, "at", lambda hosts, token: Gate(token, sessions=access.Sessions(now=lambda: now[0])))
+    with serving(options, TOKEN) as client:
+        cookies, streams = [], []
+        for _ in range(2):
+            cookies.append(session(client)[0])
+            request = urllib.request.Request(f"{client.url}/api/runs/night/events", headers={"Cookie": cookies[-1]})
+            streams.append(urllib.request.urlopen(request, timeout=60))
+            assert streams[-1].readline().startswith(b"data: ")
+            now[0] += 10.0
+        with streams[0] as mine, streams[1] as others:
+            if ends == "log out":
+                left = Client(client.url).ask("/api/session", method="DELETE", headers={"Cookie": cookies[0]})
+                assert left[0] == 204
+            else:
+                now[0] = access.SESSION_LASTS_S + 5.0
+            assert mine.read() == b"\n"  # it has ended, whole
+            with some_run.log() as log:
+                log.append(TrialStarted(trial=1, config=some_run.history().trials[0].config, source="sampler"))
+                assert others.readline() == b"\n"
+                assert others.readline().startswith(b"data: ")  # that of another session goes on
 
 
 def test_a_cookie_of_another_service_is_taken_away(options: Options, some_run: Run) -> None:

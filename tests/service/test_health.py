@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -18,10 +20,11 @@ from facex_tune.errors import InputError
 from facex_tune.pipeline.options import Options
 from facex_tune.runs.store import Run
 from facex_tune.service import console, health, records, serve
+from facex_tune.service.manager import Manager
 from facex_tune.service.records import Records
 from tests.search.conftest import tiny_study
 
-from .conftest import Client, serving, write_run
+from .conftest import STUDY, Client, serving, write_run
 from .test_access import TOKEN, session
 from .test_connections import until
 
@@ -116,6 +119,69 @@ def test_who_did_what_is_written_down(options: Options, some_run: Run, told: pyt
     assert {line["client"] for line in found} == {"127.0.0.1"}
     assert TOKEN not in told.text
     assert cookie.partition("=")[2] not in told.text
+
+
+def test_who_submitted_what_is_written_down(
+    options: Options, told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Manager, "_start_what_fits", lambda self: None)  # nothing need run
+    with serving(options, TOKEN) as client:
+        client.json("/api/runs", method="POST", body={"run": "mine", "study": STUDY})
+        client.ask("/api/runs", method="POST", body={"run": "no", "study": "name: x"})
+    acts = [(line["did"], line.get("run"), line["status"], line["by"]) for line in lines(told)]
+    assert acts == [("submit", "mine", 201, "token"), ("submit", None, 400, "token")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+@pytest.mark.parametrize("every", [False, True])
+def test_the_logs_are_asked_for_by_the_command(some_run: Run, tmp_path: Path, every: bool) -> None:
+    file = tmp_path / "audit.jsonl"
+    words = [sys.executable, "-m", "facex_tune", "serve", "--port", "0", "--storage", str(some_run.storage)]
+    words += ["--audit-log", str(file), *(["--access-log"] if every else [])]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as service:
+        assert service.stdout is not None
+        found = re.search(r"at (http://\S+)/", service.stdout.readline())
+        assert found
+        client = Client(found[1])
+        assert client.ask("/api/runs/night")[0] == 200
+        assert client.ask("/api/runs/night/archive")[0] == 200
+        service.send_signal(signal.SIGINT)
+        _, errors = service.communicate()
+    dids = [json.loads(line)["did"] for line in file.read_text().splitlines()]
+    assert [dids.count(did) for did in ("request", "fetch")] == [2 if every else 0, 1]
+    assert len(dids) == (3 if every else 1)
+    assert errors == ""
+
+
+def test_a_console_is_kept_short_while_its_run_goes(
+    options: Options, some_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "MOST_BYTES", 2000)
+    monkeypatch.setattr(console, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(console, "LOOKED_EVERY_S", 0.05)
+    printing = "import sys\nprint('line ' * 2000, flush=True)\nsys.stdin.read()"
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def started(_: Manager, name: str) -> subprocess.Popen[bytes]:
+        with (folder / console.FILE).open("ab") as file:
+            processes.append(
+                subprocess.Popen([sys.executable, "-c", printing], stdin=subprocess.PIPE, stdout=file)
+            )
+        return processes[0]
+
+    folder = some_run.folder
+    assert isinstance(folder, Path)
+    monkeypatch.setattr(Manager, "_process", started)
+    manager = Manager(options)
+    try:
+        manager.resume("night")
+        until(lambda: (folder / console.FILE).read_bytes().startswith(b"["))
+        assert processes[0].poll() is None, "while it goes"
+        assert (folder / console.FILE).stat().st_size < 1100
+    finally:
+        assert processes[0].stdin is not None
+        processes[0].stdin.close()
+        manager.close()
 
 
 def test_guessing_does_not_fill_the_disk(told: pytest.LogCaptureFixture) -> None:

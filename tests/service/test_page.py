@@ -200,9 +200,32 @@ def test_errors_of_a_study_stand_beside_the_button_one_a_line(looked: Browser, s
     assert looked.value("getSelection().toString()").startswith(f"{key}: ")
 
 
+def test_the_list_asks_for_what_has_changed_alone(looked: Browser, served: Client) -> None:
+    looked.open(f"{served.url}/")
+    looked.until("document.querySelectorAll('#runs-table tbody tr').length >= 2")
+    looked.until("performance.getEntriesByType('resource').some(({ name }) => name.includes('runs?since='))")
+    lists = [url for url in looked.asked if "/api/runs?" in url or url.endswith("/api/runs")]
+    assert [url for url in lists[1:] if "since=" not in url] == []
+
+
+def test_what_is_written_before_the_template_comes_stays(looked: Browser, served: Client) -> None:
+    looked.open(f"{served.url}/#/new")
+    looked.until("document.querySelector('#submit').elements.study.value.includes('version: 1')")
+    looked.value(
+        "(() => { const form = document.querySelector('#submit'); form.elements.study.value = '';"
+        "document.querySelector('#fill').click(); form.elements.study.value = 'name: mine'; })()"
+    )
+    looked.until(
+        "performance.getEntriesByType('resource').filter(({ name, responseEnd }) => responseEnd &&"
+        " name.includes('study-template')).length == 2 && document.querySelector('#said').textContent == ''"
+    )
+    assert looked.value("document.querySelector('#submit').elements.study.value") == "name: mine"
+
+
 def test_the_help_follows_the_cursor(looked: Browser, served: Client) -> None:
     looked.open(f"{served.url}/#/new")
     looked.until("document.querySelector('#told-key').children.length > 0")
+    looked.until("document.querySelector('#submit').elements.study.value.includes('version: 1')")
     said = "space:\n  model:\n    - resnet: {depth: [18, 34], width: 32}\n  train:\n    lr: {low: 1}\n"
     words = ["depth", "width", "lr", "low", "model"]
     path = looked.value(

@@ -145,6 +145,14 @@ def test_a_study_above_the_operators_ceiling_is_refused_at_both_doors(options: O
     assert Run.names(options.storage) == []
 
 
+def test_a_body_of_many_keys_and_one_twice_is_refused_at_once(service: Client) -> None:
+    keys = ",".join(f'"{number}":1' for number in range(20_000))
+    began_s = time.process_time()
+    status, body = service.ask("/api/runs", method="POST", body=f'{{{keys},"17":2}}'.encode())
+    assert (status, b"'17' is said twice" in body) == (400, True)
+    assert time.process_time() - began_s < 5  # each key compared with each takes far longer
+
+
 def test_a_body_without_a_length_is_bounded_too(service: Client) -> None:
     host, port = service.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
@@ -202,6 +210,9 @@ def test_the_openapi_document_tells_of_every_door(service: Client) -> None:
     paths = service.json("/openapi.json")["paths"]
     assert {"/api/runs", "/api/runs/{run}", "/api/runs/{run}/stop", "/api/runs/{run}/files/{path}"} <= set(paths)
     assert "post" in paths["/api/runs"]
+    assert {"/healthz", "/readyz", "/metrics"} <= set(paths)
+    assert set(paths["/api/session"]) == {"post", "delete"}
+    assert not {"/", "/page.js", "/plotly.js"} & set(paths)
 
 
 def test_the_study_schema_is_served(service: Client) -> None:

@@ -21,22 +21,24 @@ function write(said) {
 
 async function copy(run) {
   if (!mayReplace()) return;
+  const before = study.value;
   try {
-    write((await text(`${runPath(run)}/study`)).text);
+    const found = await text(`${runPath(run)}/study`);
+    if (study.value === before) write(found.text);
   } catch (error) {
     say(error.message, true);
   }
 }
 
 async function fill() {
-  const asked = new URLSearchParams();
+  const asked = new URLSearchParams(), before = study.value;
   for (const name of ["data", "machine", "time"]) if (form.elements[name].value) asked.set(name, form.elements[name].value);
   try {
     const found = await api("study-template?" + asked);
     choices("data", found.data);
     choices("machine", found.machines);
     if (!form.elements.time.value) form.elements.time.value = found.time;
-    write(found.study);
+    if (study.value === before) write(found.study); // what was written meanwhile stays
     say("");
   } catch (error) {
     told({ problems: error.problems ?? [error.message] });
