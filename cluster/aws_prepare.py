@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import ipaddress
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,7 +107,24 @@ def _security_group(ec2: Any, vpc: str, ssh_from: str) -> str:
     for rule in (within, ssh):
         with _there_already("InvalidPermission.Duplicate"):
             ec2.authorize_security_group_ingress(GroupId=own, IpPermissions=[rule])
+    _close_ssh(ec2, own, ssh_from)
     return own
+
+
+def _close_ssh(ec2: Any, group: str, still_from: str) -> None:
+    """Lets nobody log in from elsewhere any more: an address that was yours last month is somebody else's now."""
+    [found] = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
+    for rule in found["IpPermissions"]:
+        if rule.get("FromPort") != 22 or rule.get("ToPort") != 22:
+            continue
+        others = [each["CidrIp"] for each in rule.get("IpRanges", []) if each["CidrIp"] != still_from]
+        wide = [each["CidrIpv6"] for each in rule.get("Ipv6Ranges", [])]
+        if others or wide:
+            gone = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
+            gone |= {"IpRanges": [{"CidrIp": each} for each in others]} if others else {}
+            gone |= {"Ipv6Ranges": [{"CidrIpv6": each} for each in wide]} if wide else {}
+            ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=[gone])
+            print(f"ssh is no longer let in from {', '.join([*others, *wide])}", file=sys.stderr)
 
 
 @contextlib.contextmanager

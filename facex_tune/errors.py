@@ -26,6 +26,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+MOST_SHOWN = 50  # choices: a storage has hundreds of runs
+
 
 class InputError(Exception):
     """Something the user can mend: printed as one line a problem, exit code 2, never a traceback.
@@ -99,8 +101,8 @@ def causes(error: BaseException) -> list[BaseException]:
 
 
 def nearest(name: object, choices: Sequence[str]) -> str:
-    """The end of an error about an unknown name: the nearest valid names first, else all of them."""
+    """The end of an error about an unknown name: the nearest valid names first, then all, up to `MOST_SHOWN`."""
     close = get_close_matches(str(name), choices, n=3, cutoff=0.5)
-    if close:
-        return f"did you mean {' or '.join(close)}? (choices: {', '.join(choices)})"
-    return f"choices: {', '.join(choices)}"
+    left = len(choices) - MOST_SHOWN
+    shown = ", ".join(choices) if left <= 0 else f"{', '.join(choices[:MOST_SHOWN])} and {left:,} more"
+    return f"did you mean {' or '.join(close)}? (choices: {shown})" if close else f"choices: {shown}"

@@ -141,6 +141,21 @@ def test_what_is_prepared_lets_in_whom_it_says(cloud: Cloud) -> None:
         cloud.prepare("0.0.0.0/0")
 
 
+def test_who_was_let_in_before_is_not_any_more(cloud: Cloud) -> None:
+    cloud.prepare()
+    ec2 = cloud.client("ec2")
+    [group] = ec2.describe_security_groups(GroupNames=["facex"])["SecurityGroups"]
+    world = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    world["Ipv6Ranges"] = [{"CidrIpv6": "::/0"}]
+    ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[world])
+    cloud.prepare("198.51.100.4/32")
+    [group] = ec2.describe_security_groups(GroupNames=["facex"])["SecurityGroups"]
+    ssh = [rule for rule in group["IpPermissions"] if rule.get("FromPort") == 22]
+    assert [each["CidrIp"] for rule in ssh for each in rule["IpRanges"]] == ["198.51.100.4/32"]
+    assert [each for rule in ssh for each in rule.get("Ipv6Ranges", [])] == []
+    assert (None, [], [True]) in rules(cloud), "hosts of the cluster still reach each other"
+
+
 def test_ray_up_asks_for_a_head_that_can_grow(cloud: Cloud, config: Path) -> None:
     cloud.run(RAY, "up", "-y", "--no-config-cache", str(config))
     [head] = cloud.instances()

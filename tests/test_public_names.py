@@ -75,3 +75,12 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
             if isinstance(node, ast.ClassDef) and bases and bases[0] in ends | set(drawn):
                 found[node.name] = bases[0]
     assert found == {name: base for name, base in drawn.items() if name not in ends}
+
+
+def test_of_many_choices_the_first_are_told_and_how_many_are_left() -> None:
+    names = [f"run{number:03d}" for number in range(200)]
+    said = errors.nearest("rum007", names)
+    assert said.startswith("did you mean run007 or ")
+    assert "run049 and 150 more)" in said
+    assert "run050" not in said.partition("(")[2]
+    assert errors.nearest("zzz", names[:3]) == "choices: run000, run001, run002"

@@ -4,7 +4,8 @@ and bodies that do not end, archives that nobody takes), and a storage that hang
     python tests/benchmarks/serve_load.py [--code before=DIR --code after=DIR] [--rounds 3] [--hang 12]
 
 Measured are the page's own files, each over a connection of its own, while the storage hangs; the list of runs when it
-is back; the service's memory under load and idle; and its end in the middle of it all. With two checkouts they take
+is back; the service's memory under load and idle; its end in the middle of it all; and how many of three runs, one that
+goes and two that wait, are still there after an end and another start. With two checkouts they take
 turns, and what is to be quoted are the ratios. The storage hangs by a wrapper around `Run.open` and `Run.names` in the
 service's process, which wait while a file exists.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -24,15 +26,17 @@ import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.search.conftest import tiny_study
-from tests.service.conftest import write_run
+from tests.service.conftest import STUDY, write_run
 
-FILES = ("/", "/page.js", "/page.css")
+OLDEST = ("/", "/page.js", "/page.css")  # of its files, in every checkout
+QUEUED = 3  # runs
 SERVE = """
 import sys, time
 from pathlib import Path
@@ -57,7 +61,7 @@ LARGE_BYTES = 40_000_000
 @dataclass(frozen=True)
 class Found:
     """One round: seconds for each of the page's files (the slowest), for the list of runs after the hang, to end in the
-    middle; resident bytes idle and under load.
+    middle; resident bytes idle and under load; of `QUEUED` runs those that are there after an end.
     """
 
     page_s: float
@@ -65,6 +69,7 @@ class Found:
     end_s: float
     idle_bytes: int
     loaded_bytes: int
+    kept: int = 0
 
 
 def main() -> None:
@@ -87,7 +92,8 @@ def main() -> None:
                 print(name, found[name][-1], flush=True)
     base = found[next(iter(found))]
     for name, rounds in found.items():
-        print(f"{name:8s}", *(_told(rounds, base, field) for field in ("page_s", "list_s", "end_s")), _memory(rounds))
+        told = [_told(rounds, base, field) for field in ("page_s", "list_s", "end_s")]
+        print(f"{name:8s}", *told, _memory(rounds), _there(rounds))
 
 
 def _told(rounds: list[Found], base: list[Found], field: str) -> str:
@@ -98,6 +104,10 @@ def _told(rounds: list[Found], base: list[Found], field: str) -> str:
 
 def _memory(rounds: list[Found]) -> str:
     return f"memory under load / idle {max(each.loaded_bytes / each.idle_bytes for each in rounds):.2f} at most"
+
+
+def _there(rounds: list[Found]) -> str:
+    return f"after an end {min(each.kept for each in rounds)} of {QUEUED} runs are there at least"
 
 
 def _write_runs(storage: Path, n_runs: int) -> None:
@@ -121,13 +131,53 @@ def _round(code: Path, place: Path, said: argparse.Namespace) -> Found:
             assert service.stdout is not None
             line = re.search(r"http://127\.0\.0\.1:(\d+)/", service.stdout.readline())
             assert line
-            return asyncio.run(_measured(service, int(line[1]), hang, said))
+            found = asyncio.run(_measured(service, int(line[1]), hang, _files(code), said))
         finally:
             hang.unlink(missing_ok=True)
             service.kill()
+    return replace(found, kept=asyncio.run(_kept(words, code, environment, place / "runs")))
 
 
-async def _measured(service: subprocess.Popen[str], port: int, hang: Path, said: argparse.Namespace) -> Found:
+def _files(code: Path) -> list[str]:
+    """The page and all of its own files, as they lie in a checkout."""
+    found = {f"/{path.name}" for path in (code / "facex_tune" / "service").glob("page*/*") if path.suffix != ".html"}
+    charts = code / "facex_tune" / "report" / "templates" / "charts.js"
+    return sorted({*OLDEST, *found, *(["/charts.js"] if charts.is_file() else [])})
+
+
+async def _kept(words: list[str], code: Path, environment: dict[str, str], storage: Path) -> int:
+    """How many of some runs go or wait in the next service, when the one that they were sent to is ended."""
+    names = [f"q{number}" for number in range(QUEUED)]
+    places: dict[str, str] = {}
+    for is_next in (False, True):
+        with subprocess.Popen(words, cwd=code, env=environment, stdout=subprocess.PIPE, text=True) as service:
+            assert service.stdout is not None
+            line = re.search(r"http://127\.0\.0\.1:(\d+)/", service.stdout.readline())
+            assert line
+            await _until_it_answers(int(line[1]))
+            if is_next:
+                listed = json.loads((await _answered(int(line[1]), _get("/api/runs"))).partition(b"\r\n\r\n")[2])
+                places = {run["run"]: run["place"] for run in listed["runs"]}
+            else:
+                for name in names:
+                    await _answered(int(line[1]), _post("/api/runs", {"run": name, "study": STUDY}))
+            service.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(service.wait)
+    (storage / "serve-queue.json").unlink(missing_ok=True)
+    for name in names:
+        shutil.rmtree(storage / name, ignore_errors=True)
+    return sum(places.get(name) in ("going", "waiting") for name in names)
+
+
+def _post(path: str, said: Any) -> str:
+    body = json.dumps(said)
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}"
+
+
+async def _measured(
+    service: subprocess.Popen[str], port: int, hang: Path, files: list[str], said: argparse.Namespace
+) -> Found:
     await _until_it_answers(port)
     await _got(port, "/api/runs")
     idle_bytes = _resident_bytes(service.pid)
@@ -138,7 +188,7 @@ async def _measured(service: subprocess.Popen[str], port: int, hang: Path, said:
     tasks += [asyncio.create_task(_quiet(port, "/api/runs")) for _ in range(said.watchers)]  # a page each
     await asyncio.sleep(0.5)
     ends = asyncio.get_running_loop().call_later(said.hang, hang.unlink)
-    page_s = max([await _seconds(port, path) for path in FILES])
+    page_s = max([await _seconds(port, path) for path in files])
     loaded_bytes = _resident_bytes(service.pid)
     await asyncio.sleep(max(0.0, ends.when() - asyncio.get_running_loop().time()) + 1)
     list_s = await _seconds(port, "/api/runs")
@@ -170,10 +220,16 @@ def _get(path: str) -> str:
 
 
 async def _got(port: int, path: str) -> None:
-    reader, writer = await _opened(port, _get(path))
-    while await reader.read(1 << 16):
-        pass
+    await _answered(port, _get(path))
+
+
+async def _answered(port: int, asked: str) -> bytes:
+    reader, writer = await _opened(port, asked)
+    pieces = []
+    while piece := await reader.read(1 << 16):
+        pieces.append(piece)
     writer.close()
+    return b"".join(pieces)
 
 
 async def _seconds(port: int, path: str) -> float:
