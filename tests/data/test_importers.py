@@ -403,6 +403,24 @@ def test_a_parquet_of_one_picture_many_times_is_not_unpacked_beyond_the_limit(
         pa.set_memory_pool(before)
 
 
+def test_a_parquet_of_what_is_too_large_for_a_picture_is_not_unpacked(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    picture = encoded(Written(tmp_path).draw())
+    write_parquet(tmp_path / "a.parquet", [(bytes([at]) * 50_000_000, 0) for at in range(2)], ("happy",))
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        refused("huggingface", tmp_path, "bytes for 2 rows, and a picture may take 33,554,432")
+        assert pool.max_memory() < 2**20
+    finally:
+        pa.set_memory_pool(before)
+    write_parquet(tmp_path / "a.parquet", [(bytes(50_000_000), 0), *[(picture, 0)] * 2], ("happy",))
+    read = read_as("huggingface", tmp_path)  # beside others it is counted
+    assert [each.reason for each in read.skipped] == ["50000000 bytes are too many for a picture of one face"]
+    assert len(read.faces) == 2
+
+
 def test_rows_and_words_of_a_parquet_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = encoded(Written(tmp_path).draw())
     write_parquet(tmp_path / "a.parquet", [(picture, "happy"), (picture, "h" * 2000), (picture, "sad")])

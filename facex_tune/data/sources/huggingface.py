@@ -26,7 +26,7 @@ DESCRIPTION = "Parquet of the Hugging Face hub with an image and a class column;
 NEEDS_SOURCE = True
 NAMED_BY_USER = True
 OPTIONS = ("classes", "splits", "numbers", "uncropped", "size", "colour")
-MAX_GROUP_BYTES = 2**31  # of a row group's pictures
+MAX_GROUP_BYTES = 2**30  # of a row group's pictures
 MOST_ROWS = 2_000_000  # rows without anything in them take no room in a file
 LONGEST_WORD = 1000  # characters of a label
 
@@ -122,13 +122,13 @@ def _features(table: Any) -> dict[str, Any]:
 def _rows(table: Any, image: str, label: str) -> Iterator[tuple[int, Any]]:
     """(bytes of the picture, label) of each row, one row in memory at a time."""
     for group in range(table.num_row_groups):
-        for picture, word in _group(table, group, image, label):
-            yield len(picture), word
+        for n_bytes, _, word in _group(table, group, image, label):
+            yield n_bytes, word
 
 
-def _group(table: Any, group: int, image: str, label: str | None = None) -> Iterator[tuple[bytes, Any]]:
-    """(picture's file, label) of each row of a row group. What the file says of its size is not believed: rows of the
-    same picture take no room there, and are unpacked one at a time.
+def _group(table: Any, group: int, image: str, label: str | None = None) -> Iterator[tuple[int, bytes, Any]]:
+    """(bytes of a picture's file, the file as `_picture` has it, label) of each row of a row group. What the file says
+    of its size is not believed: rows of the same picture take no room there, and are unpacked one at a time.
 
     Raises:
         InputError: it holds more than is read, by the file's own directory or in truth.
@@ -136,13 +136,19 @@ def _group(table: Any, group: int, image: str, label: str | None = None) -> Iter
     columns = [image] if label is None else [image, label]
     said = table.metadata.row_group(group)
     chunks = (said.column(at) for at in range(said.num_columns))
-    _refuse_above(group, sum(each.total_uncompressed_size for each in chunks if _is_of(each, columns)))
+    told_bytes = sum(each.total_uncompressed_size for each in chunks if _is_of(each, columns))
+    _refuse_above(group, told_bytes)
+    if told_bytes > said.num_rows * MAX_BYTES:  # one page of it would take several times as much as any picture may
+        raise InputError(
+            f"row group {group} takes {told_bytes:,} bytes for {said.num_rows:,} rows, and a picture may take "
+            f"{MAX_BYTES:,}: write the table with pictures of faces alone"
+        )
     n_bytes = 0
     for row in table.iter_batches(1, row_groups=[group], columns=columns, use_threads=False):
-        picture = _bytes(row[image][0].as_py())
-        n_bytes += len(picture)
+        n_picture_bytes, picture = _picture(row[image][0])
+        n_bytes += n_picture_bytes
         _refuse_above(group, n_bytes)
-        yield picture, None if label is None else row[label][0].as_py()
+        yield n_picture_bytes, picture, None if label is None else row[label][0].as_py()
 
 
 def _is_of(chunk: Any, columns: Sequence[str]) -> bool:
@@ -157,10 +163,17 @@ def _refuse_above(group: int, n_bytes: int) -> None:
         )
 
 
-def _bytes(picture: Any) -> bytes:
-    """A picture's file; empty where it lies elsewhere."""
-    data = picture.get("bytes") if isinstance(picture, dict) else picture
-    return data if isinstance(data, bytes) else b""
+def _picture(value: Any) -> tuple[int, bytes]:
+    """(how many bytes a picture's file has, the file); empty where it lies elsewhere, or is larger than any is read."""
+    import pyarrow as pa
+
+    if isinstance(value, pa.StructScalar):
+        value = value["bytes"] if value.is_valid and "bytes" in value else None
+    if not isinstance(value, pa.BinaryScalar | pa.LargeBinaryScalar) or isinstance(value, pa.StringScalar):
+        return 0, b""
+    buffer = value.as_buffer()  # no copy
+    n_bytes = 0 if buffer is None else buffer.size
+    return n_bytes, buffer.to_pybytes() if 0 < n_bytes <= MAX_BYTES else b""
 
 
 class _Pictures:
@@ -186,7 +199,6 @@ class _Pictures:
             if row < end:
                 image = _columns(table, Path(where))[0]
                 with told_as_damage(where):
-                    found = (picture for picture, _ in _group(table, group, image))
-                    return start, [each if len(each) <= MAX_BYTES else b"" for each in found]
+                    return start, [picture for _, picture, _ in _group(table, group, image)]
             start = end
         raise IndexError(row)
