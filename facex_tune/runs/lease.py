@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,12 @@ def _this_process() -> dict[str, Any]:
 
 def _machine() -> str:
     """What two processes share that can see each other's numbers: host, boot, and namespace of process numbers."""
-    told = [socket.gethostname()]
+    return _machine_of(socket.gethostname(), os.getpid())
+
+
+@lru_cache(maxsize=1)  # of a list of runs each is asked for
+def _machine_of(host: str, _pid: int) -> str:
+    told = [host]
     with suppress(OSError):
         told.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         told.append(os.readlink("/proc/self/ns/pid"))

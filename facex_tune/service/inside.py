@@ -28,7 +28,8 @@ def check(storage: Place, name: str) -> None:
     if not isinstance(storage, Path):
         return
     folder = storage / name
-    if not folder.resolve().is_relative_to(storage.resolve()):
+    led_to, outer = os.path.realpath(folder), os.path.realpath(storage)
+    if os.path.commonpath((led_to, outer)) != outer:
         raise DamagedRun(f"{folder}: a link out of the storage, which is not followed here; move the run itself there")
     if time.monotonic() < _looked.get(folder, 0.0):
         return
@@ -39,7 +40,7 @@ def check(storage: Place, name: str) -> None:
 
 def _entries(folder: Path) -> int:
     """How many entries lie below a folder, none of which is a link or something odd."""
-    n, left = 0, [folder]
+    n, left = 0, [os.fspath(folder)]
     while left:
         try:
             with os.scandir(left.pop()) as found:
@@ -51,7 +52,7 @@ def _entries(folder: Path) -> int:
             raise DamagedRun(f"{folder}: more than {MOST_ENTRIES:,} files and folders; take away what is none of a run")
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                left.append(Path(entry.path))
+                left.append(entry.path)
             elif not entry.is_file(follow_symlinks=False) and regular.is_link_or_odd(Path(entry.path)):
                 raise regular.odd(Path(entry.path))
     return n

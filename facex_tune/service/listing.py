@@ -77,8 +77,9 @@ class Listing:
         before = self._lines.get(name)
         try:
             run = self._manager.open(name)
-            place = self._manager.place(name)
-            mark = place, run.holder(), files.modified(run.folder / "run.json"), str(files.sizes(run.folder / "events"))
+            holder = run.holder()
+            place = self._manager.place(name, is_held=holder is not None)
+            mark = place, holder, files.modified(run.folder / "run.json"), str(files.sizes(run.folder / "events"))
             if before is not None and before.mark == mark:
                 return before
             said = overview.one_of_runs(run.storage, name)

@@ -196,14 +196,19 @@ class Manager:
                 self._going[name].send_signal(signal.SIGTERM)
             return going
 
-    def place(self, name: str) -> str:
-        """Where a run stands here: "going", "waiting", "elsewhere" (another program writes it) or "idle"."""
+    def place(self, name: str, is_held: bool | None = None) -> str:
+        """Where a run stands here: "going", "waiting", "elsewhere" (another program writes it) or "idle".
+
+        Args:
+            is_held: whether somebody writes it, where that is known; None looks.
+        """
         with self._lock:
             if name in self._waiting:  # perhaps for its own end
                 return "waiting"
             if self._is_going(name):
                 return "going"
-        return "elsewhere" if self.open(name).holder() else "idle"
+        held = self.open(name).holder() is not None if is_held is None else is_held
+        return "elsewhere" if held else "idle"
 
     def open(self, name: str) -> Run:
         """A run of the service's storage.
