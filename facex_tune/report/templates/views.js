@@ -57,7 +57,7 @@ if (window.Plotly) {
     name.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); act(); } });
   }
 
-  for (const pair of document.querySelectorAll(".pair")) {
+  for (const pair of document.querySelectorAll("figure.chosen")) {
     charts.choose(() => views, pair, (chart) => { if (chart.dataset.drawn) draw(chart); });
   }
   const every = [...document.querySelectorAll("[data-view]")];
