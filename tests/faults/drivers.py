@@ -169,10 +169,12 @@ class Place:
 
     def strays(self) -> set[Path]:
         """What lies in `folder` outside the storage, and what of ours among the temporary files: checkpoints, models,
-        logs and tables, also in Ray's sessions, which stay themselves, and whatever bears our name.
+        logs and tables, also in Ray's sessions, and whatever bears our name beside these. The sessions themselves stay
+        where a driver was killed, with what Ray Tune writes of its own in them (`facex-tune-…`).
         """
-        ours = ("*.safetensors", "run.json", "0*.jsonl", "history.csv", "trials.csv", "facex*", "trials", "final")
+        ours = ("*.safetensors", "run.json", "0*.jsonl", "history.csv", "trials.csv", "trials", "final")
         found = {path for pattern in ours for path in self.temporary.rglob(pattern)}
+        found |= set(self.temporary.glob("facex*"))
         runs = self.storage.resolve()
         beside = {path for path in self.folder.rglob("*") if not path.is_relative_to(runs)}
         return found | {path for path in beside if not path.is_relative_to(self.ticks)}
