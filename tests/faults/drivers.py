@@ -141,12 +141,14 @@ class Place:
         """Starts a driver and kills it at a random moment of its work; False if it came to its end before.
 
         Args:
-            most_s: how long it may work once it has `begun`, by default once it has written anything.
+            most_s: how long it may work once it has `begun`, by default once it has written anything; on Ray, whose
+                start alone may take that long, three times of four once a worker trains.
         """
-        before = self.written()
+        before, ticked = self.written(), self.ticked()
+        trains = self.on_ray and self.kills % 4 != 0
         driver = self.start()
         deadline = time.monotonic() + LIFE_S
-        begun = begun or (lambda: self.written() > before)
+        begun = begun or (lambda: self.ticked() > ticked if trains else self.written() > before)
         while not begun() and driver.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         try:
@@ -162,6 +164,10 @@ class Place:
         self.interruptions.update(number for number, is_paused in left.items() if not is_paused)
         self.found_paused.update(number for number, is_paused in left.items() if is_paused)
         return True
+
+    def ticked(self) -> int:
+        """Steps of training that were begun so far, in any worker."""
+        return sum(path.stat().st_size for path in self.ticks.iterdir()) if self.ticks.is_dir() else 0
 
     def written(self) -> int:
         """Bytes of the log so far."""

@@ -51,10 +51,6 @@ def ends_well(place: Place, *words: str) -> None:
     assert driver.returncode == 0, errors
 
 
-def begun_steps(place: Place) -> int:
-    return sum(path.stat().st_size for path in place.ticks.iterdir())
-
-
 @pytest.mark.slow
 def test_a_whole_run_interrupted_in_search_and_retraining_loses_nothing(tiny_data: Path, tmp_path: Path) -> None:
     place = Place(tmp_path / "whole", tiny_data, whole_study(), on_ray=True)
@@ -65,8 +61,8 @@ def test_a_whole_run_interrupted_in_search_and_retraining_loses_nothing(tiny_dat
         *("run", "study.yaml", "--run", "r"),
     )
     assert (place.storage / "r" / "trials" / "t0000" / "last.safetensors").is_file()
-    trained = begun_steps(place)
-    interrupt_when(place, lambda: begun_steps(place) > trained + (6 - 2 + 2) * STEPS, "resume", "r")
+    trained = place.ticked()
+    interrupt_when(place, lambda: place.ticked() > trained + (6 - 2 + 2) * STEPS, "resume", "r")
     assert "retrain" in place.run.history().stages
     assert list((place.storage / "r" / "final").rglob("*.safetensors"))
     ends_well(place, "resume", "r")
@@ -74,7 +70,7 @@ def test_a_whole_run_interrupted_in_search_and_retraining_loses_nothing(tiny_dat
     assert "trial_recovered" not in kinds
     assert "model_recovered" not in kinds
     assert told_once(place.run)
-    assert begun_steps(place) <= (6 + MODEL_EPOCHS + 2) * STEPS, "at most the epochs in flight are trained again"
+    assert place.ticked() <= (6 + MODEL_EPOCHS + 2) * STEPS, "at most the epochs in flight are trained again"
     assert (place.storage / "r" / "report" / "index.html").is_file()
     assert place.strays() <= before
 
@@ -86,8 +82,8 @@ def test_a_factor_study_interrupted_goes_on_from_its_checkpoints(tiny_data: Path
     place = Place(tmp_path / "factors", tiny_data, said, on_ray=True)
     before = place.strays()
     ends_well(place, "run", "study.yaml", "--run", "r")
-    trained = begun_steps(place)
-    interrupt_when(place, lambda: begun_steps(place) > trained + 2 * STEPS, "factors", "r", "--seeds", "1")
+    trained = place.ticked()
+    interrupt_when(place, lambda: place.ticked() > trained + 2 * STEPS, "factors", "r", "--seeds", "1")
     assert list((place.storage / "r" / "factors").rglob("*.safetensors"))
     ends_well(place, "resume", "r")
     assert "factor_recovered" not in [event["type"] for event in place.run.events()]
