@@ -25,11 +25,10 @@ from facex_tune import __version__
 from facex_tune.errors import InputError, StorageOutage
 from facex_tune.pipeline.options import Options
 from facex_tune.service import bundle, console, drafting, exploring, health, live, page_files, received
-from facex_tune.service import guard as guarding
 from facex_tune.service.access import Gate
 from facex_tune.service.counts import Counts
 from facex_tune.service.feed import Feed
-from facex_tune.service.guard import Guard
+from facex_tune.service.guard import Guard, check_is_json, check_is_no_form
 from facex_tune.service.held import Held
 from facex_tune.service.listing import Listing
 from facex_tune.service.manager import Full, Manager
@@ -259,7 +258,7 @@ def _acting(router: APIRouter) -> None:
     @router.post("/runs", status_code=201, openapi_extra=_SUBMISSION)
     async def submit(request: Request, runs: Runs) -> dict[str, Any]:
         """Checks a study and starts its run when there is room. A name that exists, with the same study, is resumed."""
-        guarding.check_is_json(request)
+        check_is_json(request)
         body, state = await _body(request), request.app.state
         told = await _acted(request, _submitted, runs, state.ceiling, body)  # a large study takes seconds
         request.state.run = told["run"]
@@ -268,20 +267,20 @@ def _acting(router: APIRouter) -> None:
     @router.post("/check", openapi_extra=_DRAFT)
     async def check(request: Request, runs: Runs) -> dict[str, Any]:
         """What a submission would be refused for, and what to know before it. Nothing is begun."""
-        guarding.check_is_json(request)
+        check_is_json(request)
         body, state = await _body(request), request.app.state
         return await _acted(request, _checked, runs, state.ceiling, body)
 
     @router.post("/runs/{run}/stop", status_code=202)
     async def stop(run: Name, runs: Runs, request: Request) -> dict[str, Any]:
         """Ends a run so that it can be resumed."""
-        guarding.check_is_no_form(request)
+        check_is_no_form(request)
         return await _acted(request, _done, runs, run, runs.stop)
 
     @router.post("/runs/{run}/resume", status_code=202)
     async def resume(run: Name, runs: Runs, request: Request) -> dict[str, Any]:
         """Lets an interrupted run go on."""
-        guarding.check_is_no_form(request)
+        check_is_no_form(request)
         return await _acted(request, _done, runs, run, runs.resume)
 
 
