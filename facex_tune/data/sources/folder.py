@@ -87,10 +87,11 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
     for words in ([EMOTIONS[image.label] for image in found], [image.split for image in found]):
         require_kept(words, read.kept, read.skipped, path)
     found = [found[position] for position in read.kept]
-    one_of_N, copies = _twice(found, read.images_KHW)
+    exact_N = exact_groups(read.images_KHW)
+    one_of_N, copies = _twice(found, exact_N)
     found = [found[at] for at in one_of_N]
     images_NHW = read.images_KHW[one_of_N] if copies else read.images_KHW
-    group_N, sequence_N, told = _groups(path, found, images_NHW, asked, habit)
+    group_N, sequence_N, told = _groups(path, found, exact_N[one_of_N], asked, habit)
     faces = Faces(
         images_NHW=images_NHW,
         labels_N=np.array([image.label for image in found], np.int64),
@@ -317,11 +318,15 @@ def _shared(paths: Iterable[tuple[str, ...]]) -> int:
     return sum(1 for _ in takewhile(lambda folders: len(set(folders)) == 1, depths))
 
 
-def _twice(found: Sequence[_Image], images_NHW: NDArray[np.uint8]) -> tuple[NDArray[np.int64], list[Skipped]]:
-    """The positions of the images, each file once; and the copies of one file that lie in a second tree."""
+def _twice(found: Sequence[_Image], exact_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[Skipped]]:
+    """The positions of the images, each file once; and the copies of one file that lie in a second tree.
+
+    Args:
+        exact_N: one number for each image, shared by those with equal pixels.
+    """
     first: dict[tuple[int, int, str, int], str] = {}
     one_of, copies = [], []
-    for at, (image, group) in enumerate(zip(found, exact_groups(images_NHW).tolist(), strict=True)):
+    for at, (image, group) in enumerate(zip(found, exact_N.tolist(), strict=True)):
         same = first.setdefault((image.split_rank, image.label, image.name.rpartition("/")[2], group), image.name)
         if same == image.name:
             one_of.append(at)
@@ -331,7 +336,7 @@ def _twice(found: Sequence[_Image], images_NHW: NDArray[np.uint8]) -> tuple[NDAr
 
 
 def _groups(
-    path: Path, found: Sequence[_Image], images_NHW: NDArray[np.uint8], asked: Asked, habit: naming.Habit | None
+    path: Path, found: Sequence[_Image], exact_N: NDArray[np.int64], asked: Asked, habit: naming.Habit | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
     """(group_N, sequence_N, notes): by the patterns that the user gave, else by a habit of names, else by pixels."""
     names = [image.name for image in found]
@@ -340,7 +345,7 @@ def _groups(
         sequences = _matched(path, names, asked.sequence, "--sequence") if asked.sequence else None
         return *_numbered(subjects, sequences), []
     if habit is None:
-        return exact_groups(images_NHW), np.full(len(found), -1, np.int64), []
+        return _first_seen(exact_N.tolist()), np.full(len(found), -1, np.int64), []
     matches = [habit.pattern.search(name) for name in names]
     subjects = [match["subject"] if match else name for match, name in zip(matches, names, strict=True)]
     sequences = None
