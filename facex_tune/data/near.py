@@ -35,8 +35,11 @@ _GRID = 8
 _MARGIN = REACH + 1  # pixels: the asking shift of one comes on top
 _BLUR = 2.0  # pixels
 _ASKING_SHIFTS = ((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
-_BLOCK = 2048  # faces that are described at a time
-_CACHED = 256  # faces: a block of products takes 256 kB, which stays in a core's cache
+_BLOCK = 2048  # faces whose spread is looked at at a time
+_DESCRIBED = 256  # that are described at a time
+_ASKING = 8192  # whose descriptors of every way of asking are held at once, 2.5 kB a face
+_HEAD = 23  # of the 64 numbers of a descriptor, turned to their main axes, that are compared first
+_CACHED = 512  # faces: a block of products takes 1 MB, which stays in a core's cache; more of them wait for Python
 _THREADS = 2  # more would only wait for memory
 _PAIRS_AT_ONCE = 128
 _ROUNDING = 1e-4  # NCC this near to SAME is computed again in double precision: groups are alike on every machine
@@ -77,7 +80,7 @@ def blank(images_NHW: Images) -> NDArray[np.bool_]:
 def near_pairs(images_NHW: Images, progress: Progress = _silent) -> Pairs:
     """Every pair of images that is one picture, plain or mirrored, except pairs with a blank image.
 
-    Equal images are pairs too. About N^2 / 2 products of 64 numbers, ten times; memory some 100 MB beside the images.
+    Equal images are pairs too. About N^2 / 2 products of 24 numbers, ten times; memory some 100 MB beside the images.
     `progress` hears (done, total) in passes over the set.
     """
     return _search(images_NHW, images_NHW, progress, within=True)
@@ -93,16 +96,21 @@ def _search(asking_NHW: Images, asked_NHW: Images, progress: Progress, *, within
     asking_NHW = asked_NHW if within else to_compare(asking_NHW)
     asked_rows_M = np.flatnonzero(~blank(asked_NHW))
     asking_rows_N = asked_rows_M if within else np.flatnonzero(~blank(asking_NHW))
-    asked_MD = _descriptors(asked_NHW, asked_rows_M, (0, 0), mirrored=False)
-    found = []
+    plain = _smoothing_ways([(False, (0, 0))])
+    asked = _Asked.of(_descriptors(asked_NHW, asked_rows_M, plain)[0])
     asks = [(mirrored, shift) for mirrored in (False, True) for shift in _ASKING_SHIFTS]
-    for number, (mirrored, shift) in enumerate(asks):
-        asking_ND = _descriptors(asking_NHW, asking_rows_N, shift, mirrored=mirrored)
-        first_P, second_P = _alike(asking_ND, asked_MD, within=within)
-        found.append(_codes(first_P, second_P, mirrored, len(asked_rows_M)))
-        progress(number + 1, len(asks) + 1)
-    pairs = _verified(asking_NHW, asking_rows_N, asked_NHW, asked_rows_M, np.unique(np.concatenate(found)))
-    progress(len(asks) + 1, len(asks) + 1)
+    ways, found = _smoothing_ways(asks), []
+    total = len(asks) * -(-len(asking_rows_N) // _ASKING) + 1
+    done = 0
+    for block in _blocks(len(asking_rows_N), _ASKING):
+        for (mirrored, _), asking_BD in zip(asks, _descriptors(asking_NHW, asking_rows_N[block], ways), strict=True):
+            first_P, second_P = _alike(asking_BD, asked, block.start if within else None)
+            found.append(_codes(first_P + block.start, second_P, mirrored, len(asked_rows_M)))
+            done += 1
+            progress(done, total)
+    codes_P = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+    pairs = _verified(asking_NHW, asking_rows_N, asked_NHW, asked_rows_M, codes_P)
+    progress(total, total)
     return pairs
 
 
@@ -110,22 +118,24 @@ def _blocks(n: int, step: int = _BLOCK) -> Iterator[slice]:
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
-def _descriptors(images_NHW: Images, rows_M: NDArray[np.int64], shift: tuple[int, int], *, mirrored: bool) -> Floats:
-    """descriptors_MD of the images at rows_M, mirrored and then shifted."""
-    parts = [np.empty((0, _GRID * _GRID), np.float32)]
-    for block in _blocks(len(rows_M)):
-        images_BHW = images_NHW[rows_M[block]]
-        parts.append(_described(images_BHW[:, :, ::-1] if mirrored else images_BHW, shift))
-    return np.concatenate(parts)
+def _smoothing_ways(asks: list[tuple[bool, tuple[int, int]]]) -> list[tuple[Floats, Floats]]:
+    """(rows_GH, columns_WG) that make the descriptor of an image from both sides, for each way of asking: mirrored or
+    not, and then shifted."""
+    return [
+        (_smoothing(down), _smoothing(right).T[:: -1 if mirrored else 1].copy()) for mirrored, (down, right) in asks
+    ]
 
 
-def _described(images_BHW: Images, shift: tuple[int, int]) -> Floats:
-    smooth_GH = _smoothing(shift[0])
-    small_BGG = smooth_GH @ images_BHW.astype(np.float32) @ _smoothing(shift[1]).T
-    flat_BD: Floats = small_BGG.reshape(len(images_BHW), -1)
-    flat_BD -= flat_BD.mean(axis=1, keepdims=True)
-    flat_BD /= np.linalg.norm(flat_BD, axis=1, keepdims=True) + 1e-6
-    return flat_BD
+def _descriptors(images_NHW: Images, rows_M: NDArray[np.int64], ways: list[tuple[Floats, Floats]]) -> list[Floats]:
+    """descriptors_MD of the images at rows_M, for each way."""
+    found = [np.empty((len(rows_M), _GRID * _GRID), np.float32) for _ in ways]
+    for block in _blocks(len(rows_M), _DESCRIBED):
+        images_BHW = images_NHW[rows_M[block]].astype(np.float32)
+        for made_MD, (rows_GH, columns_WG) in zip(found, ways, strict=True):
+            flat_BD = (rows_GH @ images_BHW @ columns_WG).reshape(len(images_BHW), -1)
+            flat_BD -= flat_BD.mean(axis=1, keepdims=True)
+            made_MD[block] = flat_BD / (np.linalg.norm(flat_BD, axis=1, keepdims=True) + 1e-6)
+    return found
 
 
 def _smoothing(shift: int) -> Floats:
@@ -142,28 +152,68 @@ def _smoothing(shift: int) -> Floats:
     return weights_GH
 
 
-def _alike(asking_ND: Floats, asked_MD: Floats, *, within: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs whose descriptors correlate, block by block; within one set only those with first_P < second_P.
+@dataclass(frozen=True)
+class _Asked:
+    """Descriptors that are asked, and what tells of most pairs without the whole product that they are unlike.
+
+    Of two descriptors, turned to their main axes, the product is that of their heads and that of their tails, and the
+    latter is at most the product of the tails' lengths. A head with its tail's length behind it therefore has a product
+    that is never less than the whole, at two fifths of the multiplications.
+
+    Attributes:
+        whole_MD: the descriptors.
+        axes_DK: the main axes, those of the largest moments of the descriptors that are asked.
+        head_MK: heads with lengths of tails.
+    """
+
+    whole_MD: Floats
+    axes_DK: Floats
+    head_MK: Floats
+
+    @classmethod
+    def of(cls, whole_MD: Floats) -> _Asked:
+        axes_DD = np.linalg.eigh(whole_MD.T.astype(np.float64) @ whole_MD)[1]
+        axes_DK = np.ascontiguousarray(axes_DD[:, -_HEAD:], np.float32)
+        return cls(whole_MD, axes_DK, _heads(whole_MD, axes_DK))
+
+
+def _heads(whole_ND: Floats, axes_DK: Floats) -> Floats:
+    head_NK = whole_ND @ axes_DK
+    tail_N = np.sqrt(np.maximum(1 - np.square(head_NK).sum(axis=1), 0))  # no descriptor is longer than 1
+    return np.column_stack([head_NK, tail_N])
+
+
+def _alike(asking_ND: Floats, asked: _Asked, start: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs whose descriptors correlate, block by block.
 
     Blocks that stay in a core's cache, each on one thread of ours, and none of the library's, which would wait for each
     other at every block.
+
+    Args:
+        start: within one set, the row of it that asks first: only pairs with first_P < second_P then.
     """
     from threadpoolctl import threadpool_limits
 
+    head_NK = _heads(asking_ND, asked.axes_DK)
+
     def in_rows(rows: slice) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        asking_BD, found = asking_ND[rows], []
-        products = np.empty((len(asking_BD), _CACHED), np.float32)
-        for columns in _blocks(len(asked_MD), _CACHED):
-            if within and columns.stop <= rows.start:
+        head_BK, found = head_NK[rows], []
+        products = np.empty(len(head_BK) * _CACHED, np.float32)
+        for columns in _blocks(len(asked.head_MK), _CACHED):
+            if start is not None and columns.stop <= start + rows.start:
                 continue
-            asked_BD = asked_MD[columns]
-            product_BB = np.matmul(asking_BD, asked_BD.T, out=products[:, : len(asked_BD)])
-            if product_BB.max() < _ALIKE:
+            asked_BK = asked.head_MK[columns]
+            room_BB = products[: len(head_BK) * len(asked_BK)].reshape(len(head_BK), -1)
+            product_BB = np.matmul(head_BK, asked_BK.T, out=room_BB)
+            if product_BB.max() < _ALIKE - _ROUNDING:
                 continue
-            first_P, second_P = np.nonzero(product_BB >= _ALIKE)
+            at_P = np.flatnonzero(product_BB.reshape(-1) >= _ALIKE - _ROUNDING)  # `nonzero` takes as long as the rest
+            first_P, second_P = np.divmod(at_P, product_BB.shape[1])
             first_P, second_P = first_P + rows.start, second_P + columns.start
-            kept_P = first_P < second_P if within else np.full(len(first_P), True)
-            found.append((first_P[kept_P], second_P[kept_P]))
+            is_kept_P = np.einsum("pd,pd->p", asking_ND[first_P], asked.whole_MD[second_P]) >= _ALIKE
+            if start is not None:
+                is_kept_P &= start + first_P < second_P
+            found.append((first_P[is_kept_P], second_P[is_kept_P]))
         return found
 
     found = [(np.empty(0, np.int64), np.empty(0, np.int64))]

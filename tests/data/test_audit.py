@@ -88,10 +88,30 @@ def test_blocks_do_not_lose_pairs(drawn: Faces, monkeypatch: pytest.MonkeyPatch)
     whole = near.near_pairs(both)
     monkeypatch.setattr(near, "_PAIRS_AT_ONCE", 3)
     monkeypatch.setattr(near._blocks, "__defaults__", (17,))
+    for name, faces in {"_CACHED": 13, "_ASKING": 50, "_DESCRIBED": 11}.items():
+        monkeypatch.setattr(near, name, faces)
     cut = near.near_pairs(both)
     assert len(whole) >= 60
     assert cut.first_P.tolist() == whole.first_P.tolist()
     assert cut.second_P.tolist() == whole.second_P.tolist()
+
+
+@pytest.mark.parametrize("start", [None, 50, 150])
+def test_a_first_look_loses_no_pair_that_is_alike(start: int | None) -> None:
+    """Descriptors of every likeness, near the bound most of all: what heads let through is what whole products say."""
+    rng = np.random.default_rng(0)
+    asked_MD = rng.normal(size=(300, 64)) * np.linspace(0.1, 2, 64)
+    asking_ND = asked_MD[100:] + rng.normal(size=(200, 64)) * np.geomspace(0.2, 1.2, 200)[:, None]
+    asked_MD, asking_ND = (
+        (each / np.linalg.norm(each, axis=1, keepdims=True)).astype(np.float32) for each in (asked_MD, asking_ND)
+    )
+    likeness_NM = asking_ND @ asked_MD.T
+    wanted = {(int(i), int(j)) for i, j in np.argwhere(likeness_NM >= near._ALIKE)}
+    if start is not None:
+        wanted = {(i, j) for i, j in wanted if start + i < j}
+    first_P, second_P = near._alike(asking_ND, near._Asked.of(asked_MD), start)
+    assert set(zip(first_P.tolist(), second_P.tolist(), strict=True)) == wanted
+    assert len(wanted) == 0 if start == 150 else 20 < len(wanted) < 180  # row i stands at 100 + i
 
 
 def test_blank_images_pair_with_nothing() -> None:

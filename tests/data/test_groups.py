@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from facex_tune import study
 from facex_tune.data import training_set
 from facex_tune.data.faces import Faces, exact_groups, open_set, write
-from facex_tune.data.groups import copies_between, with_copies_grouped
+from facex_tune.data.groups import _connected, copies_between, with_copies_grouped
 from facex_tune.data.prepare import prepare
 
 Images = NDArray[np.uint8]
@@ -35,6 +38,22 @@ def test_copies_and_copies_of_copies_share_a_group(faces: Faces) -> None:
     group_N = with_copies_grouped(with_copies(faces)).group_N
     assert group_N[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 1, 2, 2, 7, 8]
     assert len(set(group_N.tolist())) == len(faces) - 3
+
+
+@pytest.mark.parametrize("n_pairs", [0, 3, 40, 90, 300])
+def test_what_pairs_connect_is_what_scipy_connects(n_pairs: int) -> None:
+    rng = np.random.default_rng(n_pairs)
+    first_P, second_P = rng.integers(0, 100, (2, n_pairs))
+    links = coo_array((np.ones(n_pairs), (first_P.astype(np.int32), second_P.astype(np.int32))), shape=(100, 100))
+    part_N = connected_components(links, directed=False)[1]
+    seen: dict[int, int] = {}
+    wanted = [seen.setdefault(int(part), len(seen)) for part in part_N]
+    assert _connected(100, first_P, second_P).tolist() == wanted
+
+
+def test_a_long_chain_is_one() -> None:
+    order_N = np.random.default_rng(0).permutation(20_000)
+    assert not _connected(20_000, order_N[:-1], order_N[1:]).any()
 
 
 def test_without_copies_nothing_changes(faces: Faces) -> None:
