@@ -82,7 +82,7 @@ def of_sets(sets: list[str]) -> list[str]:
 def estimated(study: str, sets: list[str], said: argparse.Namespace) -> dict[str, Any]:
     """What the dry run says."""
     written = command(study, ["--dry-run", "--json", *of_sets(sets)], said, None)
-    found: dict[str, Any] = json.loads(written)
+    found: dict[str, Any] = json.loads(written)["estimate"]
     return found
 
 
