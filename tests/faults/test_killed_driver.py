@@ -116,7 +116,7 @@ def test_paused_trials_outlive_their_drivers_and_go_on_from_their_checkpoints(ti
 
 @only_full
 def test_paused_trials_on_ray_outlive_their_drivers(tiny_data: Path, tmp_path: Path) -> None:
-    """Two at a time, whose order may differ. Fifty kills are the bare driver's, above: here each waits for Ray's start."""
+    """Two at a time, whose order may differ. Fifty kills are the bare driver's, above: here each waits for a Ray."""
     place = Place(tmp_path / "killed", tiny_data, promoting(120, concurrency=2), on_ray=True)
     run = kill(place, 20, most_s=8.0)
     check(place, run)

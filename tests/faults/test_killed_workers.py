@@ -52,17 +52,17 @@ def long_study(trials: int, step_ms: int) -> dict[str, object]:
 
 @only_full
 def test_workers_lost_now_and_then_cost_little(tiny_data: Path, tmp_path: Path) -> None:
-    """Three in a hundred every ten seconds, an epoch takes two seconds; these draws lose more than one expects."""
-    said = long_study(trials=24, step_ms=250)
-    sound = Place(tmp_path / "sound", tiny_data, said, on_ray=True)
-    usual_s, _ = search(sound, None)
-    place = Place(tmp_path / "killed", tiny_data, said, on_ray=True)
-    took_s, killed = search(place, random.Random(5))
-    print(f"{killed} workers killed; {took_s:.0f} s, without {usual_s:.0f} s: {took_s / usual_s - 1:+.1%}")
+    """Three in a hundred every ten seconds, an epoch takes two seconds; these draws lose more than one expects. What
+    that costs in seconds is measured by tests/benchmarks/lost_workers.py."""
+    place = Place(tmp_path / "killed", tiny_data, long_study(trials=24, step_ms=250), on_ray=True)
+    _, killed = search(place, random.Random(5))
     assert killed >= 2, "the draws are such, with two workers over some 150 seconds"
-    assert all((trial.state, trial.last_epoch) == (FINISHED, 6) for trial in place.trials().values())
     assert told_once(place.run)
-    assert took_s <= 1.25 * usual_s
+    lost = [event["trial"] for event in place.run.events() if event["type"] == "trial_recovered"]
+    assert len(lost) <= killed, "a worker that waited for work costs nothing"
+    for number, trial in place.trials().items():
+        assert (trial.state, trial.last_epoch) == (FINISHED, 6), trial.detail
+        assert place.steps(trial) <= (6 + lost.count(number)) * STEPS, "at most the epoch in flight is trained again"
 
 
 @only_full

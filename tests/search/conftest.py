@@ -18,7 +18,11 @@ SPLITS = (("train", 280), ("public_test", 70), ("private_test", 70))
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared set named `synthetic` of 420 faces, and `synthetic_lab` of 90."""
-    folder = tmp_path_factory.mktemp("data")
+    return write_tiny_data(tmp_path_factory.mktemp("data"))
+
+
+def write_tiny_data(folder: Path) -> Path:
+    """Writes what `tiny_data` has, for who is no test."""
     drawn = synthetic.generate(sum(count for _, count in SPLITS), seed=1, imbalance=0.3)
     split_N = np.repeat([name for name, _ in SPLITS], [count for _, count in SPLITS])
     wild = faces_room.Faces(**{**vars(drawn), "split_N": split_N})
