@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from facex_tune import metrics
 from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import compare
-from facex_tune.report import compiled, galleries, views, wording
+from facex_tune.report import compiled, findings, galleries, views, wording
 from facex_tune.report.comparison_findings import compared_trials
 from facex_tune.report.figure_choice import winner_label
 from facex_tune.report.verdict import bars, verdict
@@ -34,8 +34,10 @@ def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str], *, fac
     Args:
         document: report.json.
         drawn: figure name -> data URI.
-        faces: whether to show faces that evaluations kept.
+        faces: whether to show faces that evaluations kept. A page without them may be passed on: its commands name the
+            run alone, and not the folder that it lies in here.
     """
+    words, told = (run.words, document["findings"]) if faces else (run.name, findings.findings(document))
     kept = galleries.of_sets(run, first_of_each_set(document)) if faces else {}
     explored = views.of_run(run, document)
     return (
@@ -45,11 +47,11 @@ def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str], *, fac
             report=document,
             drawn=drawn,
             winner=winner_label(document),
-            run=run.words,
-            verdict=verdict(document, run.words),
+            run=words,
+            verdict=verdict(document, words),
             bars=bars(document),
             winner_parts=described(document),
-            findings=[finding for finding in document["findings"] if not in_table(finding, document)],
+            findings=[finding for finding in told if not in_table(finding, document)],
             six=metrics.SIX,
             board=board(run, document),
             details=details(run),

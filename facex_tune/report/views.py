@@ -42,7 +42,7 @@ STATES = {FINISHED: "--link", STOPPED: "--faint", RUNNING: "--good", FAILED: "--
 ABSENT = -0.14  # where an axis has what a trial's configuration lacks
 Figure = dict[str, Any]
 WAITS, GOES_ON, CUT = "waits", "goes on", "stopped"  # at a rung
-RUNG_MARKS = {GOES_ON: "triangle-right", WAITS: "line-ns-open", CUT: "x"}
+RUNG_MARKS = {GOES_ON: "triangle-right", WAITS: "line-ns", CUT: "x-thin"}
 Decisions = list[tuple[int, str]]  # epoch, what a rung decided there
 Pair = dict[str, Any]  # {across, up: names, n: trials, figure: its place or None, said}
 
@@ -584,7 +584,7 @@ def _timeline(trials: Sequence[Trial], events: Sequence[Event], decided: Mapping
         if at:
             numbers = [trial for trial, _ in at]
             marks = _points(f"rung: {said}", [came[each] for each in at], numbers, numbers, "--ink", symbol=symbol)
-            marks["marker"] |= {"line": {"color": "--ground" if said == GOES_ON else "--ink", "width": 1}}
+            marks["marker"] |= {"line": {"color": "--ink", "width": 0 if said == GOES_ON else 1.5}}
             marks["text"] = [f"epoch {epoch}: {said}" for _, epoch in at]
             traces.append(marks | {"hovertemplate": "%{text}<br>%{hovertext}<extra></extra>"})
     layout = _layout(f"{unit} since the first trial began", "trial")
