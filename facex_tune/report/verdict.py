@@ -53,8 +53,9 @@ def _how_good(name: str, found: Mapping[str, Any]) -> str:
     accuracy = found["metrics"]["accuracy"]
     commonest, reached = constant(found["per_emotion"])
     answers = len(found["confusion"]["classes"])  # that a model may give, also of emotions that the set does not have
-    said = f"Of {plural(found['n'], 'sealed face')} ({name}) the winner names the emotion of {per_cent(accuracy['mean'])}"
-    said += f" right (95 % interval {between(accuracy['interval'])})" if accuracy["interval"] else " right"
+    said = f"Of {plural(found['n'], 'sealed face')} ({name}) the winner names the emotion of "
+    said += f"{per_cent(accuracy['mean'])} right"
+    said += f" (95 % interval {between(accuracy['interval'])})" if accuracy["interval"] else ""
     others = f"guessing names {per_cent(1 / answers)}, and always answering {commonest} {per_cent(reached)}"
     return f"{said}; {others}{_near_constant(found)}."
 

@@ -38,12 +38,12 @@ def per_cent(value: float) -> str:
 
 
 def share(value: float, n: int, noun: str = "face") -> str:
-    """A share and what it is of: ``44 % of 800 faces``. For accuracy and recalls; macro-F1 and the like are no shares."""
+    """A share and what it is of: ``44 % of 800 faces``. For accuracy and recalls; macro-F1 is no share."""
     return f"{per_cent(value)} of {_plural(n, noun)}"
 
 
 def between(ends: Sequence[float] | None) -> str:
-    """A share's interval, ``41 to 47 %``; with a digit more where its ends would be the same; "" where there is none."""
+    """A share's interval, ``41 to 47 %``, with a digit more where its ends would be the same; "" where it is None."""
     if ends is None:
         return ""
     low, high = (f"{100 * end:.0f}" for end in ends)

@@ -253,7 +253,8 @@ def near_constant(scored: Mapping[str, Any]) -> dict[str, float]:
     if not support:
         return {}
     _, constant = metrics.constant_answer(support)
-    return {name: constant[name] for name in ("accuracy", "macro_f1") if _low(scored["metrics"][name]) <= constant[name]}
+    lows = {name: _low(scored["metrics"][name]) for name in ("accuracy", "macro_f1")}
+    return {name: constant[name] for name, low in lows.items() if low <= constant[name]}
 
 
 def _support(scored: Mapping[str, Any]) -> dict[str, int]:

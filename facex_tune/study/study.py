@@ -78,8 +78,9 @@ class Study(Body):
         if own >= longest:
             return ""
         return (
-            f"final models are trained for {plural(own, 'epoch')} (retrain.epochs), the search's longest trials for {longest}: "
-            f"they will be worse than what they were chosen for; leave retrain.epochs out, or write {longest} or more"
+            f"final models are trained for {plural(own, 'epoch')} (retrain.epochs), the search's longest trials for "
+            f"{longest}: they will be worse than what they were chosen for; leave retrain.epochs out, or write "
+            f"{longest} or more"
         )
 
     @property

@@ -119,7 +119,8 @@ def test_every_chart_of_a_report_is_drawn(page: Path, looking: Browser, width: i
     assert [each.partition(" ")[2] for each in said] == wanted
     beside = f"[...{chosen}].map((each) => each.querySelector('.chart').offsetLeft - each.offsetLeft)"
     assert looking.value(beside) == [0, 0], "below its choice, as wide as the page"
-    right = "[...document.querySelectorAll('#board th')].find((head) => head.innerText === 'lr').getBoundingClientRect().right"
+    head = "[...document.querySelectorAll('#board th')].find((head) => head.innerText === 'lr')"
+    right = f"{head}.getBoundingClientRect().right"
     assert width < 600 or looking.value(right) <= width, "no knob is off the screen"
     wide = "[...document.querySelectorAll('.parallel, .timeline, .slices')].map((each) => each.offsetWidth)"
     assert width <= 1280 or min(looking.value(wide)) > NARROW
@@ -138,7 +139,8 @@ def opened(looking: Browser, page: Path, *, width: int = 1280) -> None:
 def clicked(looking: Browser, what: str) -> None:
     """A click of the mouse in the middle of an element."""
     looking.value(f"{what}.scrollIntoView({{ block: 'center' }})")
-    at = looking.value(f"(({{ x, y, width, height }}) => [x + width / 2, y + height / 2])({what}.getBoundingClientRect())")
+    middle = "({ x, y, width, height }) => [x + width / 2, y + height / 2]"
+    at = looking.value(f"({middle})({what}.getBoundingClientRect())")
     told = {"x": at[0], "y": at[1], "button": "left", "clickCount": 1}
     looking.call("Input.dispatchMouseEvent", type="mouseMoved", x=at[0], y=at[1])
     for kind in ("mousePressed", "mouseReleased"):

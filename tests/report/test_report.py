@@ -963,7 +963,7 @@ def test_one_is_written_in_words(make_run: RunMaker, data_dir: Path) -> None:
     with run.log() as log:
         evaluate(run, log, data_dir, "cpu")
     text, document = _reported(run, data_dir)
-    shown = _Page(text).text.partition("Study and environment")[0]
+    shown = _Page(text).text.partition("Save the study below as")[0]
     assert re.findall(r".{40}\b1 (?:new |final |paired )?(?:seed|model|time|epoch)s?\b.{20}", shown) == []
     assert "t0001, the winner, on each sealed set: one seed, with the 95 % interval" in shown
     assert "trained for one epoch" in shown
