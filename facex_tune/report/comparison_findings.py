@@ -255,5 +255,5 @@ def compared_trials(said: Mapping[str, Any]) -> str:
     """40 finished trials; or 120 trials as they were after epoch 2, where rungs chose among them then."""
     n, at_epoch = said.get("n", said.get("trials", 0)), said.get("at_epoch")
     if at_epoch is None:
-        return plural(n, "finished trial")
-    return f"{plural(n, 'trial')} as they were after epoch {at_epoch}"
+        return counted(n, "finished trial")
+    return f"{counted(n, 'trial')} as {'it was' if n == 1 else 'they were'} after epoch {at_epoch}"

@@ -54,7 +54,7 @@ def findings(report: Mapping[str, Any], run: str = "") -> list[Finding]:
 
 def _search(report: Mapping[str, Any]) -> Iterator[Finding]:
     states, best = report["search"]["trials"], report["search"]["best"]
-    total = plural(sum(states.values()), "trial")
+    total = counted(sum(states.values()), "trial")
     if best is None:
         yield say(f"No trial has a usable value yet ({total} so far).", "search.trials")
         return
@@ -194,8 +194,7 @@ def _selection(report: Mapping[str, Any]) -> Iterator[Finding]:
         return
     trial, objective, again = trial_label(bias["trial"]), metric_words(bias["objective"]), bias["retrained"]
     told = (
-        f"{trial} had {objective} {number(bias['at_search'])} when it was chosen among "
-        f"{plural(bias['trials_compared'], 'trial')}, and {number(again['mean'])} on the same validation faces "
+        f"{trial} had {objective} {number(bias['at_search'])} when it was {_chosen(bias['trials_compared'])}, and {number(again['mean'])} on the same validation faces "
         f"({mean_of(len(again['seeds']), 'new seed')})"
     )
     ends = bias["retrained_interval"]
@@ -211,6 +210,10 @@ def _selection(report: Mapping[str, Any]) -> Iterator[Finding]:
             f"{counted(bias['epochs_retrained'], 'epoch')} in place of {bias['epochs_at_search']}."
         )
     yield say(said, "search.selection_bias")
+
+
+def _chosen(trials: int) -> str:
+    return "the only trial" if trials == 1 else f"chosen among {plural(trials, 'trial')}"
 
 
 def _signed(low: float, high: float) -> str:
