@@ -194,7 +194,8 @@ def _selection(report: Mapping[str, Any]) -> Iterator[Finding]:
         return
     trial, objective, again = trial_label(bias["trial"]), metric_words(bias["objective"]), bias["retrained"]
     told = (
-        f"{trial} had {objective} {number(bias['at_search'])} when it was {_chosen(bias['trials_compared'])}, and {number(again['mean'])} on the same validation faces "
+        f"{trial} had {objective} {number(bias['at_search'])} when it was {_chosen(bias['trials_compared'])}, and "
+        f"{number(again['mean'])} on the same validation faces "
         f"({mean_of(len(again['seeds']), 'new seed')})"
     )
     ends = bias["retrained_interval"]
