@@ -152,11 +152,15 @@ class Run:
         asked = tuple(find(name).id for name in protocols)
         return self._do("evaluate", replace(self._options, protocols=asked))
 
-    def report(self) -> Run:
-        """Writes the report again; of a run that still goes on, too. `report_path` says where."""
+    def report(self, *, faces: bool = True) -> Run:
+        """Writes the report again; of a run that still goes on, too. `report_path` says where.
+
+        Args:
+            faces: whether the page shows faces of the test sets; False writes one for people who may not have them.
+        """
         from facex_tune.report import report
 
-        report.report(self._stored, self._options.data_dir)
+        report.report(self._stored, self._options.data_dir, faces=faces)
         return self
 
     def _do(self, stage: str, options: Options | None = None) -> Run:
@@ -183,7 +187,7 @@ class Run:
         from facex_tune.report.verdict import verdict
 
         path = self.folder / "report" / "report.json"
-        return verdict(files.read_json(path)) if path.is_file() else []
+        return verdict(files.read_json(path), self._stored.words) if path.is_file() else []
 
     def __repr__(self) -> str:
         return f"Run({self.name!r}, {self.state}, {len(self._stored.history().trials)} trials)"

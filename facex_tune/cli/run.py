@@ -190,12 +190,15 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a run's report again; of a run that still goes on, too, and where its data are not. Of several: compare."""
-    from facex_tune.report import report, several_runs
-
     opened = [open_run(storage, str(a_name(run))) for run in runs]
     if len(opened) == 1:
-        page = report.report(opened[0], data, faces=not without_faces)
+        from facex_tune.api import runs as api
+
+        options = run_options(storage, data, None, None, None)
+        page = api.Run(opened[0], options).report(faces=not without_faces).report_path
     else:
+        from facex_tune.report import several_runs
+
         page = several_runs.report(opened, data)  # which shows none
     if as_json:
         print_json({"version": 1, "run": ", ".join(runs), "report": str(page)})

@@ -10,7 +10,7 @@ from typing import Any
 
 from facex_tune.evaluation.compare import corrected
 from facex_tune.metrics import MAXIMIZE
-from facex_tune.report.wording import Finding, interval, listed, metric_words, number, say
+from facex_tune.report.wording import Finding, between, counted, interval, listed, metric_words, per_cent, say, share
 from facex_tune.study.words import plural, value_text
 
 SHOWN = 3  # effects of a kind, the largest; the report's table has them all
@@ -126,7 +126,7 @@ def factors(report: Mapping[str, Any]) -> Iterator[Finding]:
     ]
     if not measured:
         return
-    basis = f"{plural(study['seeds'], 'paired seed')} of {plural(study['epochs'], 'epoch')}, on validation"
+    basis = f"{counted(study['seeds'], 'paired seed')} of {counted(study['epochs'], 'epoch')}, on validation"
     yield _verdict(study, objective, [said for _, _, said in measured], basis)
     better, worse = ([each for each in measured if _side(each[2], objective) == side] for side in (1, -1))
     for nth, (place, effect, said) in enumerate([*_largest(better), *_largest(_worst_of_each_family(worse))]):
@@ -225,18 +225,17 @@ def insight(report: Mapping[str, Any]) -> Iterator[Finding]:
         for place, pair in enumerate(pairs[:2]):
             if pair["interval"] and pair["interval"][0] > 0:
                 text = (
-                    f"{pair['true'].capitalize()} is taken for {pair['answered']} on {number(pair['share'])} "
-                    f"{interval(pair['interval'])} of its {plural(pair['n'], 'face')} of {name}."
+                    f"{pair['true'].capitalize()} is taken for {pair['answered']} on "
+                    f"{share(pair['share'], pair['n'])} of {name} (95 % interval {between(pair['interval'])})."
                 )
                 yield say(text, f"insight.confused.{name}.{place}", f"confusion-{name}.svg")
     for name, said in list(found["disagreement"].items())[:1]:
         if said["interval"] and (said["interval"][0] > 0 or said["interval"][1] < 0):
             first, last = said["bands"][0], said["bands"][-1]
             text = (
-                f"Where annotators agree the model errs less: accuracy {number(last['accuracy'])} on faces where at "
-                f"least {last['from']:.0%} gave one answer (n = {last['n']:,}), {number(first['accuracy'])} below "
-                f"{first['to']:.0%} (n = {first['n']:,}); difference {said['difference']:+.3f} "
-                f"{interval(said['interval'])} on {name}."
+                f"Where annotators agree the model errs less: accuracy {share(last['accuracy'], last['n'])} where at "
+                f"least {per_cent(last['from'])} gave one answer, {share(first['accuracy'], first['n'])} below "
+                f"{per_cent(first['to'])}; difference {said['difference']:+.3f} {interval(said['interval'])} on {name}."
             )
             if said["difference"] > 0:
                 yield say(text, f"insight.disagreement.{name}", "disagreement.svg")
@@ -256,5 +255,5 @@ def compared_trials(said: Mapping[str, Any]) -> str:
     """40 finished trials; or 120 trials as they were after epoch 2, where rungs chose among them then."""
     n, at_epoch = said.get("n", said.get("trials", 0)), said.get("at_epoch")
     if at_epoch is None:
-        return plural(n, "finished trial")
-    return f"{plural(n, 'trial')} as they were after epoch {at_epoch}"
+        return counted(n, "finished trial")
+    return f"{counted(n, 'trial')} as {'it was' if n == 1 else 'they were'} after epoch {at_epoch}"

@@ -10,7 +10,21 @@ from facex_tune.data.faces import as_read, left_out
 from facex_tune.evaluation.intervals import LEVEL, MIN_SEEDS
 from facex_tune.report import comparison_findings as more
 from facex_tune.report.generalization import below_own
-from facex_tune.report.wording import Finding, interval, listed, metric_words, number, say, with_interval
+from facex_tune.report.wording import (
+    Finding,
+    between,
+    counted,
+    interval,
+    listed,
+    mean_of,
+    metric_words,
+    number,
+    say,
+    share,
+    share_with_interval,
+    times,
+    with_interval,
+)
 from facex_tune.runs.history import Raise, Settled, keeps
 from facex_tune.runs.names import model_name, trial_label
 from facex_tune.runs.overview import no_better_than_constant
@@ -21,29 +35,31 @@ NORMAL_975 = 1.959964
 COPIES_TOLD = 0.01  # of a set's faces
 
 
-def findings(report: Mapping[str, Any]) -> list[Finding]:
+def findings(report: Mapping[str, Any], run: str = "") -> list[Finding]:
     """Sentences for the summary, results before reservations: [{text, figure, evidence}].
 
     Args:
         report: report.json without its findings. `figure` names a file in report/figures/ or is None; `evidence` is a
             path into the report.
+        run: what names the run on a command line (`Run.words`); default: its name.
     """
     # what copies of training faces are worth stands right behind the scores that contain them
     scores = (_search, _tests, _constant, _copies, _adjusted)
     results = (more.retrained, more.comparisons, more.variants, more.factors, _weakest, _carries_over, more.insight)
     reservations = (_selection, _gap, _short, _missing, _seeds, _opened, _raised, _order, _left_out, _synthetic)
     parts = (*scores, *results, *reservations)
+    report = {**report, "words": run or report.get("run", "")}
     return [finding for part in parts for finding in part(report)]
 
 
 def _search(report: Mapping[str, Any]) -> Iterator[Finding]:
     states, best = report["search"]["trials"], report["search"]["best"]
-    total = plural(sum(states.values()), "trial")
+    total = counted(sum(states.values()), "trial")
     if best is None:
         yield say(f"No trial has a usable value yet ({total} so far).", "search.trials")
         return
-    name, epochs = metric_words(best["objective"]), plural(best["epochs"], "epoch")
-    value = number(best["value"]) if best["n"] == 1 else f"{number(best['mean'])} (mean of {best['n']} seeds)"
+    name, epochs = metric_words(best["objective"]), counted(best["epochs"], "epoch")
+    value = number(best["value"]) if best["n"] == 1 else f"{number(best['mean'])} ({mean_of(best['n'], 'seed')})"
     text = f"Best of {total} by {name}: {trial_label(best['trial'])}, {value} on validation after {epochs}."
     yield say(text, "search.best", "search.svg")
     if len(objectives := report["study"]["objective"]) > 1:
@@ -94,13 +110,13 @@ def _tests(report: Mapping[str, Any]) -> Iterator[Finding]:
         if scored["n"] == 0:
             yield say(f"{name}: no face qualifies, nothing was scored.", f"evaluation.{name}.n")
             continue
-        size = f"{plural(scored['n'], 'face')}, {plural(len(scored['seeds']), 'seed')}"
-        said = f"{name} ({size}): {scored['winner']} has {_two(scored['metrics'])}."
+        seeds = counted(len(scored["seeds"]), "seed")
+        said = f"{name} ({seeds}): {scored['winner']} has {_two(scored['metrics'], scored['n'])}."
         yield say(said, f"evaluation.{name}.metrics", f"confusion-{name}.svg")
 
 
-def _two(metrics: Mapping[str, Any]) -> str:
-    return f"accuracy {with_interval(metrics['accuracy'])} and macro-F1 {with_interval(metrics['macro_f1'])}"
+def _two(metrics: Mapping[str, Any], n: int) -> str:
+    return f"accuracy {share_with_interval(metrics['accuracy'], n)} and macro-F1 {with_interval(metrics['macro_f1'])}"
 
 
 def _constant(report: Mapping[str, Any]) -> Iterator[Finding]:
@@ -121,7 +137,8 @@ def _adjusted(report: Mapping[str, Any]) -> Iterator[Finding]:
         if not any(adjusted["tau"]):
             said = f"{name}: post-hoc logit adjustment leaves every answer as it is; validation chose tau 0."
         else:
-            said = f"{name}, answers adjusted post hoc (tau {taus}, chosen on validation): {_two(adjusted['metrics'])}."
+            after = _two(adjusted["metrics"], scored["n"])
+            said = f"{name}, answers adjusted post hoc (tau {taus}, chosen on validation): {after}."
         yield say(said, f"evaluation.{name}.adjusted")
 
 
@@ -139,9 +156,8 @@ def _weakest(report: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _recall(row: Mapping[str, Any], *, alone: bool) -> str:
     """Without its interval where it may be the lowest by chance: of several that are close, the lowest is too low."""
-    ends = interval(row["recall_interval"]) if alone else ""
-    value = f"recall {number(row['recall'])} {ends}".strip()
-    return f"({value} on {plural(row['support'], 'face')})"
+    ends = between(row["recall_interval"]) if alone else ""
+    return f"({share(row['recall'], row['support'])}{f', 95 % interval {ends}' if ends else ''})"
 
 
 def least_recognised(per_emotion: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -178,9 +194,9 @@ def _selection(report: Mapping[str, Any]) -> Iterator[Finding]:
         return
     trial, objective, again = trial_label(bias["trial"]), metric_words(bias["objective"]), bias["retrained"]
     told = (
-        f"{trial} had {objective} {number(bias['at_search'])} when it was chosen among "
-        f"{plural(bias['trials_compared'], 'trial')}, and {number(again['mean'])} on the same validation faces as the "
-        f"mean of {plural(len(again['seeds']), 'new seed')}"
+        f"{trial} had {objective} {number(bias['at_search'])} when it was {_chosen(bias['trials_compared'])}, and "
+        f"{number(again['mean'])} on the same validation faces "
+        f"({mean_of(len(again['seeds']), 'new seed')})"
     )
     ends = bias["retrained_interval"]
     if bias["epochs_at_search"] == bias["epochs_retrained"]:
@@ -192,9 +208,13 @@ def _selection(report: Mapping[str, Any]) -> Iterator[Finding]:
         longer = bias["epochs_retrained"] > bias["epochs_at_search"]
         said = (
             f"Selection bias cannot be told from {'longer' if longer else 'shorter'} training: {told}, but after "
-            f"{plural(bias['epochs_retrained'], 'epoch')} in place of {bias['epochs_at_search']}."
+            f"{counted(bias['epochs_retrained'], 'epoch')} in place of {bias['epochs_at_search']}."
         )
     yield say(said, "search.selection_bias")
+
+
+def _chosen(trials: int) -> str:
+    return "the only trial" if trials == 1 else f"chosen among {plural(trials, 'trial')}"
 
 
 def _signed(low: float, high: float) -> str:
@@ -211,7 +231,7 @@ def _gap(report: Mapping[str, Any]) -> Iterator[Finding]:
                 f"on validation (n = {row['n_validation']:,}), {number(row['test'])} on test (n = {row['n']:,})"
                 f"{copies}: {row['gap']:+.3f} {interval(row['interval'])}".rstrip()
             )
-            yield say(f"{said}, mean of {plural(row['seeds'], 'seed')}.", f"insight.gaps.{place}")
+            yield say(f"{said}, {mean_of(row['seeds'], 'seed')}.", f"insight.gaps.{place}")
 
 
 def _carries_over(report: Mapping[str, Any]) -> Iterator[Finding]:
@@ -230,14 +250,14 @@ def _short(report: Mapping[str, Any]) -> Iterator[Finding]:
     own, longest = report["study"]["retrain"]["epochs"], report["study"]["fidelity"]["max_epochs"]
     if report["models"] and own is not None and own < longest:
         said = (
-            f"Final models were trained for {plural(own, 'epoch')}, the search's longest trials for {longest}: what "
+            f"Final models were trained for {counted(own, 'epoch')}, the search's longest trials for {longest}: what "
             "they were chosen for was reached with more training than they had."
         )
         yield say(said, "study.retrain.epochs")
 
 
 def _missing(report: Mapping[str, Any]) -> Iterator[Finding]:
-    run, models = report["run"], report["models"]
+    run, models = report["words"], report["models"]
     if failed := report["search"]["failed_models"]:
         named = {model_name(each["candidate"], each["seed"], each.get("on")): each["reason"] for each in failed}
         names = listed([f"{name} ({reason})" for name, reason in named.items()])
@@ -251,14 +271,14 @@ def _missing(report: Mapping[str, Any]) -> Iterator[Finding]:
     for name, scored in report["evaluation"].items():
         covered = sum(len(each["seeds"]) for each in scored["candidates"].values())
         if covered < len(models):
-            said = f"{name} covers {covered} of {plural(len(models), 'model')}: run `facex-tune evaluate {run}` again."
+            said = f"{name} covers {covered} of {counted(len(models), 'model')}: run `facex-tune evaluate {run}` again."
             yield say(said, f"evaluation.{name}.candidates")
 
 
 def _seeds(report: Mapping[str, Any]) -> Iterator[Finding]:
     for name, scored in list(report["evaluation"].items())[:1]:
         if len(scored["seeds"]) < MIN_SEEDS:
-            seeds = plural(len(scored["seeds"]), "seed")
+            seeds = counted(len(scored["seeds"]), "seed")
             said = (
                 f"With {seeds} there is no interval over seeds; the values themselves are "
                 "given. The intervals are over faces, and say nothing of how much another training run would differ."
@@ -274,12 +294,12 @@ def _copies(report: Mapping[str, Any]) -> Iterator[Finding]:
         if clean["n"] and clean["excluded"] > COPIES_TOLD * scored["n"] and scored["data"] not in told:
             told.add(scored["data"])
             trained = clean.get("in_training", clean["excluded"])
-            share = f"{trained:,} of the {plural(scored['n'], 'face')} of {name}"
+            known = f"{trained:,} of the {plural(scored['n'], 'face')} of {name}"
             if further := clean["excluded"] - trained:
-                share += f", validation alone of {further:,}"
+                known += f", validation alone of {further:,}"
             said = (
-                f"Training holds an exact, mirrored or near copy of {share}; without such faces: "
-                f"{_two(clean['metrics'])} (n = {clean['n']:,})."
+                f"Training holds an exact, mirrored or near copy of {known}; without such faces: "
+                f"{_two(clean['metrics'], clean['n'])}."
             )
             yield say(said, f"evaluation.{name}.clean")
 
@@ -287,7 +307,7 @@ def _copies(report: Mapping[str, Any]) -> Iterator[Finding]:
 def _opened(report: Mapping[str, Any]) -> Iterator[Finding]:
     often = {name: scored["opened"] for name, scored in report["evaluation"].items() if scored["opened"] > 1}
     if often:
-        said = ", ".join(f"{name} {n} times" for name, n in often.items())
+        said = ", ".join(f"{name} {times(n)}" for name, n in often.items())
         yield say(f"Opened more than once in this run: {said}. A test set that guides changes is none.", "evaluation")
 
 
@@ -295,7 +315,7 @@ def _raised(report: Mapping[str, Any]) -> Iterator[Finding]:
     """A choice after a sealed set was opened is one that its scores may have led to."""
     for at, each in enumerate(report["search"].get("raised_budgets", [])):
         if each["opened"]:
-            seen = ", ".join(f"{name} ({plural(n, 'time')})" for name, n in each["opened"].items())
+            seen = ", ".join(f"{name} ({times(n)})" for name, n in each["opened"].items())
             said = (
                 f"The budget was raised ({Raise(each['was'], each['now'], each['opened'])}) after sealed sets had been "
                 f"opened: {seen}. The candidates were chosen anew after that, so that scores on these sets may have "

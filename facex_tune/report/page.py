@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from facex_tune import metrics
 from facex_tune.emotions import EMOTIONS
 from facex_tune.evaluation import compare
-from facex_tune.report import compiled, galleries, views
+from facex_tune.report import compiled, findings, galleries, views, wording
 from facex_tune.report.comparison_findings import compared_trials
 from facex_tune.report.figure_choice import winner_label
 from facex_tune.report.verdict import bars, verdict
@@ -34,8 +34,10 @@ def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str], *, fac
     Args:
         document: report.json.
         drawn: figure name -> data URI.
-        faces: whether to show faces that evaluations kept.
+        faces: whether to show faces that evaluations kept. A page without them may be passed on: its commands name the
+            run alone, and not the folder that it lies in here.
     """
+    words, told = (run.words, document["findings"]) if faces else (run.name, findings.findings(document))
     kept = galleries.of_sets(run, first_of_each_set(document)) if faces else {}
     explored = views.of_run(run, document)
     return (
@@ -45,14 +47,16 @@ def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str], *, fac
             report=document,
             drawn=drawn,
             winner=winner_label(document),
-            verdict=verdict(document),
+            run=words,
+            verdict=verdict(document, words),
             bars=bars(document),
             winner_parts=described(document),
-            findings=[finding for finding in document["findings"] if not in_table(finding, document)],
+            findings=[finding for finding in told if not in_table(finding, document)],
             six=metrics.SIX,
             board=board(run, document),
             details=details(run),
             galleries=kept,
+            shown_of=shown_of(document, kept),
             without_faces=not faces,
             commands=commands(run, document),
             validation=validation_faces(run, document),
@@ -61,6 +65,12 @@ def html(run: Run, document: Mapping[str, Any], drawn: Mapping[str, str], *, fac
             plotly_script=views.script() if explored else "",
         )
     )
+
+
+def shown_of(document: Mapping[str, Any], kept: Mapping[str, galleries.Gallery]) -> list[str]:
+    """The sets whose faces are on the page."""
+    names = [name for name, gallery in kept.items() if gallery.kinds or gallery.pairs]
+    return list(dict.fromkeys(document["evaluation"][name]["data"] for name in names))
 
 
 def of_several(document: Mapping[str, Any]) -> str:
@@ -90,6 +100,10 @@ def _environment() -> Environment:
     environment.filters |= {
         "number": number,
         "interval": interval,
+        "share": wording.share,
+        "per_cent": wording.per_cent,
+        "between": wording.between,
+        "first_up": lambda text: text[:1].upper() + text[1:],
         "words": metric_words,
         "knob": _knob,
         "clock": clock,
@@ -104,6 +118,8 @@ def _environment() -> Environment:
     }
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # knobs in the order of their space
     environment.globals |= {"plural": plural, "emotions": EMOTIONS, "compared_trials": compared_trials}
+    said = (wording.counted, wording.mean_of, wording.times, wording.share_with_interval)
+    environment.globals |= {each.__name__: each for each in said}
     return environment
 
 

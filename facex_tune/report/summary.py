@@ -63,7 +63,7 @@ def document(run: Run, manifests: Mapping[str, Any]) -> dict[str, Any]:
         "gaps": generalization_gap.of_run(body, validation, answers),
         "generalization": generalization.of_evaluation(body["evaluation"], run.study.sets),
     }
-    body["findings"] = findings(body)
+    body["findings"] = findings(body, run.words)
     return body
 
 

@@ -9,22 +9,24 @@ from typing import Any
 
 from facex_tune import metrics
 from facex_tune.report.findings import least_recognised
-from facex_tune.report.wording import listed
+from facex_tune.report.wording import between, counted, listed, metric_words, number, per_cent, share
+from facex_tune.runs.overview import near_constant
 from facex_tune.study.words import plural
 
 SEEDS_FOR_AN_INTERVAL = 3
 WEAK = 0.5  # of the accuracy: an emotion recognised less than half as often as faces in general
 
 
-def verdict(report: Mapping[str, Any]) -> list[str]:
+def verdict(report: Mapping[str, Any], run: str = "") -> list[str]:
     """Gives the three sentences; fewer where nothing was scored yet.
 
     Args:
         report: report.json, with or without its findings.
+        run: what names the run on a command line (`Run.words`); default: its name.
     """
     scored = {name: found for name, found in report["evaluation"].items() if found["n"] and found["per_emotion"]}
     if not scored:
-        return [_unscored(report), _next_unscored(report)]
+        return [_unscored(report), _next_unscored(report, run or report["run"])]
     name, found = next(iter(scored.items()))
     return [_how_good(name, found), _fails_on(found), f"Next: {_next(report, found)}."]
 
@@ -38,10 +40,10 @@ def bars(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     found = next(iter(scored.values()))
     accuracy = found["metrics"]["accuracy"]
-    commonest, share = constant(found["per_emotion"])
+    commonest, reached = constant(found["per_emotion"])
     return [
         {"name": "the winner", "share": accuracy["mean"], "interval": accuracy["interval"]},
-        {"name": f"always {commonest}", "share": share, "interval": None},
+        {"name": f"always {commonest}", "share": reached, "interval": None},
         {"name": "guessing", "share": 1 / len(found["confusion"]["classes"]), "interval": None},
     ]
 
@@ -49,17 +51,26 @@ def bars(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _how_good(name: str, found: Mapping[str, Any]) -> str:
     """Against chance, and against the commonest emotion as the answer to every face."""
     accuracy = found["metrics"]["accuracy"]
-    commonest, share = constant(found["per_emotion"])
+    commonest, reached = constant(found["per_emotion"])
     answers = len(found["confusion"]["classes"])  # that a model may give, also of emotions that the set does not have
-    said = f"Of {found['n']:,} sealed faces ({name}) the winner names the emotion of {_share(accuracy['mean'])}"
-    said += f" right{_between(accuracy['interval'])}"
-    others = f"guessing names {_share(1 / answers)}, and always answering {commonest} {_share(share)}"
-    return f"{said}; {others}{_not_better(accuracy, share)}."
+    said = f"Of {plural(found['n'], 'sealed face')} ({name}) the winner names the emotion of "
+    said += f"{per_cent(accuracy['mean'])} right"
+    said += f" (95 % interval {between(accuracy['interval'])})" if accuracy["interval"] else ""
+    others = f"guessing names {per_cent(1 / answers)}, and always answering {commonest} {per_cent(reached)}"
+    return f"{said}; {others}{_near_constant(found)}."
 
 
-def _not_better(accuracy: Mapping[str, Any], share: float) -> str:
-    low = accuracy["interval"][0] if accuracy["interval"] else accuracy["mean"]
-    return "" if low > share else ": it is not shown to be better than one answer for every face"
+def _near_constant(found: Mapping[str, Any]) -> str:
+    """That it is not shown to be better than one answer, and by which score where that is not plain from the shares."""
+    near = near_constant(found)
+    if not near:
+        return ""
+    said = "it is not shown to be better than one answer for every face"
+    if "accuracy" in near:
+        return f": {said}"
+    ((metric, reached),) = near.items()
+    values = f"{number(found['metrics'][metric]['mean'])}, one answer {number(reached)}"
+    return f": by {metric_words(metric)} ({values}) {said}"
 
 
 def constant(per_emotion: Mapping[str, Mapping[str, Any]]) -> tuple[str, float]:
@@ -71,7 +82,7 @@ def constant(per_emotion: Mapping[str, Mapping[str, Any]]) -> tuple[str, float]:
 def _fails_on(found: Mapping[str, Any]) -> str:
     rows = {emotion: row for emotion, row in found["per_emotion"].items() if row["support"]}
     least = least_recognised(rows)
-    told = [f"{each} ({_share(rows[each]['recall'])} of {plural(rows[each]['support'], 'face')})" for each in least]
+    told = [f"{each} ({share(rows[each]['recall'], rows[each]['support'])})" for each in least]
     said = f"It fails most on {listed(told)}"
     taken = _taken_for(found["confusion"], least[0])
     return f"{said}{', which cannot be told apart' if len(least) > 1 else ''}{taken}."
@@ -89,11 +100,9 @@ def _taken_for(confusion: Mapping[str, Any], emotion: str) -> str:
 
 def _next(report: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     accuracy = found["metrics"]["accuracy"]
-    _, share = constant(found["per_emotion"])
-    low = accuracy["interval"][0] if accuracy["interval"] else accuracy["mean"]
     seeds = len({model["seed"] for model in report["models"]})
     weakest = min(row["recall"] for row in found["per_emotion"].values() if row["support"])
-    if low <= share:
+    if near_constant(found):
         return "search longer (budget.trials, fidelity.max_epochs), and look at the faces with `facex-tune data audit`"
     if seeds < SEEDS_FOR_AN_INTERVAL:
         return (
@@ -107,21 +116,12 @@ def _next(report: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 def _unscored(report: Mapping[str, Any]) -> str:
     trials = sum(report["search"]["trials"].values())
-    found = f"{plural(trials, 'trial')} searched, {plural(len(report['models']), 'model')} retrained"
+    found = f"{counted(trials, 'trial')} searched, {counted(len(report['models']), 'model')} retrained"
     return f"How good the winner is on new faces is not known yet ({found}): no sealed test set was opened."
 
 
-def _next_unscored(report: Mapping[str, Any]) -> str:
+def _next_unscored(report: Mapping[str, Any], run: str) -> str:
     command = "evaluate" if report["models"] else "retrain"
     if report["search"]["best"] is None:
-        return f"Next: `facex-tune resume {report['run']}`."
-    return f"Next: `facex-tune {command} {report['run']}`."
-
-
-def _share(value: float) -> str:
-    """A whole percentage, with a digit more near the ends."""
-    return f"{100 * value:.1f} %" if 0 < value < 0.01 or 0.99 < value < 1 else f"{100 * value:.0f} %"
-
-
-def _between(ends: Sequence[float] | None) -> str:
-    return "" if ends is None else f" (95 % interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f} %)"
+        return f"Next: `facex-tune resume {run}`."
+    return f"Next: `facex-tune {command} {run}`."

@@ -23,6 +23,7 @@ from facex_tune.report.figure_choice import best_so_far, winner_label
 from facex_tune.report.wording import metric_words, number
 from facex_tune.runs.events import EpochDone, TrialPaused, TrialPromoted, TrialStarted, TrialStopped
 from facex_tune.runs.history import BY_BUDGET, ENDS, FAILED, FINISHED, RUNNING, STOPPED, Trial
+from facex_tune.search.scheduler import rungs_of
 from facex_tune.space import Choice, Float, Int, Knob, Value
 from facex_tune.storage.files import finite
 from facex_tune.study.words import clock, not_shared, plural, value_text
@@ -40,6 +41,9 @@ SHADES = ("--v0", "--v1", "--v2", "--v3", "--v4")  # worst to best
 STATES = {FINISHED: "--link", STOPPED: "--faint", RUNNING: "--good", FAILED: "--bad"}
 ABSENT = -0.14  # where an axis has what a trial's configuration lacks
 Figure = dict[str, Any]
+WAITS, GOES_ON, CUT = "waits", "goes on", "stopped"  # at a rung
+RUNG_MARKS = {GOES_ON: "triangle-right", WAITS: "line-ns", CUT: "x-thin"}
+Decisions = list[tuple[int, str]]  # epoch, what a rung decided there
 Pair = dict[str, Any]  # {across, up: names, n: trials, figure: its place or None, said}
 
 
@@ -53,22 +57,26 @@ def script() -> str:
 
 
 def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
-    """{objective, winner, shown, trials, knobs, ranked_by, figures, contours, fronts}; None where no trial has a value.
+    """{objective, winner, shown, trials, knobs, ranked_by, rungs, figures, contours, fronts}; None where no trial has a
+    value.
 
     `figures` are history, learning, parallel, timeline and importance, a figure of plotly.js each, and slices,
     contours and fronts, lists of them; what there are too few trials or knobs for is left out.
     `contours` and `fronts` are {names, pairs, first}: two knobs, or two of several objectives, with the place of their
     figure; and which two are shown before anybody chooses.
-    `trials` says of each trial, by its number, what a click opens.
+    `trials` says of each trial, by its number, what a click opens; also of one that ended, or has not come, before its
+    first epoch, which no figure has.
     """
     objective = run.study.objective[0]
     history = run.history()
     every = {trial.number: trial for trial in history.trials.values()}
-    drawn = [every[row["trial"]] for row in document["leaderboard"] if _curve(every[row["trial"]], objective)]
+    board = [every[row["trial"]] for row in document["leaderboard"]]
+    drawn = [trial for trial in board if _curve(trial, objective)]
+    lacking = [trial for trial in board if not _curve(trial, objective)][:MOST_TRIALS]
     shown = sorted(drawn[:MOST_TRIALS], key=lambda trial: trial.number)
     if not shown:
         return None
-    events, importances = run.events(), document["importance"]["importances"]
+    decided, importances = decisions(run), document["importance"]["importances"]
     axes = _axes(shown, dict(run.study.space.knobs()), importances or {})
     usable = [trial for trial in shown if trial.state != FAILED]
     values = {trial.number: _last(trial, objective) for trial in usable}
@@ -77,7 +85,7 @@ def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
     figures: dict[str, Any] = {
         "history": _history(every.values(), usable, values, objective, winner),
         "learning": _learning(shown, objective, winner),
-        "timeline": _timeline(shown, events),
+        "timeline": _timeline(shown, run.events(), decided),
     }
     if axes and usable:
         figures["parallel"] = _parallel(axes[:MOST_AXES], usable, values, objective)
@@ -97,7 +105,8 @@ def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
         "ranked_by": "importance" if importances else "order",
         "varying": len(axes),
         "knobs": [axis.name for axis in axes],
-        "trials": _trials(shown, events, objective, document),
+        "rungs": any(decided.values()),
+        "trials": _trials(sorted([*shown, *lacking], key=lambda trial: trial.number), decided, objective, document),
         "figures": figures,
         "contours": _choice({axis.name: axis.name for axis in axes[:MOST_AXES]}, contours),
         "fronts": _choice({name: metric_words(name) for name in run.study.objective}, fronts),
@@ -124,22 +133,21 @@ def _thinned(curve: Mapping[int, float], most: int) -> tuple[list[int], list[flo
 
 
 def _trials(
-    trials: Sequence[Trial], events: Iterable[Event], objective: str, document: Mapping[str, Any]
+    trials: Sequence[Trial], decided: Mapping[int, Decisions], objective: str, document: Mapping[str, Any]
 ) -> dict[int, dict[str, Any]]:
-    decided = decisions(events)
     ranks = {row["trial"]: row["rank"] for row in document["leaderboard"]}
     most = max(2, MOST_POINTS // len(trials))
     return {
         trial.number: {
             "label": trial.label,
             "rank": ranks[trial.number],
-            "value": number(_last(trial, objective)),
+            "value": number(_last(trial, objective)) if _curve(trial, objective) else None,
             "ended": ended(trial),
             "detail": trial.detail,
             "epochs": trial.last_epoch,
             "time": clock(trial.seconds),
             "knobs": {name: value_text(value) for name, value in trial.config.items()},
-            "rungs": decided.get(trial.number, []),
+            "rungs": decision_words(decided.get(trial.number, [])),
             "curve": _thinned(_curve(trial, objective), most),
         }
         for trial in trials
@@ -155,14 +163,29 @@ def ended(trial: Trial) -> str:
     return f"{trial.state}: {trial.reason.replace('_', ' ')}" if trial.reason else trial.state
 
 
-def decisions(events: Iterable[Event]) -> dict[int, list[str]]:
-    """What rungs decided of each trial, by its number."""
-    said = {TrialPaused.TYPE: "waits", TrialPromoted.TYPE: "goes on", TrialStopped.TYPE: "stopped"}
-    found: dict[int, list[str]] = {}
-    for event in events:
+def decisions(run: Run) -> dict[int, Decisions]:
+    """What rungs decided of each trial, by its number, in the order of the epochs: "goes on", "waits", "stopped".
+
+    That a trial goes on is logged only where it had waited. Elsewhere it shows in the epochs that the trial went beyond
+    a rung.
+    """
+    said = {TrialPaused.TYPE: WAITS, TrialPromoted.TYPE: GOES_ON, TrialStopped.TYPE: CUT}
+    found: dict[int, Decisions] = {}
+    for event in run.events():
         if event["type"] in said and not str(event.get("reason") or "").startswith(BY_BUDGET):
-            found.setdefault(event["trial"], []).append(f"epoch {event.get('epoch') or 0}: {said[event['type']]}")
+            found.setdefault(event["trial"], []).append((event.get("epoch") or 0, said[event["type"]]))
+    rungs = rungs_of(run.study)
+    for trial in run.history().trials.values():
+        known = found.setdefault(trial.number, [])
+        passed = [(epoch, GOES_ON) for epoch in rungs if epoch < trial.last_epoch]
+        known += [each for each in passed if each not in known]
+        known.sort(key=lambda each: each[0])
     return found
+
+
+def decision_words(decided: Decisions) -> list[str]:
+    """``epoch 2: goes on``."""
+    return [f"epoch {epoch}: {said}" for epoch, said in decided]
 
 
 # Axes of knobs
@@ -524,8 +547,8 @@ def _importance(importances: Mapping[str, float]) -> Figure:
 # The timeline
 
 
-def _timeline(trials: Sequence[Trial], events: Sequence[Event]) -> Figure:
-    """When each trial held a worker, and where rungs ended that."""
+def _timeline(trials: Sequence[Trial], events: Sequence[Event], decided: Mapping[int, Decisions]) -> Figure:
+    """When each trial held a worker, and what rungs decided of it and when."""
     shown = {trial.number: trial for trial in trials}
     spans = [span for span in _spans(events) if span[0] in shown]
     begun = min(start for _, start, _ in spans)
@@ -544,6 +567,26 @@ def _timeline(trials: Sequence[Trial], events: Sequence[Event]) -> Figure:
                 "customdata": [trial for trial, _, _ in own],
             }
         )
+    came = {
+        (event["trial"], event["epoch"]): round((_seconds(event) - begun) / seconds, 4)
+        for event in events
+        if event["type"] == EpochDone.TYPE and event["trial"] in shown
+    }
+    for said, symbol in RUNG_MARKS.items():
+        # one that waited goes on where its next bar begins
+        waited = {(trial, epoch) for trial in shown for epoch, each in decided.get(trial, []) if each == WAITS}
+        at = [
+            (trial, epoch)
+            for trial in shown
+            for epoch, each in decided.get(trial, [])
+            if each == said and (trial, epoch) in came and not (said == GOES_ON and (trial, epoch) in waited)
+        ]
+        if at:
+            numbers = [trial for trial, _ in at]
+            marks = _points(f"rung: {said}", [came[each] for each in at], numbers, numbers, "--ink", symbol=symbol)
+            marks["marker"] |= {"line": {"color": "--ink", "width": 0 if said == GOES_ON else 1.5}}
+            marks["text"] = [f"epoch {epoch}: {said}" for _, epoch in at]
+            traces.append(marks | {"hovertemplate": "%{text}<br>%{hovertext}<extra></extra>"})
     layout = _layout(f"{unit} since the first trial began", "trial")
     layout["yaxis"] |= {"autorange": "reversed", **_counted(max(shown))}
     return {"data": traces, "layout": layout | {"barmode": "overlay"}}

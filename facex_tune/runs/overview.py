@@ -230,22 +230,35 @@ def no_better_than_constant(scored: Mapping[str, Any]) -> str:
     Args:
         scored: `metrics` and `per_emotion` of a protocol, as `evaluation/<protocol>.json` has them.
     """
-    support = {emotion: row["support"] for emotion, row in scored["per_emotion"].items()}
-    if not support:
-        return ""
-    answer, constant = metrics.constant_answer(support)
-    lows = {name: _low(scored["metrics"][name]) for name in constant}
     told: dict[str, list[str]] = {"no": [], "hardly": []}
-    for name, words in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+    compared = near_constant(scored)
+    for name, constant in compared.items():
         mean = scored["metrics"][name]["mean"]
-        if lows[name] <= constant[name]:
-            told["hardly" if mean > constant[name] else "no"].append(f"{words} {mean:.3f} to {constant[name]:.3f}")
+        words = name.replace("macro_f1", "macro-F1")
+        told["hardly" if mean > constant else "no"].append(f"{words} {mean:.3f} to {constant:.3f}")
     kinds = [how for how in told if told[how]]
     if not kinds:
         return ""
+    answer, _ = metrics.constant_answer(_support(scored))
     first, *others = kinds
     said = f"{first} better than answering {answer!r} for every face: {', '.join(told[first])}"
     return "; ".join([said, *(f"{how} better: {', '.join(told[how])}" for how in others)])
+
+
+def near_constant(scored: Mapping[str, Any]) -> dict[str, float]:
+    """Of accuracy and macro-F1 those in which a winner is not shown to be better than one answer for every face, and
+    what that answer comes to: see `no_better_than_constant`.
+    """
+    support = _support(scored)
+    if not support:
+        return {}
+    _, constant = metrics.constant_answer(support)
+    lows = {name: _low(scored["metrics"][name]) for name in ("accuracy", "macro_f1")}
+    return {name: constant[name] for name, low in lows.items() if low <= constant[name]}
+
+
+def _support(scored: Mapping[str, Any]) -> dict[str, int]:
+    return {emotion: row["support"] for emotion, row in scored["per_emotion"].items()}
 
 
 def _low(score: Mapping[str, Any]) -> float:

@@ -282,6 +282,14 @@ def epochs_of(min_epochs: int, max_epochs: int, reduction: int) -> list[int]:
     return [epoch for epoch in found if epoch < max_epochs]
 
 
+def rungs_of(study: Study) -> list[int]:
+    """Lists the epochs at which a study's trials come to a rung; none where its scheduler has no rungs."""
+    if not study.search.scheduler.startswith("asha"):
+        return []
+    fidelity = study.fidelity
+    return epochs_of(fidelity.min_epochs, fidelity.max_epochs, fidelity.reduction)
+
+
 class Promotion(_Comparing):
     """Asynchronous successive halving in its promoting form: each trial pauses at a rung, and goes on when it is among
     the best 1/reduction of those that have come there, however late they came. Nobody is cut for having come early.

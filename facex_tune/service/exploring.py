@@ -207,7 +207,7 @@ def of_trial(held: Held, name: str, label: str) -> dict[str, Any]:
             **told,
             "stamp": live.stamp(held.manager, run),
             "ended": views.ended(history.trials[number]),
-            "rungs": views.decisions(run.events()).get(number, []),
+            "rungs": views.decision_words(views.decisions(run).get(number, [])),
             "better": board[at - 1] if at else None,
             "worse": board[at + 1] if at + 1 < len(board) else None,
             "of": len(board),

@@ -18,6 +18,7 @@ from facex_tune.storage import files
 from facex_tune.study import protocols, ranges, yaml_file
 from facex_tune.study.consistency import contradictions, start_problems
 from facex_tune.study.schema import Body, Bounds, Budget, Holdout, data_text, sets_of, validated_sets
+from facex_tune.study.words import plural
 
 _EXAMPLES = {"version": "version: 1", "name": "name: my_study", "data": "data: fer2013"}  # of keys that must be said
 # what people write, and what a study calls it
@@ -77,8 +78,9 @@ class Study(Body):
         if own >= longest:
             return ""
         return (
-            f"final models are trained for {own} epochs (retrain.epochs), the search's longest trials for {longest}: "
-            f"they will be worse than what they were chosen for; leave retrain.epochs out, or write {longest} or more"
+            f"final models are trained for {plural(own, 'epoch')} (retrain.epochs), the search's longest trials for "
+            f"{longest}: they will be worse than what they were chosen for; leave retrain.epochs out, or write "
+            f"{longest} or more"
         )
 
     @property

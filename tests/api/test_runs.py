@@ -45,6 +45,8 @@ def test_its_stages_follow_each_other(stored: Run, data_dir: Path) -> None:
     assert accuracy.low <= accuracy["mean"] <= accuracy.high
     assert accuracy.clean_n == 40
     assert run.report_path is not None
+    assert "data:image/png" in run.report_path.read_text(encoding="utf-8")
+    assert "data:image/png" not in run.report(faces=False).report_path.read_text(encoding="utf-8")
     shown = run._repr_html_()
     assert "best t0001: macro_f1 0.520" in shown
     assert "macro_f1" in shown

@@ -165,7 +165,7 @@ def test_log_and_report_say_that_the_choice_came_after_a_sealed_set_was_opened(t
     assert board.plan.trials == 3
     assert run.events()[-1]["opened"] == {"synthetic.private": 1}
     (found,) = _raised({"search": search_summary(run, run.history())})
-    assert "trials 2 → 3) after sealed sets had been opened: synthetic.private (1 time)" in found["text"]
+    assert "trials 2 → 3) after sealed sets had been opened: synthetic.private (once)" in found["text"]
 
 
 def test_where_none_was_opened_nothing_is_held_against_the_choice(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ from facex_tune.runs.events import (
     ModelFailed,
     ModelFinished,
     TrialFailed,
+    TrialPaused,
+    TrialPromoted,
     TrialStarted,
 )
 from facex_tune.runs.history import Trial
@@ -326,7 +328,7 @@ def test_selection_bias_is_said_with_an_interval_or_not_at_all(finished: Finishe
     told = findings.findings({**finished.document, "search": {**search, "selection_bias": three}})
     (said,) = [each["text"] for each in told if each["text"].startswith("Selection bias")]
     assert said.startswith("Selection bias: t0001 had macro-F1 0.520")
-    assert said.endswith("the mean of 3 new seeds: +0.160 [+0.135, +0.185].")
+    assert said.endswith("(the mean of 3 new seeds): +0.160 [+0.135, +0.185].")
 
 
 def test_shorter_training_is_called_shorter(finished: Finished) -> None:
@@ -335,7 +337,7 @@ def test_shorter_training_is_called_shorter(finished: Finished) -> None:
     told = findings.findings({**finished.document, "search": {**search, "selection_bias": shorter}})
     [said] = [finding["text"] for finding in told if finding["text"].startswith("Selection bias")]
     assert "cannot be told from shorter training" in said
-    assert "after 1 epoch in place of 9" in said
+    assert "after one epoch in place of 9" in said
 
 
 def test_a_first_click_sorts_the_best_first_and_space_does_as_enter_does(finished: Finished) -> None:
@@ -392,6 +394,15 @@ def test_the_page_shows_what_was_measured(finished: Finished) -> None:
     accuracy = document["evaluation"]["synthetic.private"]["metrics"]["accuracy"]
     assert wording.number(accuracy["mean"]) in shown.text
     assert wording.interval(accuracy["interval"]) in shown.text
+    rows = [re.sub(r"<[^>]+>", " ", row) for row in finished.text.split("<tr>")]
+    (summary_row,) = [row for row in rows if re.match(r"\s*synthetic\.private .*×", row)]
+    of_faces = wording.share(accuracy["mean"], 42)
+    assert re.match(rf"\s*synthetic\.private\s+{of_faces}\s+{wording.between(accuracy['interval'])}", summary_row)
+    (by_emotion, *_) = [row for row in rows if re.match(r"\s*happy\s", row)]
+    recall = document["evaluation"]["synthetic.private"]["per_emotion"]["happy"]
+    assert re.match(rf"\s*happy\s+{wording.share(recall['recall'], recall['support'])}", by_emotion)
+    detailed = [row for row in rows if re.match(rf"\s*accuracy\s+{of_faces}\s+{accuracy['mean']:.3f}\s", row)]
+    assert detailed, "a share first, its decimals below"
     assert "opened once in this run" in shown.text
     assert "duplicate groups" in shown.text
     faces = [attributes for tag, attributes in shown.tags if tag == "li" and attributes.get("class") == "right"]
@@ -432,12 +443,12 @@ def test_all_that_may_beleast_recognised_are_named() -> None:
     rows = {"fear": emotion(0.50, 0.05), "disgust": emotion(0.56, 0.05), "happy": emotion(0.59, 0.05)}
     texts = [each["text"] for each in findings._weakest({"evaluation": {"x": {"per_emotion": rows}}})]
     assert texts == [
-        "Least recognised on x: fear (recall 0.500 on 100 faces) and disgust (recall 0.560 on 100 faces); "
+        "Least recognised on x: fear (50 % of 100 faces) and disgust (56 % of 100 faces); "
         "these cannot be told apart."
     ]
     alone = {"fear": emotion(0.40, 0.05), "happy": emotion(0.59, 0.05)}
     texts = [each["text"] for each in findings._weakest({"evaluation": {"x": {"per_emotion": alone}}})]
-    assert texts == ["Least recognised on x: fear (recall 0.400 [0.350, 0.450] on 100 faces)."]
+    assert texts == ["Least recognised on x: fear (40 % of 100 faces, 95 % interval 35 to 45 %)."]
     few = {"disgust": emotion(0.0, None, 3), "fear": emotion(0.25, 0.05)}
     assert findings.least_recognised(few) == ["disgust", "fear"], "none of three says little"
 
@@ -516,10 +527,12 @@ def test_a_run_without_a_trial_has_a_report(make_run: RunMaker, data_dir: Path, 
     text, document = _reported(run, None)
     assert "No trial has been started yet" in _Page(text).text
     assert document["search"]["best"] is None
-    assert "run facex-tune search" in _Page(text).text
-    said = "No model was retrained yet, so nothing here is a test result: run <code>facex-tune retrain empty</code>."
-    assert said in text
-    assert "<code>facex-tune search empty</code>" in text
+    words = f"empty --storage {tmp_path / 'runs'}"
+    assert f"run facex-tune resume {words}" in _Page(text).text
+    said = "No model was retrained yet, so nothing here is a test result: run "
+    assert f"{said}<code>facex-tune retrain {words}</code>." in text
+    assert f"Next: <code>facex-tune resume {words}</code>." in text
+    assert not re.search(r"<code>facex-tune [a-z]+ empty</code>", text), "where no such run is"
 
 
 def test_words_of_a_run_are_not_markup(make_run: RunMaker, data_dir: Path) -> None:
@@ -564,7 +577,11 @@ def test_the_same_run_gives_the_same_report_without_its_data(finished: Finished,
     """Byte for byte, figures and galleries included: a second report differs only where the run does."""
     report(copied, None)
     first, second = (
-        {path.relative_to(run.report_folder): path.read_bytes() for path in run.report_folder.rglob("*.*")}
+        {
+            # commands on the page name the folder that the run lies in
+            path.relative_to(run.report_folder): path.read_bytes().replace(str(run.storage).encode(), b"STORAGE")
+            for path in run.report_folder.rglob("*.*")
+        }
         for run in (finished.run, copied)
     )
     names = {path.as_posix() for path in first}
@@ -584,6 +601,10 @@ def test_a_run_may_be_passed_on_without_faces(finished: Finished, copied: Run, t
     page_text = (tmp_path / "second" / "report" / "index.html").read_text(encoding="utf-8")
     assert "data:image/png" not in page_text
     assert "This page was written without faces" in page_text
+    assert "This page shows faces" not in page_text
+    assert str(copied.storage) not in page_text, "where it lies is nobody else's business"
+    said = "This page shows faces of synthetic and synthetic_lab; facex-tune report RUN --without-faces writes one"
+    assert said in _Page(finished.text).text
     with tarfile.open(fileobj=io.BytesIO(b"".join(bundle.tar("r", copied.folder, faces=False)))) as archive:
         assert {name for name in archive.getnames() if "faces" in name} == set()
     taken = {path.relative_to(tmp_path / "second").as_posix() for path in (tmp_path / "second").rglob("*.*")}
@@ -881,6 +902,7 @@ def test_views_show_the_values_of_the_log(finished: Finished) -> None:
     assert list(said["trials"]) == ["0", "1", "2", "3"]
     assert (said["trials"]["3"]["ended"], said["trials"]["2"]["ended"]) == ("failed: diverged", "stopped at a rung")
     assert said["trials"]["2"]["rungs"] == ["epoch 1: stopped"]
+    assert said["trials"]["1"]["rungs"] == ["epoch 1: goes on"], "which no event says"
     assert said["trials"]["1"]["knobs"].keys() == history.trials[1].config.keys()
     best, *points = said["figures"]["history"]["data"]
     assert (best["x"], best["y"]) == ([0, 1], pytest.approx([0.5, 0.52]))
@@ -890,8 +912,77 @@ def test_views_show_the_values_of_the_log(finished: Finished) -> None:
     assert {trial for trace in curves for trial in trace["customdata"]} == {0, 1, 2, 3}
     assert curves[-1]["name"] == "t0001 (winner)"
     assert curves[-1]["y"][:3] == pytest.approx([0.32, 0.42, 0.52])
-    bars = said["figures"]["timeline"]["data"]
+    timeline = said["figures"]["timeline"]["data"]
+    bars = [trace for trace in timeline if trace["type"] == "bar"]
     assert sorted(trial for trace in bars for trial in trace["customdata"]) == [0, 1, 2, 3]
+    marks = {trace["name"]: trace for trace in timeline if trace["type"] == "scatter"}
+    assert marks.keys() == {"rung: goes on", "rung: stopped"}
+    assert (marks["rung: goes on"]["customdata"], marks["rung: stopped"]["customdata"]) == ([0, 1, 3], [2])
+    assert marks["rung: goes on"]["text"] == ["epoch 1: goes on"] * 3
+
+
+def test_rungs_that_were_passed_are_told_where_no_event_says_so(make_run: RunMaker, tmp_path: Path) -> None:
+    """Rungs after 1 and 2 of 4 epochs. Promoted ones are logged, and told once; without rungs nothing is."""
+
+    def decided(name: str, scheduler: str, *, promoted: bool = False) -> list[str]:
+        said = {"fidelity": {"min_epochs": 1, "max_epochs": 4, "reduction": 2}, "search": {"scheduler": scheduler}}
+        run = make_run(name, retrained=False, **said)
+        with run.log() as log:
+            log.append(TrialStarted(trial=4, config=run.study.space.defaults(), source="sampler"))
+            for epoch in (1, 2, 3):
+                log.append(EpochDone(trial=4, epoch=epoch, metrics={"macro_f1": 0.5}, seconds=1.0))
+                if promoted and epoch < 3:
+                    log.append(TrialPaused(trial=4, epoch=epoch))
+                    log.append(TrialPromoted(trial=4, epoch=epoch))
+        return views.decision_words(views.decisions(run).get(4, []))
+
+    assert decided("a", "asha") == ["epoch 1: goes on", "epoch 2: goes on"]
+    waited = ["epoch 1: waits", "epoch 1: goes on", "epoch 2: waits", "epoch 2: goes on"]
+    assert decided("b", "asha_promotion", promoted=True) == waited
+    assert decided("c", "median") == decided("d", "none") == []
+
+
+def test_a_trial_that_failed_before_its_first_epoch_can_be_opened(make_run: RunMaker) -> None:
+    run = make_run(retrained=False)
+    with run.log() as log:
+        log.append(TrialStarted(trial=4, config=run.study.space.defaults(), source="sampler"))
+        log.append(TrialFailed(trial=4, reason="out_of_memory", detail="wanted 9 GB"))
+    found = views.of_run(run, summary.document(run, {}))
+    assert found is not None
+    failed = found["trials"][4]
+    assert (failed["value"], failed["curve"], failed["ended"]) == (None, ([], []), "failed: out of memory")
+    assert (failed["detail"], failed["knobs"].keys()) == ("wanted 9 GB", run.study.space.defaults().keys())
+    assert (found["shown"], found["with_value"]) == (4, 4), "in no figure"
+    assert all(4 not in trace["customdata"] for trace in found["figures"]["timeline"]["data"])
+
+
+def test_one_is_written_in_words(make_run: RunMaker, data_dir: Path) -> None:
+    """One seed, one model, one epoch, one time: a report of a run with one of each."""
+    said = {"fidelity": {"min_epochs": 1, "max_epochs": 3}, "retrain": {"top": 1, "seeds": 1, "epochs": 1}}
+    run = make_run(seeds=1, **said)
+    with run.log() as log:
+        evaluate(run, log, data_dir, "cpu")
+    text, document = _reported(run, data_dir)
+    shown = _Page(text).text.partition("Save the study below as")[0]
+    assert re.findall(r".{40}\b1 (?:new |final |paired )?(?:seed|model|time|epoch)s?\b.{20}", shown) == []
+    assert "t0001, the winner, on each sealed set: one seed, with the 95 % interval" in shown
+    assert "trained for one epoch" in shown
+    assert "One model, on 42 faces." in shown
+    assert "(one new seed)" in " ".join(finding["text"] for finding in document["findings"])
+
+
+def test_words_of_shares_counts_and_means() -> None:
+    assert wording.share(0.4421, 800) == "44 % of 800 faces"
+    assert wording.share(0.004, 1) == "0.4 % of 1 face"
+    assert wording.between([0.414, 0.470]) == "41 to 47 %"
+    assert wording.between([0.4412, 0.4438]) == "44.1 to 44.4 %"
+    assert wording.between(None) == ""
+    metric = {"mean": 0.5, "interval": None}
+    assert wording.share_with_interval(metric, 4) == "50 % of 4 faces"
+    assert wording.share_with_interval(metric | {"interval": [0.25, 0.75]}, 4).endswith("(95 % interval 25 to 75 %)")
+    assert [wording.counted(n, "new seed") for n in (1, 3)] == ["one new seed", "3 new seeds"]
+    assert [wording.mean_of(n, "seed") for n in (1, 3)] == ["one seed", "the mean of 3 seeds"]
+    assert [wording.times(n) for n in (1, 2)] == ["once", "2 times"]
 
 
 def test_axes_of_knobs() -> None:

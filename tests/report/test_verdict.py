@@ -13,12 +13,17 @@ def row(support: int, recall: float) -> dict[str, Any]:
     return {"support": support, "recall": recall, "recall_interval": [max(0.0, recall - 0.02), recall + 0.02]}
 
 
-def report(accuracy: float = 0.67, low: float = 0.65, seeds: int = 3, fear: float = 0.5) -> dict[str, Any]:
+def report(
+    accuracy: float = 0.67, low: float = 0.65, seeds: int = 3, fear: float = 0.5, macro_f1: float = 0.6
+) -> dict[str, Any]:
     """A run scored on 1,000 faces: 500 happy, 300 sad, 200 of fear, which is taken for sad."""
     counts = [[100, 20, 80], [10, 450, 40], [20, 30, 250]]
     scored = {
         "n": 1000,
-        "metrics": {"accuracy": {"mean": accuracy, "interval": [low, 0.69]}},
+        "metrics": {
+            "accuracy": {"mean": accuracy, "interval": [low, 0.69]},
+            "macro_f1": {"mean": macro_f1, "interval": [macro_f1 - 0.02, macro_f1 + 0.02]},
+        },
         "per_emotion": {"fear": row(200, fear), "happy": row(500, 0.9), "sad": row(300, 0.83)},
         "confusion": {"classes": ["fear", "happy", "sad"], "counts": counts},
     }
@@ -42,6 +47,15 @@ def test_a_winner_that_one_answer_nearly_equals_is_told() -> None:
     assert after.startswith("Next: search longer")
 
 
+def test_a_winner_that_one_answer_nearly_equals_by_macro_f1_alone_is_told() -> None:
+    """One answer, happy, comes to 2 · .5 / 1.5 / 3 = .222, which the interval of .23 reaches down to."""
+    good, _, after = verdict(report(macro_f1=0.23))
+    said = "by macro-F1 (0.230, one answer 0.222) it is not shown to be better than one answer for every face."
+    assert good.endswith(f"always answering happy 50 %: {said}")
+    assert after.startswith("Next: search longer")
+    assert "one answer" not in verdict(report(macro_f1=0.25))[0]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [({"seeds": 1}, "3 seeds or more"), ({"fear": 0.1}, "look at the faces that it confuses")],
@@ -58,6 +72,8 @@ def test_before_a_test_set_was_opened_it_says_so() -> None:
         "Next: `facex-tune evaluate demo`.",
     ]
     assert verdict(unscored | {"models": []})[1] == "Next: `facex-tune retrain demo`."
+    elsewhere = verdict(unscored | {"models": []}, "demo --storage /elsewhere")
+    assert elsewhere[1] == "Next: `facex-tune retrain demo --storage /elsewhere`."
 
 
 def test_the_constant_answer_is_the_commonest_emotion() -> None:

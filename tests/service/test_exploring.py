@@ -92,6 +92,8 @@ def test_a_trial_tells_its_epochs_and_why_it_ended(service: Client, several: Run
     told = service.json("/api/runs/night/trials/t0001")
     assert (told["ended"], told["rungs"]) == ("stopped at a rung", ["epoch 1: stopped"])
     assert [each["epoch"] for each in told["curve"]] == [1]
+    passed = service.json("/api/runs/night/trials/t0000")["rungs"]
+    assert passed == ["epoch 1: goes on", "epoch 2: goes on"], "which no event says"
     assert (told["better"], told["worse"]) == ("t0000", "t0003")
     assert service.json("/api/runs/night/trials/2")["ended"] == "failed: diverged"
     status, body = service.ask("/api/runs/night/trials/t0009")

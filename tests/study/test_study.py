@@ -333,6 +333,8 @@ def written(folder: Path, text: str) -> Path:
 def test_final_models_that_are_trained_less_than_trials_are_told() -> None:
     told = parse(fidelity={"max_epochs": 9}, retrain={"epochs": 3}).short_retraining
     assert told.startswith("final models are trained for 3 epochs (retrain.epochs), the search's longest trials for 9")
+    one = parse(fidelity={"max_epochs": 9}, retrain={"epochs": 1}).short_retraining
+    assert one.startswith("final models are trained for 1 epoch (retrain.epochs)")
     assert parse(fidelity={"max_epochs": 9}, retrain={"epochs": 9}).short_retraining == ""
     assert parse(fidelity={"max_epochs": 9}).short_retraining == ""
 

@@ -5,7 +5,7 @@ const charts = {
   texts(views) {
     const shown = new Set(views.knobs.slice(0, 10));
     const told = (trial) => [
-      `<b>${trial.label}</b> ${this.plain(views.objective)} ${trial.value} after epoch ${trial.epochs}, ${this.plain(trial.ended)}`,
+      `<b>${trial.label}</b> ${this.plain(views.objective)} ${trial.value ?? "not measured"} after epoch ${trial.epochs}, ${this.plain(trial.ended)}`,
       ...Object.entries(trial.knobs).filter(([knob]) => shown.has(knob)).map(([knob, value]) => `${this.plain(knob)} ${this.plain(value)}`),
     ].join("<br>");
     return Object.fromEntries(Object.entries(views.trials).map(([number, trial]) => [number, told(trial)]));

@@ -32,16 +32,21 @@ if (window.Plotly) {
     shut.setAttribute("aria-label", "Close");
     shut.addEventListener("click", close);
     put(panel, "h3", trial.label);
-    put(panel, "p", `${views.objective} ${trial.value} after epoch ${trial.epochs}; ${trial.ended}; rank ${trial.rank}; ${trial.time}.`);
+    const measured = trial.value !== null;
+    put(panel, "p", measured
+      ? `${views.objective} ${trial.value} after epoch ${trial.epochs}; ${trial.ended}; rank ${trial.rank}; ${trial.time}.`
+      : `It has no value, as it came to ${trial.epochs ? `epoch ${trial.epochs} without one` : "the end of no epoch"}; ${trial.ended}; ${trial.time}.`);
     if (trial.detail) put(panel, "p", trial.detail).className = "soft";
     if (trial.rungs.length) put(panel, "p", `Rungs: ${trial.rungs.join(", ")}.`);
     if (row) {
       const link = put(put(panel, "p", ""), "a", "Its row in the leaderboard");
       link.href = `#${trial.label}`;
     }
-    const chart = put(panel, "div", "");
-    chart.className = "chart";
-    Plotly.newPlot(chart, ...dressed(charts.curve(trial, views.objective)), { ...settings, displayModeBar: false });
+    if (measured) {
+      const chart = put(panel, "div", "");
+      chart.className = "chart";
+      Plotly.newPlot(chart, ...dressed(charts.curve(trial, views.objective)), { ...settings, displayModeBar: false });
+    }
     const knobs = put(panel, "dl", "");
     for (const [knob, value] of Object.entries(trial.knobs)) { put(knobs, "dt", knob); put(knobs, "dd", value); }
     panel.scrollTop = 0;
