@@ -462,7 +462,7 @@ def test_following_a_run_that_nobody_writes_shows_it_and_ends(call: Call, demo: 
     result = call("show", "demo", "--follow")
     assert result.code == 0
     assert len(board_rows(result.out)) == 4
-    assert result.err.startswith("search | 4/8 trials | elapsed ")
+    assert result.err.startswith("search | 4/8 trials ended | elapsed ")
 
 
 def test_show_changes_nothing(call: Call, demo: Run) -> None:
