@@ -668,6 +668,21 @@ def test_a_dry_run_of_a_name_that_another_study_has_says_so(call: Call, demo: Ru
     assert result.err.startswith("error: run 'demo' exists with another study (budget.trials: 8 then, 5 now)")
 
 
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("command", ["run", "search"])
+def test_a_dry_run_warns_of_final_models_that_are_trained_less_than_trials(call: Call, command: str) -> None:
+    said = "final models are trained for 2 epochs (retrain.epochs), the search's longest trials for 6"
+    assert call("data", "prepare", "synthetic").code == 0
+    words = [command, QUICK, "--dry-run"]
+    told = call(*words, "--set", "retrain.epochs=2")
+    assert told.code == 0
+    assert f"note: {said}" in told.err
+    notes = json.loads(call(*words, "--set", "retrain.epochs=2", "--json").out)["told"]
+    assert any(note.startswith(said) for note in notes)
+    usual = call(*words)
+    assert "final models are trained for" not in usual.out + usual.err
+
+
 def test_a_set_that_nobody_knows_is_not_reckoned_with(call: Call) -> None:
     document = json.loads(call("run", QUICK, "--dry-run", "--json", "--set", "data=fer2014").out)
     assert document["estimate"] is None
