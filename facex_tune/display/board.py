@@ -340,8 +340,10 @@ def _stage_started(board: Board, event: Mapping[str, Any]) -> None:
     board.stage, board.stage_budget_s = event["stage"], event.get("budget_s")
     board.notes.clear()  # remarks on what is over
     board.factors.running.clear()
-    for row in [*board.rows.values(), *board.models.values()]:
+    for row in board.rows.values():
         row.since = None  # another session's; a trial that goes on may wait for its worker
+    for model in board.models.values():
+        model.since = None
 
 
 def _budget_raised(board: Board, event: Mapping[str, Any]) -> None:

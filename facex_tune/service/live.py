@@ -72,8 +72,8 @@ def _progress(looked: Looked, *, is_written: bool) -> dict[str, Any]:
 
 
 def _epochs_now(board: Board) -> list[dict[str, Any]]:
-    """What runs, as `screen.under_way`, and figures by which the page goes on counting between two events: seconds since
-    its epoch began, and those of its last epoch; None and 0 where there is none.
+    """What runs, as `screen.under_way`, and figures by which the page goes on counting between two events: seconds
+    since its epoch began, and those of its last epoch; None and 0 where there is none.
     """
     now = datetime.now(UTC)
     return [

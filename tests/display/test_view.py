@@ -515,7 +515,7 @@ def test_who_waits_or_has_no_known_beginning_does_not_move() -> None:
     board.see(at(40, {"type": "trial_recovered", "trial": 1, "reason": "worker_lost", "detail": "gone"}))
     assert screens.under_way(board, after(43))[1] == "t0001 epoch 1/4 (next: about 30 %)", "it begins its epoch again"
     board.see(at(50, SEARCH))
-    assert screens.under_way(board, after(60))[1] == "t0001 epoch 1/4", "another session: its worker may yet have to come"
+    assert screens.under_way(board, after(60))[1] == "t0001 epoch 1/4", "another session: it may wait for its worker"
 
 
 def test_final_models_and_factors_move_within_their_epoch_too() -> None:

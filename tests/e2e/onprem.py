@@ -65,7 +65,7 @@ def slow_model() -> dict[str, Any]:
 
 
 def commands(section: str) -> list[str]:
-    """The commands of the fenced block under a heading of `cluster/README.md` or `docs/cluster.md`, comments left out."""
+    """The commands of the fenced block under a heading of one of the two pages, comments left out."""
     pages = (ROOT / "cluster" / "README.md", ROOT / "docs" / "cluster.md")
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     block = re.search(rf"^## {re.escape(section)}\n.*?^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)

@@ -106,9 +106,11 @@ def test_what_is_known_of_a_study_is_told_before_its_search(tmp_path: Path) -> N
     for name, epochs in (("short", 2), ("full", 3)):
         study = tiny_study(retrain={"epochs": epochs}, search={"learn_from": "nobody"})
         run = Run.create(tmp_path, name, study, data={}, environment={})
-        with run.log() as log, pytest.raises(InputError, match="nobody"):
+        context = Context(str(tmp_path), name, run.study.to_data(), "", 1, "cpu", (), 0)
+        with run.log() as log:
             log.listeners.append(told.append)
-            search.search(run, log, Context(str(tmp_path), name, run.study.to_data(), "", 1, "cpu", (), 0))
+            with pytest.raises(InputError, match="nobody"):
+                search.search(run, log, context)
     notes = [event["text"] for event in told if event["type"] == "note" and "final models" in event["text"]]
     assert len(notes) == 1
     assert notes[0].startswith("final models are trained for 2 epochs (retrain.epochs), ")
