@@ -500,7 +500,7 @@ def test_the_readme_tells_how_to_keep_in_what_answers_without_the_token() -> Non
         [sys.executable, "-c", ASK_WITHOUT_TOKEN], env=environment, cwd=ROOT, capture_output=True, text=True
     )
     assert done.stdout.split()[-1:] == ["200"], done.stderr
-    security = text("README.md").partition("## Security")[2].partition("## Machines")[0]
+    security = text("README.md").partition("## Security")[2].partition("## Watching")[0]
     ports = {8090, 44217, 44227}
     assert {port for port in ports if re.search(rf"dport .*\b{port}\b", security)} == ports
     for name in RAY_UP:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -16,11 +17,15 @@ import yaml
 
 from facex_tune import study
 from facex_tune.cli import app
+from facex_tune.data import prepare
 from facex_tune.runs.events import EpochDone, TrialFinished, TrialStarted
 from facex_tune.runs.store import Run
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = {
+    path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *DOCS, ROOT / "cluster" / "README.md")
+}
 TEXT = "\n".join(PAGES.values())
 
 
@@ -32,12 +37,23 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[str]:
     """Every `facex-tune ...`, in blocks, in running text, and in the headers of studies and in the Makefile."""
     in_blocks = [line.partition("#")[0] for block in blocks("sh") for line in block.splitlines()]
+    in_blocks += [given for given, _ in shown()]
     inline = [code for code in re.findall(r"`([^`\n]+)`", TEXT) if code.startswith("facex-tune ")]
     files = [ROOT / "Makefile", *(ROOT / "search_spaces").glob("*.yaml")]
     elsewhere = [line.lstrip("# \t") for path in files for line in path.read_text(encoding="utf-8").splitlines()]
     lines = [one for line in [*in_blocks, *inline, *elsewhere] for one in line.split("&&")]
     found = [re.sub(r"^(\.venv|\$\(BIN\))(/bin)?/", "", line.strip()) for line in lines]
     return sorted({line for line in found if line.startswith("facex-tune ")})
+
+
+def shown() -> list[tuple[str, str]]:
+    """The commands that are shown with what they print, each with that."""
+    found = []
+    for block in blocks("console"):
+        for each in block.removeprefix("$ ").split("\n$ "):
+            given, _, printed = each.partition("\n")
+            found.append((given.partition("  #")[0].strip(), printed))
+    return found
 
 
 def parsed(line: str) -> Any:
@@ -102,12 +118,42 @@ def test_the_studies_of_the_pages_are_studies(text: str) -> None:
 
 def test_the_readme_is_read_in_four_minutes() -> None:
     words = len(PAGES[ROOT / "README.md"].split())
-    assert words <= 850, "what is longer belongs on a page of docs/"
+    assert words <= 800, "what is longer belongs on a page of docs/"
+
+
+def test_the_readme_shows_two_commands_with_their_output() -> None:
+    """Lines of it, as they were printed."""
+    assert len(shown()) >= 2
+    assert all(given.startswith("facex-tune ") and printed.strip() for given, printed in shown())
+
+
+def test_the_page_of_commands_names_every_importer_and_its_options() -> None:
+    page = PAGES[ROOT / "docs" / "commands.md"]
+    assert [name for name in prepare.names() if f"`{name}`" not in page] == []
+    command: Any = typer.main.get_command(app)
+    options = command.commands["data"].commands["prepare"].params
+    names = [each.opts[0] for each in options if each.param_type_name == "option"]
+    assert [name for name in names if name not in page] == []
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in PAGES if path.name not in ("README.md", "index.md")], ids=lambda path: path.stem
+    ("share", "n", "said"),
+    [
+        (float(share), int(n.replace(",", "")), (float(low), float(high)))
+        for row in PAGES[ROOT / "docs" / "comparison.md"].splitlines()
+        if row.startswith("|") and "this project" not in row
+        for n in re.findall(r"\| ([\d,]+) \|", row)
+        for share, low, high in re.findall(r"(\.\d+) \[(\.\d+), (\.\d+)\]", row)
+    ],
 )
+def test_intervals_of_other_packages_are_wilson_s(share: float, n: int, said: tuple[float, float]) -> None:
+    z = 1.96
+    middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    found = [(middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1)]
+    assert said == pytest.approx(found, abs=6e-4)
+
+
+@pytest.mark.parametrize("path", [path for path in DOCS if path.name != "index.md"], ids=lambda path: path.stem)
 def test_every_page_is_led_to(path: Path) -> None:
     others = [text for other, text in PAGES.items() if other != path]
     assert any(f"]({path.name})" in text or f"](docs/{path.name})" in text for text in others)
@@ -115,7 +161,7 @@ def test_every_page_is_led_to(path: Path) -> None:
 
 def test_the_index_has_every_page() -> None:
     listed = re.findall(r"^([\w-]+)$", PAGES[ROOT / "docs" / "index.md"], re.MULTILINE)
-    pages = {path.stem for path in PAGES if path.name not in ("README.md", "index.md")}
+    pages = {path.stem for path in DOCS if path.name != "index.md"}
     assert sorted(listed) == sorted(pages), "each once"
 
 

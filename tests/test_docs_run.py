@@ -42,11 +42,13 @@ MEANT = {
 NOT_RUN = {
     r"run (?!.*--dry-run)|search |bench |factors ": "trains, or measures trainings: minutes; tests/pipeline do it",
     r"submit|status|logs|stop|pull|.*--address": "needs a cluster or a service; tests/service and tests/e2e do it",
+    r"show demo --storage results": "of a run that was pulled from a cluster",
     r"serve": "serves until it is ended; tests/service do it",
     r".*--follow": "watches until the run ends; tests/display do it",
     r".*s3://": "needs an object store; tests/runs do it",
     r"--(install|show)-completion": "writes into the reader's shell; tests/cli tries what it writes",
     r"data get|data prepare (fer2013|ckplus|ferplus|rafdb|moods|NAME)": "needs a data set that may not be passed on",
+    r"data prepare table SOURCE": "needs a table that a reader has; tests/data do it",
     r"mirror demo --(mlflow|wandb)": "needs an extra; tests/mirrors do it",
     r".*--find-faces": "needs an extra; tests/inference do it",
     r"simulate .*(--seeds|--workers|--curves)|simulate my_study|simulate STUDY": "simulates for minutes",

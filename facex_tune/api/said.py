@@ -1,6 +1,6 @@
 """What a study's keys may hold, typed so that an editor completes it. Each is a plain dictionary, as in YAML.
 
-`tests/api/test_said.py` holds these to the study's own schema and to the training knobs.
+`tests/api/test_study_in_code.py` holds these to the study's own schema and to the training knobs.
 """
 
 from __future__ import annotations

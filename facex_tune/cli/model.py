@@ -88,6 +88,8 @@ def predict(
         raise InputError("--column: it names a column of a CSV of paths, and none was given")
     tta = "flip" if flip else "none"
     asked = answers.ask(model, storage, device_name=device, tta=tta)
+    if find and margin is None and (note := find_faces.margin_note(asked)):
+        typer.echo(f"note: {note}", err=True)
     if out is not None:
         _many(asked, images, is_many, column, out, uncropped, cut, as_json)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from facex_tune.errors import InputError
 from facex_tune.storage import files
 
 SCHEMA_LINE = "# yaml-language-server: $schema="
+SCHEMA_FILE = "study.schema.json"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,8 +32,8 @@ def add_to(app: typer.Typer) -> None:
     )(init)
     app.command(
         epilog=examples(
-            "facex-tune schema > study.schema.json    # then, as a study's first line:",
-            f"{SCHEMA_LINE}study.schema.json",
+            f"facex-tune schema > {SCHEMA_FILE}    # then, as a study's first line:",
+            f"{SCHEMA_LINE}{SCHEMA_FILE}",
             "facex-tune schema --parts my_parts",
         )
     )(schema)
@@ -55,7 +57,10 @@ def init(
     data: DataDir = DATA,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
-    """Write a commented study for a data set and a machine. In a terminal it asks for what is not said."""
+    """Write a commented study for a data set and a machine. In a terminal it asks for what is not said.
+
+    The study's JSON schema is written beside it, where none is: editors complete and check the study by it.
+    """
     from facex_tune.inspection import starter
 
     path = files.absolute(file)
@@ -71,9 +76,28 @@ def init(
         time=_said("--time", time, "Time of the search", "2h"),
     )
     where = shlex.quote(os.path.relpath(path) if path.is_relative_to(files.absolute(".")) else str(path))
-    files.write_bytes(path, starter.text(asked, data, where).encode())
+    text = f"{SCHEMA_LINE}{SCHEMA_FILE}\n{starter.text(asked, data, where)}"
+    beside = _schema_beside(path.parent / SCHEMA_FILE, force)
+    files.write_bytes(path, text.encode())
     typer.echo(f"study: {path}")
+    typer.echo(f"schema, for editors: {beside}")
     typer.echo(f"next: facex-tune run {where} --dry-run")
+
+
+def _schema_beside(path: Path, force: bool) -> str:
+    """Writes the schema where none is, and says what came of it. Another file of that name may hold somebody's own
+    parts: it is replaced by force alone.
+    """
+    from facex_tune import study
+
+    schema = (json.dumps(study.json_schema(), indent=1, allow_nan=False) + "\n").encode()
+    if path.is_file() and path.read_bytes() == schema:
+        return f"{path} (was there)"
+    if path.exists() and (path.is_dir() or not force):
+        kept = "a folder is there" if path.is_dir() else "another file is there, left as it is; --force replaces it"
+        return f"{path} ({kept})"
+    files.write_bytes(path, schema)
+    return str(path)
 
 
 def schema(parts: OwnParts = None) -> None:
@@ -90,8 +114,11 @@ def _said(option: str, said: str | None, question: str, usual: str) -> str:
         return said
     if not sys.stdin.isatty():
         raise InputError(f"{option}: nobody is here to ask (no terminal); say it, for example {option} {usual}")
-    answer: str = typer.prompt(question, default=usual, err=True)
-    return answer.strip()
+    typer.echo(f"{question} [{usual}]: ", nl=False, err=True)  # typer's own prompt leaves a space on standard output
+    answer = sys.stdin.readline()
+    if not answer:
+        raise typer.Abort
+    return answer.strip() or usual
 
 
 def _sets(data: Path) -> list[str]:

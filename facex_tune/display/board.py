@@ -7,6 +7,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from facex_tune.display.outline import Plan
@@ -33,7 +34,7 @@ from facex_tune.runs.events import (
     TrialStopped,
 )
 from facex_tune.runs.history import FAILED, FINISHED, RUNNING, STOPPED, badness, keeps, pareto_front, violation
-from facex_tune.runs.names import ALL, trial_label
+from facex_tune.runs.names import ALL, model_name, trial_label
 from facex_tune.search import scheduler
 from facex_tune.search.factor_progress import Progress
 from facex_tune.search.scheduler import Standing
@@ -60,6 +61,8 @@ class Row:
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    epoch_s: float = 0.0  # of its last epoch
+    since: datetime | None = None  # the epoch under way began then, as far as anybody has told
 
     @property
     def value(self) -> float:
@@ -83,6 +86,7 @@ class ModelRow:
     on: str | None = None  # "all" where validation faces are trained on, too
     images_per_second: float = 0.0
     seconds: float = 0.0  # of its last epoch
+    since: datetime | None = None  # the epoch under way began then
 
     @property
     def value(self) -> float:
@@ -103,6 +107,38 @@ class Rung:
     epoch: int
     seen: int
     cut: float | None
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """Something in training: a trial, a final model, a run of the factor study.
+
+    Attributes:
+        epoch: of `epochs`, the last one that is done.
+        since: when the next one began; None where nobody has told.
+        epoch_s: seconds that the last one took; 0 before there is one.
+    """
+
+    name: str
+    epoch: int
+    epochs: int
+    since: datetime | None = None
+    epoch_s: float = 0.0
+
+    def passed_s(self, now: datetime) -> float | None:
+        """Seconds since the epoch under way began; None where nobody has told, and after the last epoch."""
+        if self.since is None or self.epoch >= self.epochs:
+            return None
+        return max(0.0, (now - self.since).total_seconds())
+
+    def percent(self, now: datetime) -> int | None:
+        """How much of its epoch is likely done, from 0 to 99: it is taken to last as long as the one before; None where
+        there was none.
+        """
+        passed_s = self.passed_s(now)
+        if passed_s is None or self.epoch_s <= 0:
+            return None
+        return int(100 * min(0.99, passed_s / self.epoch_s))
 
 
 @dataclass
@@ -183,6 +219,27 @@ class Board:
     @property
     def running(self) -> list[Row]:
         return [row for row in self.rows.values() if row.state == RUNNING]
+
+    @property
+    def under_way(self) -> list[UnderWay]:
+        """What is in training in this stage; empty where nobody has told. A trial that waits at a rung is not."""
+        plan, factors = self.plan, self.factors
+        if self.stage == "retrain":
+            models = {model_name(*key, row.on): row for key, row in sorted(self.models.items()) if row.in_training}
+            return [UnderWay(name, m.epoch, plan.model_epochs, m.since, m.seconds) for name, m in models.items()]
+        if self.stage == "factors":
+            return [
+                UnderWay(
+                    f"{cell} seed {seed}",
+                    event.get("epoch", 0),
+                    factors.epochs,
+                    _time(event),
+                    event.get("seconds", 0.0),
+                )
+                for (cell, seed), event in factors.running.items()
+            ]
+        trained = (row for row in self.running if not row.paused)
+        return [UnderWay(row.label, row.epoch, plan.max_epochs, row.since, row.epoch_s) for row in trained]
 
     @property
     def models_done(self) -> int:
@@ -275,10 +332,18 @@ class Board:
         return min(1.0, max(shares)) if shares else None
 
 
+def _time(event: Mapping[str, Any]) -> datetime | None:
+    return datetime.fromisoformat(event["time_utc"]) if "time_utc" in event else None
+
+
 def _stage_started(board: Board, event: Mapping[str, Any]) -> None:
     board.stage, board.stage_budget_s = event["stage"], event.get("budget_s")
     board.notes.clear()  # remarks on what is over
     board.factors.running.clear()
+    for row in board.rows.values():
+        row.since = None  # another session's; a trial that goes on may wait for its worker
+    for model in board.models.values():
+        model.since = None
 
 
 def _budget_raised(board: Board, event: Mapping[str, Any]) -> None:
@@ -297,18 +362,21 @@ def _candidate_chosen(board: Board, event: Mapping[str, Any]) -> None:
 
 def _paused(is_paused: bool) -> Callable[[Board, Mapping[str, Any]], None]:
     def handle(board: Board, event: Mapping[str, Any]) -> None:
-        board.row(event["trial"]).paused = is_paused
+        row = board.row(event["trial"])
+        row.paused, row.since = is_paused, None if is_paused else _time(event)
 
     return handle
 
 
 def _trial_started(board: Board, event: Mapping[str, Any]) -> None:
     row = board.row(event["trial"])
-    row.state, row.config = RUNNING, event["config"]
+    row.state, row.config, row.since = RUNNING, event["config"], _time(event)
 
 
 def _epoch(board: Board, event: Mapping[str, Any]) -> None:
     board._epoch(event["trial"], event["epoch"], event["metrics"], event["seconds"])
+    row = board.row(event["trial"])
+    row.epoch_s, row.since = event["seconds"], _time(event)
 
 
 def _trial_ended(state: str) -> Callable[[Board, Mapping[str, Any]], None]:
@@ -326,13 +394,13 @@ def _model_row(board: Board, event: Mapping[str, Any]) -> ModelRow:
 
 def _model_started(board: Board, event: Mapping[str, Any]) -> None:
     row = _model_row(board, event)
-    row.failed = ""  # it is tried again
+    row.failed, row.since = "", _time(event)  # where it failed before, it is tried again
 
 
 def _model_epoch(board: Board, event: Mapping[str, Any]) -> None:
     row = _model_row(board, event)
     row.epoch, row.images_per_second = event["epoch"], event["metrics"].get("train_images_per_second", 0.0)
-    row.seconds = event.get("seconds", 0.0)
+    row.seconds, row.since = event.get("seconds", 0.0), _time(event)
     row.values.append(board.objective(event["metrics"]))
 
 
@@ -349,7 +417,10 @@ def _model_failed(board: Board, event: Mapping[str, Any]) -> None:
 def _recovered(board: Board, event: Mapping[str, Any]) -> None:
     board.recovered[event["reason"]] += 1
     if event["type"] == TrialRecovered.TYPE:
-        board.row(event["trial"]).seconds += event.get("seconds", 0.0)
+        row = board.row(event["trial"])
+        row.seconds, row.since = row.seconds + event.get("seconds", 0.0), _time(event)  # it begins its epoch again
+    elif event["type"] == ModelRecovered.TYPE:
+        _model_row(board, event).since = _time(event)
 
 
 def _test_opened(board: Board, event: Mapping[str, Any]) -> None:

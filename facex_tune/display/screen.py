@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from facex_tune.display.board import Board, Row
+from facex_tune.display.board import Board, Row, UnderWay
 from facex_tune.display.table import plain
 from facex_tune.display.text import compact, metric, sparkline
 from facex_tune.runs.history import FAILED, FINISHED, STOPPED
@@ -26,7 +27,7 @@ def headline(board: Board, elapsed_s: float, remaining_s: float | None) -> str:
     """One line: the stage, how much of it is done, how long this session has taken, what the stage will, how fast."""
     parts = [board.stage or "starting"]
     if board.stage == "search":
-        parts.append(f"{board.ended}{f'/{board.plan.trials}' if board.plan.trials else ''} trials")
+        parts.append(f"{board.ended}{f'/{board.plan.trials}' if board.plan.trials else ''} trials ended")
     if board.stage == "retrain":
         failed = f", {board.models_failed} failed" if board.models_failed else ""
         parts.append(f"{board.models_done}/{board.plan.models} models{failed}")
@@ -40,16 +41,32 @@ def headline(board: Board, elapsed_s: float, remaining_s: float | None) -> str:
     return " | ".join(parts)
 
 
-def under_way(board: Board) -> list[str]:
-    """What runs now in this stage and how far it has come: ``t0003 epoch 4/9``; empty where nobody has told."""
-    plan, factors = board.plan, board.factors
-    if board.stage == "retrain":
-        training = {model_name(*key, row.on): row.epoch for key, row in sorted(board.models.items()) if row.in_training}
-        return [f"{name} epoch {n}/{plan.model_epochs}" for name, n in training.items()]
-    if board.stage == "factors":
-        said = {run: event.get("epoch", 0) for run, event in factors.running.items()}
-        return [f"{cell} seed {seed} epoch {n}/{factors.epochs}" for (cell, seed), n in said.items()]
-    return [f"{row.label} epoch {row.epoch}/{plan.max_epochs}" for row in board.running if not row.paused]
+def under_way(board: Board, now: datetime | None = None) -> list[str]:
+    """What runs now in this stage and how far it has come: ``t0003 epoch 4/9 (next: about 40 %)``, of a first epoch
+    ``t0004 epoch 0/9 (next: 25s so far)``; empty where nobody has told. Without `now`, finished epochs alone.
+    """
+    return [
+        f"{each.name} epoch {each.epoch}/{each.epochs}{f' (next: {told})' if told else ''}"
+        for each in board.under_way
+        for told in [_within(each, now, "about {} %", "{} so far")]
+    ]
+
+
+def _within(each: UnderWay, now: datetime | None, share: str, passed: str) -> str:
+    """How far into its epoch it is: the share, or before there is an epoch to go by the time; "" where nobody knows."""
+    passed_s = None if now is None else each.passed_s(now)
+    if now is None or passed_s is None:
+        return ""
+    percent = each.percent(now)
+    return passed.format(clock(passed_s)) if percent is None else share.format(percent)
+
+
+def _epochs_now(board: Board, now: datetime | None) -> dict[str, str]:
+    """For the column of epochs, by name: ``4/9 +40 %``, of a first epoch ``0/9 +25s``."""
+    return {
+        each.name: f"{each.epoch}/{each.epochs} {_within(each, now, '+{} %', '+{}')}".rstrip()
+        for each in board.under_way
+    }
 
 
 def budget(board: Board, searched_s: float) -> str:
@@ -86,23 +103,30 @@ def ends(board: Board) -> str:
 
 
 def screen(
-    board: Board, headline: str, searched_s: float = 0.0, *, ascii_only: bool = False, height: int = 25
+    board: Board,
+    headline: str,
+    searched_s: float = 0.0,
+    *,
+    ascii_only: bool = False,
+    height: int = 25,
+    now: datetime | None = None,
 ) -> RenderableType:
     """The board: headline, budget, rungs, trials or final models, the last notes.
 
     Args:
         searched_s: what the search has taken, over all its resumes.
         height: the terminal's, in rows.
+        now: for how far into its epoch each that runs is; None leaves it out.
     """
     parts: list[RenderableType] = [Text(headline, "bold", no_wrap=True, overflow="ellipsis")]
     if board.stage in ("search", "retrain", "factors"):
         parts += _figures(board, searched_s)
     if board.stage == "search" and board.rows:
-        parts.append(_trials_table(board, ascii_only, tall=height >= TALL))
+        parts.append(_trials_table(board, ascii_only, tall=height >= TALL, now=now))
     elif board.stage == "factors" and board.factors.total:
-        parts.append(_cells_table(board, tall=height >= TALL))
+        parts.append(_cells_table(board, tall=height >= TALL, now=now))
     elif board.models:
-        parts.append(_models_table(board, ascii_only))
+        parts.append(_models_table(board, ascii_only, now))
     if board.opened and board.stage == "evaluate":
         parts.append(Text(f"test sets opened: {', '.join(board.opened)}"))
     parts += [Text(note, "dim", no_wrap=True, overflow="ellipsis") for note in board.notes]
@@ -122,7 +146,7 @@ def _figures(board: Board, searched_s: float) -> list[RenderableType]:
     return [table] if table.row_count else []
 
 
-def _trials_table(board: Board, ascii_only: bool, *, tall: bool) -> Table:
+def _trials_table(board: Board, ascii_only: bool, *, tall: bool, now: datetime | None) -> Table:
     """The leading trials with their rank, then others that run, each with its curve and its configuration."""
     plan = board.plan
     several = ["front"] if plan.others else []
@@ -133,14 +157,14 @@ def _trials_table(board: Board, ascii_only: bool, *, tall: bool) -> Table:
     best, front = board.best(TOP[tall]), board.front
     others = [row for row in board.running if row not in best and not row.paused]
     shown = [*best, *others[: RUNNING_SHOWN[tall]]]
-    scale = _scale([value for row in shown for value in row.values])
+    scale, going = _scale([value for row in shown for value in row.values]), _epochs_now(board, now)
 
     def add(rank: str, row: Row, style: str) -> None:
         values = [metric(row.value), *(metric(row.metrics.get(name)) for name in plan.others)]
         line = sparkline(row.values, *scale, ascii_only=ascii_only)
         config = compact(row.config, plan.knobs)
         on_front = ["*" if row.label in front else ""] if plan.others else []
-        epoch = f"{row.epoch}/{plan.max_epochs}"
+        epoch = going.get(row.label, f"{row.epoch}/{plan.max_epochs}")
         table.add_row(rank, row.label, row.state, *on_front, epoch, *values, line, config, style=style)
 
     for rank, row in enumerate(shown, 1):
@@ -153,32 +177,35 @@ def _trials_table(board: Board, ascii_only: bool, *, tall: bool) -> Table:
     return table
 
 
-def _models_table(board: Board, ascii_only: bool) -> Table:
+def _models_table(board: Board, ascii_only: bool, now: datetime | None) -> Table:
     table = plain("model", ">epoch", f">{board.plan.objective}", "", stacks=False)
     scale = _scale([value for row in board.models.values() for value in row.values])
+    going = _epochs_now(board, now)
     for (candidate, seed), row in sorted(board.models.items()):
-        epoch = row.failed or ("done" if row.done else f"{row.epoch}/{board.plan.model_epochs}")
-        line = sparkline(row.values, *scale, ascii_only=ascii_only)
         name = model_name(candidate, seed, row.on)
+        counted = f"{row.epoch}/{board.plan.model_epochs}"
+        epoch = row.failed or ("done" if row.done else going.get(name, counted))
+        line = sparkline(row.values, *scale, ascii_only=ascii_only)
         table.add_row(name, epoch, metric(row.value), line, style="green" if row.done else "")
     return table
 
 
-def _cells_table(board: Board, *, tall: bool) -> Table:
+def _cells_table(board: Board, *, tall: bool, now: datetime | None) -> Table:
     """The reference, the configurations measured last, and those in training, each beside the reference."""
     factors, objective = board.factors, board.plan.objective
     table = plain("changed", ">seeds", ">epoch", f">{objective}", ">against reference", stacks=False)
     ended = list(dict.fromkeys(cell for cell, _ in factors.finished))
     training = list(dict.fromkeys(cell for cell, _ in factors.running))
     shown = [cell for cell in ended if cell != "reference" and cell not in training][-TOP_CELLS[tall] :]
+    going = _epochs_now(board, now)
     for cell in dict.fromkeys(["reference", *shown, *training]):
         values = factors.values(cell, objective).values()
         mean = sum(values) / len(values) if values else math.nan
         gain = factors.gain(cell, objective)
-        epochs = [str(event.get("epoch", 0)) for (name, _), event in factors.running.items() if name == cell]
+        epochs = [going[f"{name} seed {seed}"] for name, seed in factors.running if name == cell]
         against = "" if cell == "reference" or math.isnan(gain) else f"{gain:+.3f}"
-        at = f"{', '.join(epochs)}/{factors.epochs}" if epochs else ""
-        table.add_row(cell, f"{len(values)}/{factors.seeds}", at, metric(mean), against, style="dim" if epochs else "")
+        seeds = f"{len(values)}/{factors.seeds}"
+        table.add_row(cell, seeds, ", ".join(epochs), metric(mean), against, style="dim" if epochs else "")
     return table
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -50,6 +51,7 @@ class View:
         show: takes the board as HTML, each time in place of the last one; by default an output of the notebook's cell,
             where this process is a notebook's kernel and `stream` is not given.
         last: what a notebook shows in the end, as HTML; by default the board as it was last.
+        utc: the clock that events are dated by.
     """
 
     def __init__(
@@ -60,11 +62,12 @@ class View:
         now: Callable[[], float] = time.monotonic,
         show: notebook.Show | None = None,
         last: Callable[[], str] | None = None,
+        utc: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         past = past or Past()
         self._board, self._searched_s, self._now = board, past.searched_s, now
         self._show = notebook.output() if show is None and stream is None else show
-        self._last = last
+        self._last, self._utc = last, utc
         self._stream = sys.stderr if stream is None else stream
         self._began_s, self._stage_began_s = now() - past.elapsed_s, now() - past.stage_s
         self._said_s = now()
@@ -156,6 +159,7 @@ class View:
                 self._searched(),
                 ascii_only=console is None or console.options.ascii_only,
                 height=0 if console is None else console.height,
+                now=self._utc(),
             )
 
     def _headline(self) -> str:
@@ -173,7 +177,7 @@ class View:
         return min(HEARTBEAT_MAX_S, max(HEARTBEAT_S, HEARTBEAT_SHARE * (self._now() - self._began_s)))
 
     def _heartbeat(self) -> str:
-        running = ", ".join(under_way(self._board))
+        running = ", ".join(under_way(self._board, self._utc()))
         return f"{self._headline()} | running: {running}" if running else self._headline()
 
     def _renew(self, one_line: _OneLine) -> None:
@@ -190,7 +194,7 @@ class View:
         if self._show is None or self._silent:
             return
         try:
-            drawn = screen(self._board, self._headline(), self._searched(), height=TALL)
+            drawn = screen(self._board, self._headline(), self._searched(), height=TALL, now=self._utc())
             self._show(notebook.as_html(drawn) if last is None else last())
         except Exception:
             self._silent = True

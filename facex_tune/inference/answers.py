@@ -29,6 +29,7 @@ class Asked:
         info: its configuration and what else is known of it.
         face: the shape of the faces that it takes.
         probabilities_NC: uint8 faces of that shape, N x size x size (x 3) -> float32 N x emotions, rows of sum 1.
+        data: the sets that it was trained on; () where nobody has told.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Asked:
     info: dict[str, Any]
     face: FaceShape
     probabilities_NC: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    data: tuple[str, ...] = ()
 
 
 def ask(said: str, storage: Place, *, device_name: str | None = None, tta: str = "none") -> Asked:
@@ -60,7 +62,7 @@ def of_trained(trained: Trained, *, device_name: str | None = None, tta: str = "
     def answer(images_NHW: NDArray[np.uint8]) -> NDArray[np.float32]:
         return classifier.probabilities_NC(model, images_NHW, device, tta=tta)
 
-    return Asked(trained.name, trained.emotions, trained.info, trained.face, answer)
+    return Asked(trained.name, trained.emotions, trained.info, trained.face, answer, trained.data)
 
 
 def _of_onnx(path: Path, tta: str) -> Asked:
@@ -97,4 +99,5 @@ def _of_onnx(path: Path, tta: str) -> Asked:
         found: NDArray[np.float32] = both_VNC.mean(axis=0, dtype=np.float32)
         return found
 
-    return Asked(about.get("model", path.stem), emotions, about, face, answer)
+    data = tuple(filter(None, about.get("data", "").split(",")))
+    return Asked(about.get("model", path.stem), emotions, about, face, answer, data)

@@ -42,6 +42,7 @@ def export(trained: Trained, form: str, path: Path) -> Path:
     else:
         values = {key: trained.info[key] for key in ("config", "n_classes")}
         values |= {"face": trained.face.to_data()} if trained.face != GREY_48 else {}
+        values |= {"data": list(trained.data)} if trained.data else {}
         files.save_tensors(path, trained.tensors, {**values, "about": describe(trained)})
     return path
 

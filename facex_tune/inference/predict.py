@@ -48,6 +48,12 @@ class Trained:
         """The shape of the faces that it was trained on and takes."""
         return FaceShape.of(self.info)
 
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The sets that it was trained on; () where its file does not tell."""
+        said = self.info.get("data")
+        return tuple(said) if isinstance(said, list) and all(isinstance(name, str) for name in said) else ()
+
     def load(self, device: torch.device) -> nn.Module:
         """The network with its weights, on a device."""
         from facex_tune.training import classifier
@@ -112,7 +118,8 @@ def of_run(run: Run, label: str | None) -> Trained:
         folder = run.final_folder(*labels[chosen])
         gone = "its weights or config.json are gone; restore them, or name another model"
         raise InputError(f"{folder}: {gone}") from error
-    return Trained(f"{run.name}/{chosen}", tensors, info)
+    # models of earlier versions do not tell what they were trained on
+    return Trained(f"{run.name}/{chosen}", tensors, {"data": list(run.study.sets), **info})
 
 
 def _of_folder(path: Path) -> Trained:
@@ -229,6 +236,7 @@ def describe(trained: Trained) -> dict[str, str]:
         "emotions": ",".join(trained.emotions),
         "input": f"faces: uint8, {axes}, {colours}, one cropped face each; scaling happens inside",
         **({} if face == GREY_48 else {"face": json.dumps(face.to_data())}),
+        **({"data": ",".join(trained.data)} if trained.data else {}),
         "output": "probabilities: float32, N x emotions, rows sum to 1",
         "config": json.dumps(trained.info["config"]),
     }

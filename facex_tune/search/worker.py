@@ -164,6 +164,7 @@ class Worker:
             "epochs": self.training.done,
             "weights": self.study.retrain.weights,
             "n_classes": self.n_classes,
+            "data": list(self.study.sets),
             "face": self.training.face.to_data(),
             "class_counts": self.training.class_counts.tolist(),
             "target_shares": self.training.target_shares.tolist(),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from facex_tune.display import pace, screen
+from facex_tune.display.board import Board
 from facex_tune.runs import overview
 from facex_tune.runs.history import RUNNING, Trial
 from facex_tune.runs.store import Run
@@ -64,9 +65,27 @@ def _progress(looked: Looked, *, is_written: bool) -> dict[str, Any]:
         "ended": screen.ends(board),
         "went_on": dict(board.recovered),
         "under_way": screen.under_way(board) if is_written else [],
+        "epochs_now": _epochs_now(board) if is_written else [],
         "opened": list(board.opened),
         "notes": list(board.notes),
     }
+
+
+def _epochs_now(board: Board) -> list[dict[str, Any]]:
+    """What runs, as `screen.under_way`, and figures by which the page goes on counting between two events: seconds
+    since its epoch began, and those of its last epoch; None and 0 where there is none.
+    """
+    now = datetime.now(UTC)
+    return [
+        {
+            "name": each.name,
+            "epoch": each.epoch,
+            "epochs": each.epochs,
+            "passed_s": None if (passed_s := each.passed_s(now)) is None else round(passed_s, 1),
+            "epoch_s": round(each.epoch_s, 1),
+        }
+        for each in board.under_way
+    ]
 
 
 def _time(event: Mapping[str, Any]) -> datetime:

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -462,7 +463,7 @@ def test_following_a_run_that_nobody_writes_shows_it_and_ends(call: Call, demo: 
     result = call("show", "demo", "--follow")
     assert result.code == 0
     assert len(board_rows(result.out)) == 4
-    assert result.err.startswith("search | 4/8 trials | elapsed ")
+    assert result.err.startswith("search | 4/8 trials ended | elapsed ")
 
 
 def test_show_changes_nothing(call: Call, demo: Run) -> None:
@@ -667,6 +668,21 @@ def test_a_dry_run_of_a_name_that_another_study_has_says_so(call: Call, demo: Ru
     assert result.err.startswith("error: run 'demo' exists with another study (budget.trials: 8 then, 5 now)")
 
 
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("command", ["run", "search"])
+def test_a_dry_run_warns_of_final_models_that_are_trained_less_than_trials(call: Call, command: str) -> None:
+    said = "final models are trained for 2 epochs (retrain.epochs), the search's longest trials for 6"
+    assert call("data", "prepare", "synthetic").code == 0
+    words = [command, QUICK, "--dry-run"]
+    told = call(*words, "--set", "retrain.epochs=2")
+    assert told.code == 0
+    assert f"note: {said}" in told.err
+    notes = json.loads(call(*words, "--set", "retrain.epochs=2", "--json").out)["told"]
+    assert any(note.startswith(said) for note in notes)
+    usual = call(*words)
+    assert "final models are trained for" not in usual.out + usual.err
+
+
 def test_a_set_that_nobody_knows_is_not_reckoned_with(call: Call) -> None:
     document = json.loads(call("run", QUICK, "--dry-run", "--json", "--set", "data=fer2014").out)
     assert document["estimate"] is None
@@ -762,6 +778,47 @@ def test_init_without_a_terminal_wants_to_be_told(call: Call, tmp_path: Path) ->
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "--for: nobody is here to ask (no terminal); say it, for example --for synthetic" in result.err
     assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_init_gives_editors_the_schema_and_never_writes_over_another(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "mine.yaml"
+    words = ["init", path, "--for", "synthetic", "--machine", "gpu", "--time", "30m", "--force"]
+    beside = tmp_path / "new" / "study.schema.json"
+    told = call(*words[:-1])
+    assert path.read_text(encoding="utf-8").splitlines()[0] == "# yaml-language-server: $schema=study.schema.json"
+    assert json.loads(beside.read_text(encoding="utf-8")) == json.loads(json.dumps(study.json_schema()))
+    assert f"schema, for editors: {beside}\n" in told.out
+    assert f"{beside} (was there)\n" in call(*words).out
+    beside.write_text("{}", encoding="utf-8")
+    words[1] = tmp_path / "new" / "second.yaml"
+    assert f"{beside} (another file is there, left as it is; --force replaces it)\n" in call(*words[:-1]).out
+    assert beside.read_text(encoding="utf-8") == "{}"
+    assert f"schema, for editors: {beside}\n" in call(*words).out
+    assert beside.read_bytes() == call("schema").out.encode(), "as `schema` prints it"
+    beside.unlink()
+    beside.mkdir()
+    assert f"{beside} (a folder is there)\n" in call(*words).out
+
+
+def test_init_asks_in_a_terminal(tmp_path: Path) -> None:
+    """For what was not said, with what is usual; an empty answer takes that."""
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "facex_tune", "init", "asked.yaml", "--data", "nowhere"]
+    with subprocess.Popen(command, stdin=end, stdout=subprocess.PIPE, stderr=end, cwd=tmp_path) as process:
+        os.close(end)
+        said = ""
+        for question, answer in (("Data set", ""), ("Machine", "gpu"), ("Time of the search", " 45m ")):
+            while not re.search(rf"{question}.*: $", said):
+                said += os.read(terminal, 4096).decode()
+            os.write(terminal, f"{answer}\n".encode())
+        assert process.stdout is not None
+        out = process.stdout.read().decode()
+    os.close(terminal)
+    assert process.returncode == 0
+    assert "Data set (synthetic, fer2013) [synthetic]: " in said
+    assert out.startswith(f"study: {tmp_path / 'asked.yaml'}\n"), "questions are no part of what is printed"
+    written = study.load(tmp_path / "asked.yaml")
+    assert (written.data, written.resources.gpus, written.budget.time) == ("synthetic", 0.5, 2700)
 
 
 def test_the_schema_is_printed(call: Call) -> None:

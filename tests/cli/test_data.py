@@ -66,6 +66,15 @@ def test_other_sources_refuse_the_folders_options(call: Call, my_faces: Path) ->
         assert "do not go with `data prepare" in err
 
 
+@pytest.mark.parametrize("source", ["fer2013", "ckplus"])
+def test_a_picture_in_the_place_of_a_set_is_named_and_none_of_its_bytes_is_printed(
+    call: Call, tmp_path: Path, source: str
+) -> None:
+    Image.fromarray(np.full((48, 48), 90, np.uint8)).save(tmp_path / "face.png")
+    said = "error: face.png is one picture (PNG): name the folder, zip or table of the data set\n"
+    assert call("data", "prepare", source, "face.png") == (2, "", said)
+
+
 def test_the_list_says_how_to_prepare_a_folder(call: Call) -> None:
     listed = call("data", "list")[1]
     assert "facex-tune data prepare folder SOURCE --as NAME  (" in listed, "the name once"

@@ -160,6 +160,16 @@ def test_other_archives_are_told(tmp_path: Path, head: bytes, kind: str) -> None
         load(path)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_a_picture_in_the_set_s_place_is_told_without_its_bytes(tmp_path: Path, kind: str) -> None:
+    """By its content, whatever its name is."""
+    path = tmp_path / "face.csv"
+    Image.new("L", (48, 48), 90).save(path, kind)
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert caught.value.problems == [f"{path} is one picture ({kind}): name the folder, zip or table of the data set"]
+
+
 def test_the_same_file_twice_counts_once(fer2013_folder: Path) -> None:
     shutil.copytree(fer2013_folder / "train", fer2013_folder / "copy" / "train")
     read, skipped = load(fer2013_folder)

@@ -63,8 +63,8 @@ def test_a_watcher_sees_what_another_process_writes_and_ends_with_it(tmp_path: P
 
         follow.watch(run, stream, pause)
     lines = stream.getvalue().splitlines()
-    assert lines[0].startswith("search | 0/8 trials | elapsed ")
-    assert lines[0].endswith("running: t0000 epoch 0/6")
+    assert lines[0].startswith("search | 0/8 trials ended | elapsed ")
+    assert lines[0].partition(" (next: ")[0].endswith("running: t0000 epoch 0/6")
     assert lines[1:] == ["t0000 finished epoch 1/6 macro_f1 0.500 (best t0000 0.500) | 1/8 trials"]
     assert pauses == 2
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import types
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -160,8 +161,8 @@ def test_without_a_terminal_a_long_silence_ends_with_what_runs() -> None:
     events = [SEARCH, started(0), started(1), epoch(0, 1, 0.2), epoch(1, 1, 0.3), epoch(0, 2, 0.3)]
     lines = lines_of(events, step_s=HEARTBEAT_S / 2)
     assert len(lines) == 3  # the stage, and a heartbeat for every second event
-    assert lines[1] == "search | 0/4 trials | elapsed 45s | running: t0000 epoch 0/4, t0001 epoch 0/4"
-    assert lines[2].startswith("search | 0/4 trials | elapsed 1m15s | about ")
+    assert lines[1] == "search | 0/4 trials ended | elapsed 45s | running: t0000 epoch 0/4, t0001 epoch 0/4"
+    assert lines[2].startswith("search | 0/4 trials ended | elapsed 1m15s | about ")
     assert lines[2].endswith(" | running: t0000 epoch 1/4, t0001 epoch 1/4")
 
 
@@ -190,12 +191,12 @@ def heard_without_an_event(monkeypatch: pytest.MonkeyPatch, silence_s: float) ->
 
 def test_without_a_terminal_a_silence_ends_although_no_event_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     said = heard_without_an_event(monkeypatch, HEARTBEAT_S)
-    assert said == "search | 0/4 trials | elapsed 30s | running: t0000 epoch 0/4\n"
+    assert said == "search | 0/4 trials ended | elapsed 30s | running: t0000 epoch 0/4\n"
 
 
 def test_a_notebook_s_line_is_renewed_although_no_event_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
-    assert heard_without_an_event(monkeypatch, ONE_LINE_S) == "\rsearch | 0/4 trials | elapsed 2s\n"
+    assert heard_without_an_event(monkeypatch, ONE_LINE_S) == "\rsearch | 0/4 trials ended | elapsed 2s\n"
 
 
 def test_the_time_left_is_at_the_pace_of_this_stage() -> None:
@@ -244,7 +245,7 @@ def test_a_resumed_stage_that_has_done_nothing_yet_guesses_no_time() -> None:
     view(SEARCH)
     now.now_s += HEARTBEAT_S
     view(started(1))
-    assert "1/4 trials" in stream.getvalue()
+    assert "1/4 trials ended" in stream.getvalue()
     assert "about" not in stream.getvalue()
 
 
@@ -458,6 +459,112 @@ def test_the_screen_shows_final_models_in_training() -> None:
 def test_final_models_run_before_their_first_epoch_ends() -> None:
     events = [RETRAIN, {"type": "model_started", "candidate": 3, "seed": 1}]
     assert screens.under_way(board_after(events)) == ["t0003 seed 1 epoch 0/8"]
+
+
+# Within an epoch
+
+
+BEGUN = datetime(2026, 11, 30, 12, tzinfo=UTC)
+
+
+def at(seconds: float, event: dict[str, Any]) -> dict[str, Any]:
+    """The event as it was told so many seconds after BEGUN."""
+    return event | {"time_utc": (BEGUN + timedelta(seconds=seconds)).isoformat()}
+
+
+def after(seconds: float) -> datetime:
+    return BEGUN + timedelta(seconds=seconds)
+
+
+def slow(trial: int, number: int, seconds: float) -> dict[str, Any]:
+    return epoch(trial, number, 0.2) | {"seconds": seconds}
+
+
+def test_a_running_trial_moves_within_its_epoch() -> None:
+    """By the seconds of its last epoch, in the first one by the time alone; no event comes between."""
+    board = board_after([SEARCH, at(0, started(0)), at(5, started(1)), at(100, slow(0, 1, 100.0))])
+    told = [screens.under_way(board, after(seconds)) for seconds in (100, 140, 199, 500)]
+    assert [first for first, _ in told] == [
+        "t0000 epoch 1/4 (next: about 0 %)",
+        "t0000 epoch 1/4 (next: about 40 %)",
+        "t0000 epoch 1/4 (next: about 99 %)",
+        "t0000 epoch 1/4 (next: about 99 %)",  # nobody knows that it is done before it says so
+    ]
+    assert [second for _, second in told][:2] == [
+        "t0001 epoch 0/4 (next: 1m35s so far)",
+        "t0001 epoch 0/4 (next: 2m15s so far)",
+    ]
+
+
+def test_a_clock_that_is_behind_the_log_s_moves_nothing_backwards() -> None:
+    board = board_after([SEARCH, at(100, slow(0, 1, 100.0)), at(100, started(1))])
+    assert screens.under_way(board, after(40)) == [
+        "t0000 epoch 1/4 (next: about 0 %)",
+        "t0001 epoch 0/4 (next: 0s so far)",
+    ]
+
+
+def test_who_waits_or_has_no_known_beginning_does_not_move() -> None:
+    events = [SEARCH, *(at(10, slow(trial, 1, 10.0)) for trial in range(3)), at(10, slow(3, 4, 10.0))]
+    paused = {"type": "trial_paused", "trial": 0, "epoch": 1}
+    board = board_after([*events, at(10, paused), slow(2, 2, 10.0)])
+    told = ["t0001 epoch 1/4 (next: about 50 %)", "t0002 epoch 2/4", "t0003 epoch 4/4"]
+    assert screens.under_way(board, after(15)) == told
+    board.see(at(30, paused | {"type": "trial_promoted"}))
+    assert screens.under_way(board, after(35))[0] == "t0000 epoch 1/4 (next: about 50 %)"
+    board.see(at(40, {"type": "trial_recovered", "trial": 1, "reason": "worker_lost", "detail": "gone"}))
+    assert screens.under_way(board, after(43))[1] == "t0001 epoch 1/4 (next: about 30 %)", "it begins its epoch again"
+    board.see(at(50, SEARCH))
+    assert screens.under_way(board, after(60))[1] == "t0001 epoch 1/4", "another session: it may wait for its worker"
+
+
+def test_final_models_and_factors_move_within_their_epoch_too() -> None:
+    begun = {"type": "model_started", "candidate": 0, "seed": 0}
+    board = board_after([RETRAIN, at(0, begun)])
+    assert screens.under_way(board, after(61)) == ["t0000 seed 0 epoch 0/8 (next: 1m01s so far)"]
+    board.see(at(80, {"type": "model_epoch", "candidate": 0, "seed": 0, "epoch": 1, "metrics": {}, "seconds": 80.0}))
+    assert screens.under_way(board, after(100)) == ["t0000 seed 0 epoch 1/8 (next: about 25 %)"]
+    begun, later = cell("started", "reference", 0), cell("started", "train.lr=0.1", 1)
+    factors = board_after([planned(), FACTORS, at(0, begun), at(1, later)])
+    factors.see(at(10, factor_epoch("reference", 0, 1) | {"seconds": 10.0}))
+    assert screens.under_way(factors, after(17)) == [
+        "reference seed 0 epoch 1/4 (next: about 70 %)",
+        "train.lr=0.1 seed 1 epoch 0/4 (next: 16s so far)",
+    ]
+
+
+def test_the_screen_moves_within_an_epoch() -> None:
+    def drawn(board: Board, seconds: float) -> str:
+        console = Console(file=io.StringIO(), width=100, record=True)
+        console.print(screen(board, "headline", now=after(seconds)))
+        return console.export_text()
+
+    board = board_after([SEARCH, at(0, started(0)), at(0, started(1)), at(100, slow(0, 1, 100.0))])
+    assert "1/4 +40 %" in drawn(board, 140)
+    assert "1/4 +60 %" in drawn(board, 160)
+    assert "0/4 +2m40s" in drawn(board, 160)
+    model = {"type": "model_epoch", "candidate": 0, "seed": 0, "epoch": 1, "metrics": {}, "seconds": 80.0}
+    assert "1/8 +25 %" in drawn(board_after([RETRAIN, at(80, model)]), 100)
+    factors = board_after([planned(), FACTORS, at(10, factor_epoch("reference", 0, 1) | {"seconds": 10.0})])
+    assert "1/4 +70 %" in drawn(factors, 17)
+
+
+def test_a_view_moves_with_the_clock_that_dates_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a terminal's board, in a notebook's, and in the line that ends a silence."""
+    story = [SEARCH, at(0, started(0)), at(100, slow(0, 1, 100.0))]
+    stream, now, shown = io.StringIO(), Clock(), list[str]()
+    board = board_after(story)
+    with View(board, stream=io.StringIO(), now=now, show=shown.append, utc=lambda: after(140)):
+        pass
+    assert "1/4 +40 %" in shown[0]
+    view = View(board, stream=stream, now=now, utc=lambda: after(140))
+    view.tell()
+    assert stream.getvalue().endswith(" | running: t0000 epoch 1/4 (next: about 40 %)\n")
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    with View(board, stream=terminal, utc=lambda: after(140)):
+        pass
+    assert "1/4 +40 %" in terminal.getvalue()
 
 
 # The factor study

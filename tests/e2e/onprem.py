@@ -1,5 +1,5 @@
 """A cluster of three hosts that `ray up` makes from `cluster/onprem.yaml`, and an operator's host beside it, from
-which the commands of `cluster/README.md` are given as they stand there.
+which the commands of `cluster/README.md` and `docs/cluster.md` are given as they stand there.
 """
 
 from __future__ import annotations
@@ -65,9 +65,10 @@ def slow_model() -> dict[str, Any]:
 
 
 def commands(section: str) -> list[str]:
-    """The commands of the fenced block under a heading of `cluster/README.md`, comments left out."""
-    text = (ROOT / "cluster" / "README.md").read_text(encoding="utf-8")
-    block = re.search(rf"^## {re.escape(section)}\n.*?^```\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    """The commands of the fenced block under a heading of one of the two pages, comments left out."""
+    pages = (ROOT / "cluster" / "README.md", ROOT / "docs" / "cluster.md")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    block = re.search(rf"^## {re.escape(section)}\n.*?^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert block is not None, section
     return [line.partition(" #")[0].strip() for line in block[1].splitlines()]
 
@@ -125,7 +126,7 @@ class Cluster:
     @contextmanager
     def dashboard(self) -> Iterator[None]:
         """`ray dashboard`, as the README has it, while the block lasts."""
-        words = shlex.split(commands("`facex-tune submit`")[0].removesuffix("&"))
+        words = shlex.split(commands("`submit`")[0].removesuffix("&"))
         forward = self.operator.start(words, CHECKOUT)
         try:
             until(lambda: self.facex("status").returncode == 0, lambda: self.facex("status").stderr + self.told())

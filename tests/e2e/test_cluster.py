@@ -1,4 +1,4 @@
-"""What `cluster/README.md` says of hosts that are reached by SSH, on three of them."""
+"""What `cluster/README.md` and `docs/cluster.md` say of hosts that are reached by SSH, on three of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.e2e.onprem import (
 )
 
 pytestmark = pytest.mark.slow
-UP, SUBMIT = "`ray up`, `ray submit`", "`facex-tune submit`"
+UP, SUBMIT = "`ray up`, `ray submit`", "`submit`"
 OURS = ("trial_started", "epoch", "trial_finished", "model_finished")
 
 

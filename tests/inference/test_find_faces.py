@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from facex_tune.data.boxes import Box
 from facex_tune.data.pictures import Picture
 from facex_tune.emotions import GREY_48
 from facex_tune.errors import InputError
-from facex_tune.inference import find_faces, many
+from facex_tune.inference import answers, export, find_faces, many, predict
 from facex_tune.inference.answers import Asked
 from facex_tune.inference.find_faces import Found, framed, overlap
 
@@ -100,6 +101,56 @@ def test_a_table_has_a_row_a_face_and_one_for_a_photograph_without(found: list[F
         *(("b.jpg", "1", "10"), ("b.jpg", "2", "200")),
     ]
     assert (rows[0]["emotion"], rows[0]["happy"], rows[0]["problem"]) == ("happy", "0.750000", "")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (("fer2013",), ""),
+        (("fer2013", "ferplus"), ""),
+        (("mine",), "bright was trained on mine: where its faces are cut closer or wider, say --margin"),
+        (("fer2013", "mine"), "bright was trained on fer2013 + mine: "),
+        ((), "bright does not say what it was trained on: "),
+    ],
+)
+def test_a_model_of_other_faces_than_fer2013s_is_told_of_the_margin(data: tuple[str, ...], told: str) -> None:
+    note = find_faces.margin_note(replace(ASKED, data=data))
+    assert (told in note) if told else not note
+    assert not note or note.startswith("found faces are cut with a margin of 0.02, as fer2013 and ferplus cut theirs; ")
+
+
+@pytest.mark.parametrize("out", [False, True])
+def test_the_command_says_whose_margin_it_is(
+    tmp_path: Path, found: list[Found], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], out: bool
+) -> None:
+    """Unless the margin was given; the detector is left out."""
+    from tests.evaluation.conftest import new_run, write_data
+
+    monkeypatch.setattr(find_faces, "_session", lambda: None)
+    found += [one(10)]
+    run = new_run(tmp_path / "runs", write_data(tmp_path / "data"))
+    words = ["predict", run.name, "a.jpg", "--find-faces", "--storage", str(tmp_path / "runs"), "--device", "cpu"]
+    words += ["--out", str(tmp_path / "answers.csv")] if out else []
+    for margin, told in (([], 1), (["--margin", "0.02"], 0)):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*words, *margin])
+        assert ended.value.code == 0
+        assert capsys.readouterr().err.count("was trained on synthetic: ") == told
+
+
+def test_a_model_s_data_go_with_it(tmp_path: Path) -> None:
+    """In its run, in its folder and in a file that was written of it; older models know of none."""
+    from tests.evaluation.conftest import new_run, write_data
+
+    run = new_run(tmp_path / "runs", write_data(tmp_path / "data"))
+    trained = predict.find(run.name, run.storage)
+    assert trained.data == ("synthetic",), "by its run's study"
+    safe = export.export(trained, "safetensors", tmp_path / "m.safetensors")
+    assert answers.ask(str(safe), run.storage, device_name="cpu").data == ("synthetic",)
+    assert answers.ask(str(run.final_folder(1, 0)), run.storage, device_name="cpu").data == ()
+    pytest.importorskip("onnxscript")
+    onnx = export.export(trained, "onnx", tmp_path / "m.onnx")
+    assert answers.ask(str(onnx), run.storage).data == ("synthetic",)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ from facex_tune.pipeline.begin import begin
 from facex_tune.pipeline.options import Options
 from facex_tune.runs.events import StageStarted
 from facex_tune.runs.history import FAILED, FINISHED, STOPPED
+from facex_tune.runs.store import Run
 from facex_tune.search import data_placement, ray_session, search
+from facex_tune.search.job import Context
 from facex_tune.search.referee import Referee
 from facex_tune.search.trainable import FaceTrial
 from facex_tune.search.worker_losses import WORKER_LOSSES
@@ -96,6 +98,22 @@ def test_a_worker_that_is_lost_while_it_changes_to_another_trial_costs_no_trial(
     assert len(trials) == 3
     assert {trial.state for trial in trials} <= {FINISHED, STOPPED}
     assert [event["reason"] for event in run.events() if event["type"] == "trial_recovered"] == ["worker_lost"]
+
+
+def test_what_is_known_of_a_study_is_told_before_its_search(tmp_path: Path) -> None:
+    """Final models that are trained less than trials; the search itself ends at once, at a run that there is not."""
+    told: list[dict[str, Any]] = []
+    for name, epochs in (("short", 2), ("full", 3)):
+        study = tiny_study(retrain={"epochs": epochs}, search={"learn_from": "nobody"})
+        run = Run.create(tmp_path, name, study, data={}, environment={})
+        context = Context(str(tmp_path), name, run.study.to_data(), "", 1, "cpu", (), 0)
+        with run.log() as log:
+            log.listeners.append(told.append)
+            with pytest.raises(InputError, match="nobody"):
+                search.search(run, log, context)
+    notes = [event["text"] for event in told if event["type"] == "note" and "final models" in event["text"]]
+    assert len(notes) == 1
+    assert notes[0].startswith("final models are trained for 2 epochs (retrain.epochs), ")
 
 
 @only_full

@@ -197,6 +197,7 @@ def test_a_finished_model_loads_and_scores_as_it_did(context: Context, tiny_data
     assert scores["log_loss"] == pytest.approx(last.metrics["log_loss"], abs=1e-5)  # other batch shapes, other sums
     seen_N = faces.open_set(tiny_data, "synthetic").where("train").labels_N
     assert info["class_counts"] == np.bincount(seen_N, minlength=7).tolist()
+    assert info["data"] == ["synthetic"]
     adjustment = posthoc.of_model(info)
     assert adjustment is not None
     assert adjustment.class_counts == tuple(worker.training.target_shares.tolist())

@@ -49,6 +49,10 @@ def test_a_run_tells_what_the_terminal_shows(service: Client, several: Run) -> N
     with several.log():
         going = service.json("/api/runs/night")["progress"]
     assert going["under_way"] == ["t0003 epoch 0/3"] or going["under_way"][0].startswith("t0003 epoch 0/")
+    (moving,) = going["epochs_now"]
+    assert (moving["name"], moving["epoch"], moving["epoch_s"]) == ("t0003", 0, 0.0)
+    assert 0 <= moving["passed_s"] < 600, "since the log said that it began"
+    assert told["epochs_now"] == []
 
 
 def test_a_run_that_is_begun_anew_is_not_taken_for_the_one_before(options: Options, some_run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -81,6 +82,21 @@ def looked(page: Browser, served: Client) -> Iterator[Browser]:
     assert hosts <= {urlsplit(served.url).netloc}
 
 
+def write_finished(storage: Path, name: str, n: int) -> None:
+    """A run of so many finished trials: the learning rate decides, momentum does not."""
+    parsed = tiny_study()
+    run = Run.create(storage, name, parsed, data={}, environment={"packages": {}})
+    config = parsed.space.draw(lambda _, knob: knob.default)
+    with run.log() as log:
+        log.append(RunStarted())
+        for number in range(n):
+            knobs = {"train.lr": 0.14 * (number + 1) / n, "train.momentum": 0.5 + 0.42 * (number * 5 % n) / n}
+            log.append(TrialStarted(trial=number, config=config | knobs, source="sampler"))
+            metrics = {"macro_f1": 0.3 + 0.14 * number / n, "accuracy": 0.4}
+            log.append(EpochDone(trial=number, epoch=1, metrics=metrics, seconds=1.0))
+            log.append(TrialFinished(trial=number))
+
+
 def text(page: Browser, selector: str) -> str:
     said: str = page.value(f"document.querySelector({selector!r}).innerText")
     return said
@@ -98,8 +114,13 @@ def test_a_run_that_goes_on_shows_what_the_terminal_knows(looked: Browser, serve
     assert "stage: search · elapsed " in text(looked, ".headline")
     assert "120 images/s" in text(looked, ".headline")
     said = text(looked, "#progress dl")
-    for told in ("t0001 epoch 1/", "trials begun 5/", "epoch 1: 2 trials", "1 stopped at a rung", "1 diverged"):
+    running = "t0001 epoch 1/3 (next: about "
+    for told in (running, "trials begun 5/", "epoch 1: 2 trials", "1 stopped at a rung", "1 diverged"):
         assert told in said
+    going = "document.querySelector('#progress dd').innerText"
+    before = looked.value(going)
+    assert re.search(r"t0003 epoch 0/3 \(next: .* so far\)", before)
+    looked.until(f"{going} !== {json.dumps(before)}")  # no event comes
     looked.value("document.querySelector('#charts').scrollIntoView()")
     looked.until(f"{DRAWN} > 0")
 
@@ -113,17 +134,7 @@ def test_a_run_that_nobody_writes_is_not_called_live(looked: Browser, served: Cl
 
 def test_two_boxes_choose_what_contours_are_of(looked: Browser, served: Client, options: Options) -> None:
     """A pair that enough trials have is drawn, and turned; for others a sentence says why nothing is."""
-    parsed = tiny_study()
-    run = Run.create(options.storage, "many", parsed, data={}, environment={"packages": {}})
-    config = parsed.space.draw(lambda _, knob: knob.default)
-    with run.log() as log:
-        log.append(RunStarted())
-        for number in range(14):
-            knobs = {"train.lr": 0.01 * (number + 1), "train.momentum": 0.5 + 0.03 * (number * 5 % 14)}
-            log.append(TrialStarted(trial=number, config=config | knobs, source="sampler"))
-            metrics = {"macro_f1": 0.3 + number / 100, "accuracy": 0.4}
-            log.append(EpochDone(trial=number, epoch=1, metrics=metrics, seconds=1.0))
-            log.append(TrialFinished(trial=number))
+    write_finished(options.storage, "many", 14)
     looked.open(f"{served.url}/#many")
     pair = "document.querySelector('#views .pair')"
     looked.until(f"{pair} !== null")
@@ -144,6 +155,21 @@ def test_two_boxes_choose_what_contours_are_of(looked: Browser, served: Client, 
     )
     assert looked.value(f"{pair}.querySelector('output').innerText") == "The same twice: choose two."
     assert looked.value(f"getComputedStyle({pair}.querySelector('.chart')).display") == "none"
+
+
+def test_how_important_each_knob_is_is_drawn(looked: Browser, served: Client, options: Options) -> None:
+    write_finished(options.storage, "sixty", 60)
+    looked.open(f"{served.url}/#sixty")
+    room = "document.querySelector('#views .chart.importance')"
+    looked.until(f"{room} !== null")
+    looked.value(f"{room}.scrollIntoView()")
+    looked.until(f"{room}.querySelectorAll('.main-svg').length > 0")
+    named = f"[...{room}.querySelectorAll('.ytick text')].map((each) => each.textContent)"
+    assert looked.value(named)[-1] == "train.lr", "the most important at the top"
+    assert looked.value(f"{room}.querySelectorAll('.bars .point').length") == len(looked.value(named))
+    caption = looked.value(f"{room}.closest('figure').querySelector('figcaption').innerText")
+    assert caption.startswith("Importance: ")
+    assert "this is no effect" in caption
 
 
 def test_a_trial_without_an_epoch_has_no_rank(looked: Browser, served: Client) -> None:

@@ -50,7 +50,7 @@ export function showRun(name) {
     source.onopen = () => { if (isNow()) standing(); };
     source.onerror = () => { if (isNow()) say("connection lost; trying again", true); };
   }, (error) => { if (isNow()) say(error.message, true); });
-  const ticking = setInterval(() => { if (isNow() && now.run) headline(); }, 1000);
+  const ticking = setInterval(() => { if (isNow() && now.run) { headline(); runsNow(); } }, 1000);
   const listening = setInterval(() => { if ($("#console").open) shownNow.console(); }, CONSOLE_EVERY_MS);
   return () => {
     now = null;
@@ -113,12 +113,28 @@ function headline() {
   $("#progress").dataset.epochs = most;
 }
 
+// What runs, and how far into its epoch: one is taken to last as long as the one before, and is never told as done.
+function underWay() {
+  const since = (Date.now() - now.came) / 1000;
+  const within = ({ passed_s, epoch_s }) => {
+    if (passed_s === null) return "";
+    const passed = passed_s + since;
+    return epoch_s ? ` (next: about ${Math.floor(100 * Math.min(0.99, passed / epoch_s))} %)` : ` (next: ${clock(passed)} so far)`;
+  };
+  return now.run.progress.epochs_now.map((each) => `${each.name} epoch ${each.epoch}/${each.epochs}${within(each)}`).join(", ");
+}
+
+function runsNow() {
+  const told = [...document.querySelectorAll("#progress dt")].find((name) => name.textContent === "runs now");
+  if (told) told.nextElementSibling.textContent = underWay();
+}
+
 function progress(run) {
   const told = run.progress;
   const rungs = told.rungs.map(({ epoch, seen, cut }) => `epoch ${epoch}: ${seen} trial${seen === 1 ? "" : "s"}${cut === null ? "" : `, cut ${shown(cut)}`}`);
   const failed = Object.entries(run.failures).map(([why, n]) => `${n} ${words(why)}`).join(", ");
   pairs($("#progress dl"), {
-    "runs now": told.under_way.join(", "),
+    "runs now": underWay(),
     used: told.used,
     rungs: rungs.join(" · "),
     ended: told.ended,
@@ -270,6 +286,7 @@ function arranged(mine) {
     const slices = make("div", { className: "slices" }, ...views.figures.slices.map((_, at) => chart(`slice-${at}`)));
     made.push(figure("Slices: each trial's value by one knob. Rings have not finished, and their values are of an earlier epoch.", slices));
   }
+  if (views.figures.importance) made.push(figure("Importance: how much each knob has to do with being in the best tenth (PED-ANOVA). A sampler chose these trials, so that knobs go together; this is no effect.", chart("importance", "importance")));
   if (views.contours.pairs.length) made.push(pair(mine, "contours", `Contours: the mean ${views.objective} of the finished trials near each place, blank where none is near; two knobs at a time, of trials that have both. Dots are the trials.`));
   if (views.fronts.pairs.length) made.push(pair(mine, "fronts", "Objectives against each other. Diamonds: finished trials that keep every constraint and that no other such trial beats in all of them; a star is the winner. Rings have not finished, and their values are of an earlier epoch."));
   made.push(figure("When each trial held a worker", chart("timeline")));
