@@ -105,6 +105,11 @@ def form(source: str, **asked: Any) -> Callable[[Callable[[Written], None]], Cal
     return add
 
 
+def by_name(name: str) -> Form:
+    others = [Form("ferplus", ferplus_folders, Asked(incomplete=True))]
+    return next(form for form in (*FORMS, *others) if form.name == name)
+
+
 def written(each: Form, root: Path) -> Written:
     there = Written(root)
     root.mkdir(parents=True, exist_ok=True)
@@ -180,6 +185,35 @@ def affectnet_folders(w: Written) -> None:
     for folder, split in (("train", "train"), ("val", "test")):
         for at in range(8):
             w.face(f"{folder}/{at}/image{at}.jpg", AFFECTNET[at], split, size=224)
+
+
+@form("affectnet", incomplete=True)
+def affectnet_names(w: Written) -> None:
+    """As on Kaggle."""
+    words = ("Neutral", "Happy", "Sad", "surprise", "Fear", "Disgust", "Anger", "Contempt", "No-Face")
+    for folder, split in (("Train", "train"), ("Test", "test")):
+        for at, word in enumerate(words):
+            if at < len(AFFECTNET):
+                w.face(f"{folder}/{word}/image{at}.jpg", AFFECTNET[at], split, size=96)
+            else:
+                w.save(f"{folder}/{word}/image{at}.jpg", w.draw(96))
+
+
+@form("fer2013", incomplete=True)
+def fer2013_folder(w: Written) -> None:
+    for folder, usage, split in (
+        ("train", "Training", "train"), ("test", "PublicTest", "public_test"), ("test", "PrivateTest", "private_test")
+    ):  # fmt: skip
+        for at, emotion in enumerate(SEVEN):
+            w.save(f"{folder}/{emotion}/{usage}_{at}.png", w.draw())
+            w.faces[f"{usage}_{at}.png"] = (emotion, split, "", "")
+
+
+def ferplus_folders(w: Written) -> None:
+    """Cleaned, as on Kaggle, without votes: read as any class folders are, faces named from SOURCE on."""
+    for number, (folder, split) in enumerate((("train", "train"), ("validation", "public_test"), ("test", "test"))):
+        for at, emotion in enumerate(SEVEN):
+            w.face(f"{folder}/{emotion}/fer{10 * number + at:07d}.png", emotion, split, size=48)
 
 
 @form("ferplus", incomplete=True)

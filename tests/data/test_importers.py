@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import shutil
 import tarfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
-from forms import FORMS, Form, Written, encoded, write_parquet, written  # beside this file
+from forms import FORMS, Form, Written, by_name, encoded, write_parquet, written  # beside this file
 from PIL import Image
 
+from facex_tune.data import known
 from facex_tune.data.boxes import Box, cut
 from facex_tune.data.faces import Faces, fingerprint, open_set
 from facex_tune.data.importing import NOTHING, Asked, Classes, Loaded
@@ -136,6 +138,75 @@ def test_prepared_it_is_not_taken_for_the_whole_set(form: Form, tmp_path: Path) 
     assert manifest["proven"] is (False if published else None)
 
 
+LABELLED = {  # form -> (a picture, a table beside it, another emotion, what the numbers of its folders are called)
+    "rafdb_kaggle": ("DATASET/train/3/train_00003_aligned.jpg", "DATASET/said.csv", "happy", "rafdb"),
+    "affectnet_folders": ("train/3/image3.jpg", "labels.csv", "happy", "affectnet"),
+    "affectnet_names": ("Train/Happy/image1.jpg", "labels.csv", "sad", "affectnet"),
+    "caers_cut_out": ("CAER-S/test/Sad/0001.png", "CAER-S/labels.csv", "happy", ""),
+    "sfew_archives": ("Train_Aligned_Faces/Sad/Film_sad_1.png", "labels.csv", "happy", ""),
+    "ferg_release": ("FERG_DB_256/aia/aia_joy/aia_joy_1.png", "FERG_DB_256/said.tsv", "sad", ""),
+    "oulu_casia_release": ("Oulu_CASIA_NIR_VIS/VL/Strong/P001/Anger/004.jpeg", "labels.csv", "sad", ""),
+    "ckplus_48": ("CK+48/angry/S010_001_00000014.png", "CK+48/labels.csv", "sad", ""),
+    "ckplus_numbers_96": ("CK+48/0/S010_001_00000014.png", "labels.csv", "sad", "ckplus_folders"),
+    "fer2013_folder": ("train/sad/Training_4.png", "labels.csv", "happy", "fer2013"),
+    "ferplus_folders": ("train/sad/fer0000004.png", "labels.csv", "happy", "ferplus"),
+}
+WORDS = {"angry": "Anger", "happy": "joy", "sad": "sadness"}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_a_table_beside_class_folders_is_held_against_them(name: str, tmp_path: Path) -> None:
+    """By the emotions' words, and by the numbers that a published set gives them; the table is never passed over."""
+    picture, file, other, numbering = LABELLED[name]
+    form = by_name(name)
+    there = written(form, tmp_path / "set")
+    if name == "rafdb_kaggle":
+        deleted(there.root, "*.csv")
+    plain = load(form, there.root)
+    emotions = {path: emotion for path, (emotion, *_) in there.faces.items()}
+    files = sorted(path.relative_to(there.root).as_posix() for path in there.root.rglob("*") if path.is_file())
+    ends = [(path, end) for path in files for end in emotions if f"/{path}".endswith(f"/{end}")]
+    of_file = {path: emotions[end] for path, end in ends}
+    assert len(of_file) == len(there.faces)
+    number_of = {emotion: number for number, emotion in known.meaning(numbering).items()} if numbering else {}
+
+    def beside(words: dict[str, str], **asked: object) -> Loaded:
+        folder = PurePosixPath(file).parent
+        listed = [(PurePosixPath(path).relative_to(folder), word) for path, word in words.items()]
+        there.table(file, [["", "pth", "label", "relFCs"], *([at, *each, 0.87] for at, each in enumerate(listed))])
+        return find(form.source).load(there.root, lambda done, total: None, Asked(**{**vars(form.asked), **asked}))
+
+    said = {path: WORDS.get(emotion, emotion) for path, emotion in of_file.items()}
+    numbers = {path: str(number_of[emotion]) for path, emotion in of_file.items()} if numbering else said
+    for words in (said, numbers):
+        read = beside(words)
+        assert fingerprint(read.faces) == fingerprint(plain.faces)
+        assert f"{PurePosixPath(file).name} (label) agrees with the folders for {len(of_file):,} images" in read.notes
+    for words in (said | {picture: other}, numbers | {picture: str(number_of[other]) if numbering else other}):
+        with pytest.raises(InputError) as told:
+            beside(words)
+        (line,) = told.value.problems
+        assert f"{file} has other labels (label) than the folders for 1 of {len(of_file):,} images" in line
+        assert f"such as {picture}: keep those of the folders with --labels folders" in line
+        by_numbers = f" --numbers {numbering}" if numbering else ""
+        assert f"data prepare folder SOURCE --as NAME{by_numbers} --labels {file}:label`" in line
+        kept = beside(words, labels="folders")
+        assert fingerprint(kept.faces) == fingerprint(plain.faces)
+        assert kept.notes == plain.notes
+        with pytest.raises(InputError, match=f"--labels {re.escape(file)}:label: with a table's labels it is not the"):
+            beside(words, labels=f"{file}:label")
+
+
+FOLDERLESS = ("rafdb_release", "affectnet_npy", "affectnet_csv", "affectnet_yolo", "ckplus_release", "ferplus_pictures")
+
+
+@pytest.mark.parametrize("name", FOLDERLESS)
+def test_labels_are_not_asked_for_where_there_are_no_class_folders(name: str, tmp_path: Path) -> None:
+    there = written(by_name(name), tmp_path / "set")
+    said = "--labels folders goes with class folders, and SOURCE is"
+    refused(by_name(name).source, there.root, said, labels="folders")
+
+
 NAMED = {
     "rafdb": "list_patition_label.txt", "affectnet": "N_exp.npy", "expw": "label/label.lst", "jaffe": "YM.NE1.49.tiff",
     "kdef": "AF01ANS.JPG", "ravdess": "01-01-06-01-02-01-12_frame3.jpg", "ferg": "aia/aia_anger",
@@ -153,10 +224,6 @@ def test_another_set_is_refused_in_a_line_that_says_what_is_wanted(source: str, 
     assert len(str(told.value).splitlines()) == 1
     assert NAMED[source] in str(told.value)
     assert "data prepare folder SOURCE --as NAME" in str(told.value)
-
-
-def by_name(name: str) -> Form:
-    return next(form for form in FORMS if form.name == name)
 
 
 def replaced(path: Path, old: str, new: str) -> None:
@@ -200,7 +267,7 @@ REFUSED: list[tuple[str, Callable[[Path], None], str]] = [
     ("rafdb_release", swap(RAF_LIST, "test_0007.jpg 7", "test_0007.jpg"), r"line 1 has 1 fields where 2 are wanted"),
     ("rafdb_release", delete("basic/Image/aligned"), r"names 21 faces and none of them is there"),
     ("rafdb_kaggle", swap("train_labels.csv", "train_00003_aligned.jpg,3", "train_00003_aligned.jpg,4"),
-     r"train_labels.csv has other labels than the folders for 1 faces, such as train_00003_aligned.jpg"),
+     r"train_labels.csv has other labels \(label\) than the folders for 1 of 14 images, such as DATASET/train/3/"),
     ("rafdb_kaggle", rename("DATASET/train/7", "DATASET/train/8"), r"label '8' is none of 1 surprise"),
     ("affectnet_yolo", delete(DATA_FILE), r"YOLO labels and no data.yaml"),
     ("affectnet_yolo", swap(DATA_FILE, "'Happy', ", ""), r"label '7' is none of"),

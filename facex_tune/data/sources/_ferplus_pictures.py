@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -41,6 +41,7 @@ _ANSWERS = [
     VOTE_ANSWERS.index("not-a-face"),
 ]
 _BOX = "(0, 0, 48, 48)"
+_WITHOUT = "no emotion has a majority of its votes"
 
 
 def lists(tree: Tree) -> list[str]:
@@ -61,7 +62,7 @@ def load(tree: Tree, progress: Progress) -> Loaded:
     Raises:
         InputError: a row that is none of such a list, or none of its pictures is there.
     """
-    found, skipped = [], []
+    found, skipped, n_without = [], [], 0
     for where in lists(tree):
         find = Finder(tree.names, where)
         split = _SPLITS[PurePosixPath(where).parent.name.lower()]
@@ -70,9 +71,21 @@ def load(tree: Tree, progress: Progress) -> Loaded:
             label = int(majority_labels(np.array(several[:1], np.int16))[0])
             if lost := _lost(file, several, label):
                 skipped += [Skipped(file or f"{where}: {said}", None, lost)] * len(several)
+                n_without += lost == _WITHOUT
             else:
                 found.append(Marked(str(file), label, split, votes=several[0], key=f"{split}/{said}"))
-    return read(tree, found, skipped, progress)
+    return read(tree, found, skipped, progress, notes=[left_out([each.label for each in found], n_without)])
+
+
+def left_out(labels: Iterable[int], n_without: int) -> str:
+    """What is not trained on or scored where labels are the annotators': those of the faces with a majority, and how
+    many have none.
+    """
+    n_contempt = sum(label == EMOTIONS.index("contempt") for label in labels)
+    return (
+        f"by the annotators' majority {n_contempt:,} faces are contempt, which is trained on with classes: 8 alone, "
+        f"and {n_without:,} have no majority for an emotion: with their labels those are not trained on"
+    )
 
 
 def _lost(file: str | None, several: Sequence[tuple[int, ...]], label: int) -> str:
@@ -81,7 +94,7 @@ def _lost(file: str | None, several: Sequence[tuple[int, ...]], label: int) -> s
         return "it is not there"
     if len(set(several)) > 1:
         return "it is listed with different votes"
-    return "no emotion has a majority of its votes" if label < 0 else ""
+    return _WITHOUT if label < 0 else ""
 
 
 def _votes(tree: Tree, where: str) -> dict[str, list[tuple[int, ...]]]:

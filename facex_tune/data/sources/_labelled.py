@@ -19,10 +19,10 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data import known
+from facex_tune.data import known, label_files
 from facex_tune.data.boxes import Box
 from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
-from facex_tune.data.importing import Loaded, Progress, require_kept, told_reasons
+from facex_tune.data.importing import Asked, Loaded, Progress, require_kept, told_reasons
 from facex_tune.data.members import TooLarge
 from facex_tune.data.near import blank
 from facex_tune.data.tree import (
@@ -176,6 +176,11 @@ def named(tree: Tree, pattern: re.Pattern[str]) -> Iterator[tuple[str, re.Match[
             if (match := pattern.fullmatch(name, start)) and is_picture(tree, name):
                 yield name, match
                 break
+
+
+def beside(tree: Tree, found: Iterable[Marked], asked: Asked, numbering: str = "") -> list[str]:
+    """As `label_files.beside`, of faces that are marked by their folders."""
+    return label_files.beside(tree, {each.name: each.label for each in found}, asked, numbering)
 
 
 def files(tree: Tree, *endings: str) -> list[str]:

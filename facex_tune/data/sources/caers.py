@@ -11,13 +11,13 @@ import re
 from pathlib import Path
 
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress
-from facex_tune.data.sources._labelled import Marked, named, read, refuse
+from facex_tune.data.sources._labelled import Marked, beside, named, read, refuse
 from facex_tune.data.tree import open_tree
 from facex_tune.emotions import canonical
 
 DESCRIPTION = "CAER-S: frames of television series; SOURCE has train/ and test/ with Anger ... Surprise, faces cut out"
 NEEDS_SOURCE = True
-OPTIONS = ("uncropped", "size", "colour")
+OPTIONS = ("labels", "uncropped", "size", "colour")
 _CLASSES = "Anger|Angry|Disgust|Fear|Happy|Neutral|Sad|Surprise"
 _IMAGE = re.compile(rf"(train|test)/({_CLASSES})/\d{{4,5}}\.\w+", re.IGNORECASE)
 
@@ -26,7 +26,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
     """All frames of both splits.
 
     Raises:
-        InputError: no such folders, or files that are not named as CAER-S' are.
+        InputError: no such folders, files that are not named as CAER-S' are, or a table that says otherwise.
     """
     assert path is not None, "prepare asks for the source"
     with open_tree(path) as tree:
@@ -35,4 +35,4 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         ]
         if not found:
             refuse(tree, "caers", "CAER-S", "frames like train/Anger/0001.png")
-        return read(tree, found, [], progress, face=asked.face)
+        return read(tree, found, [], progress, face=asked.face, notes=beside(tree, found, asked))

@@ -10,13 +10,13 @@ import re
 from pathlib import Path
 
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress
-from facex_tune.data.sources._labelled import Marked, named, read, refuse
+from facex_tune.data.sources._labelled import Marked, beside, named, read, refuse
 from facex_tune.data.tree import open_tree
 from facex_tune.emotions import canonical
 
 DESCRIPTION = "FERG-DB: 55,767 drawn faces of 6 characters, for testing; SOURCE has aia/aia_anger/ and the like"
 NEEDS_SOURCE = True
-OPTIONS = ("uncropped", "size", "colour")
+OPTIONS = ("labels", "uncropped", "size", "colour")
 _CHARACTERS = "aia|bonnie|jules|malcolm|mery|ray"
 _IMAGE = re.compile(rf"({_CHARACTERS})/\1_([a-z]+)/[^/]+", re.IGNORECASE)
 
@@ -25,7 +25,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
     """All faces, by character.
 
     Raises:
-        InputError: no such folders, or one of no emotion.
+        InputError: no such folders, one of no emotion, or a table beside them that says otherwise.
     """
     assert path is not None, "prepare asks for the source"
     with open_tree(path) as tree:
@@ -35,4 +35,4 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         ]
         if not found:
             refuse(tree, "ferg", "FERG-DB", "folders <character>/<character>_<emotion>, such as aia/aia_anger")
-        return read(tree, found, [], progress, face=asked.face)
+        return read(tree, found, [], progress, face=asked.face, notes=beside(tree, found, asked))

@@ -211,6 +211,13 @@ def _label(folder: str, asked: Asked) -> int | None:
         raise InputError(f"{error}, as in --map {folder}=EMOTION, or leave it out with --drop {folder}") from error
 
 
+def _meant(word: str, asked: Asked) -> int | None:
+    """The emotion of a folder or of a table's cell, as it was mapped, numbered or named; None where it has none."""
+    if emotion := asked.classes.rename.get(key(word)):
+        return canonical(emotion)
+    return label_files.emotion_said(word, asked.numbers)
+
+
 def _split(folder: str, asked: Asked) -> str | None:
     return asked.splits.get(key(folder)) or naming.split_of(folder)
 
@@ -232,7 +239,8 @@ def _labels(
     notes = []
     if asked.labels != "folders":
         tables = label_files.found(tree, list(places))
-        notes = label_files.held_against(tables, {name: place.word for name, place in places.items()}, tree.path)
+        words = {name: place.word for name, place in places.items()}
+        notes = label_files.held_against(tables, words, tree.path, lambda word: _meant(word, asked))
     return {name: place.label for name, place in places.items() if place.label is not None}, [], notes
 
 

@@ -14,13 +14,13 @@ from collections import defaultdict
 from pathlib import Path
 
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress
-from facex_tune.data.sources._labelled import Marked, named, read, refuse
+from facex_tune.data.sources._labelled import Marked, beside, named, read, refuse
 from facex_tune.data.tree import open_tree
 from facex_tune.emotions import canonical
 
 DESCRIPTION = "Oulu-CASIA: peak frames of 80 people under 6 conditions, for testing; SOURCE has VL/Strong/P001/Anger/"
 NEEDS_SOURCE = True
-OPTIONS = ("uncropped", "size", "colour")
+OPTIONS = ("labels", "uncropped", "size", "colour")
 _FRAME = re.compile(r"(?:(NI|VL)(?:_\w+)?/)(Dark|Strong|Weak)/(P\d{3})/([A-Z]+)/(\d+)\.\w+", re.IGNORECASE)
 _PEAK_FRAMES = 3
 
@@ -29,7 +29,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
     """The peak frames of all conditions, by person.
 
     Raises:
-        InputError: no such folders, or one of no emotion.
+        InputError: no such folders, one of no emotion, or a table beside them that says otherwise.
     """
     assert path is not None, "prepare asks for the source"
     with open_tree(path) as tree:
@@ -42,4 +42,4 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         if not frames:
             refuse(tree, "oulu_casia", "Oulu-CASIA", "folders like VL/Strong/P001/Anger with numbered frames")
         found = [of[frame] for of in frames.values() for frame in sorted(of)[-_PEAK_FRAMES:]]
-        return read(tree, found, [], progress, face=asked.face)
+        return read(tree, found, [], progress, face=asked.face, notes=beside(tree, found, asked))

@@ -12,13 +12,13 @@ import re
 from pathlib import Path
 
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress
-from facex_tune.data.sources._labelled import Marked, named, read, refuse
+from facex_tune.data.sources._labelled import Marked, beside, named, read, refuse
 from facex_tune.data.tree import open_tree
 from facex_tune.emotions import canonical
 
 DESCRIPTION = "SFEW 2.0: 1,394 faces from films; SOURCE has Train_Aligned_Faces/ and Val_Aligned_Faces/"
 NEEDS_SOURCE = True
-OPTIONS = ("uncropped", "size", "colour")
+OPTIONS = ("labels", "uncropped", "size", "colour")
 _FOLDER = "(Train|Val)_Aligned_Faces(?:_new)?/"
 _IMAGE = re.compile(rf"{_FOLDER}(?:{_FOLDER})?([A-Z]+)/[^/]+", re.IGNORECASE)
 _UNLABELLED = re.compile(r"Test_Aligned_Faces\w*/[^/]+", re.IGNORECASE)
@@ -29,7 +29,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
     """The faces of the two labelled splits.
 
     Raises:
-        InputError: no such folders, or one of no emotion.
+        InputError: no such folders, one of no emotion, or a table beside them that says otherwise.
     """
     assert path is not None, "prepare asks for the source"
     with open_tree(path) as tree:
@@ -41,4 +41,5 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
             refuse(tree, "sfew", "SFEW", "folders like Train_Aligned_Faces/Angry")
         n_test = sum(1 for _ in named(tree, _UNLABELLED))
         notes = [f"{n_test:,} pictures of the test set have no labels: left out"] if n_test else []
+        notes += beside(tree, found, asked)
         return read(tree, found, [], progress, face=asked.face, notes=notes)
