@@ -14,6 +14,8 @@ from PIL import Image
 
 from facex_tune.data import faces as face_sets
 from facex_tune.data.faces import Faces
+from facex_tune.data.importing import Asked
+from facex_tune.data.prepare import prepare
 from facex_tune.data.sources import ferplus, synthetic
 from facex_tune.emotions import EMOTIONS
 from facex_tune.inference import export, predict
@@ -105,6 +107,39 @@ def test_a_dry_run_of_eight_says_nothing_of_contempt_left_out(tmp_path: Path) ->
     told = "contempt (20 faces) is none of the seven emotions: trained on with classes: 8"
     assert any(told in each for each in said[7])
     assert not any("contempt (20 faces)" in each for each in said[8])
+
+
+def test_what_seven_emotions_leave_out_of_ferplus_pictures_is_said_everywhere(
+    told_by_votes: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of FER+ as its own tool writes it, whose labels are the votes' alone: in the dry run, the report and its data."""
+    order = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt", "unknown", "not-a-face")
+    columns = [face_sets.VOTE_ANSWERS.index(answer) for answer in order]
+    assert told_by_votes.votes_NC is not None
+    for split, folder in zip(SPLITS, ("FER2013Train", "FER2013Valid", "FER2013Test"), strict=True):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        lines = []
+        for row in np.flatnonzero(told_by_votes.split_N == split).tolist():
+            votes_C = told_by_votes.votes_NC[row] if row % 40 else 10 * np.eye(10, dtype=int)[9]
+            name = f"fer{row:07d}.png"
+            Image.fromarray(told_by_votes.images_NHW[row]).save(tmp_path / "set" / folder / name)
+            lines.append(f'{name},"(0, 0, 48, 48)",{",".join(str(n) for n in votes_C[columns])}')
+        (tmp_path / "set" / folder / "label.csv").write_text("\n".join(lines) + "\n")
+    prepare("ferplus", tmp_path / "set", tmp_path / "data", asked=Asked(incomplete=True))
+    said = (
+        "by the annotators' majority 60 faces are contempt, which is trained on with classes: 8 alone, and 12 have no "
+        "majority for an emotion: with their labels those are not trained on"
+    )
+    study = eight(classes=7)
+    assert any(said in each for each in dry_run.told(study, Options(tmp_path, tmp_path / "data")))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    options = Options(tmp_path / "runs", tmp_path / "data", device="cpu")
+    run = begin(study, "seven", options)
+    execute(run, ["search", "retrain", "evaluate", "report"], options, [])
+    report = report_of(run)
+    assert any(said in each for each in report["data"]["ferplus"]["told"])  # type: ignore[index]
+    assert any(said in finding["text"] for finding in report["findings"])  # type: ignore[attr-defined]
+    assert said in (run.report_folder / "index.html").read_text().replace("&#39;", "'")
 
 
 @pytest.mark.realdata

@@ -12,12 +12,12 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
 
-from facex_tune.data.faces import VOTE_ANSWERS, Skipped, majority_labels
+from facex_tune.data.faces import VOTE_ANSWERS, Skipped, majority_labels, told_of_majority
 from facex_tune.data.importing import Loaded, Progress, Published
 from facex_tune.data.sources._labelled import Finder, Marked, files, read, text_of
 from facex_tune.data.tree import Tree, is_picture
@@ -74,18 +74,8 @@ def load(tree: Tree, progress: Progress) -> Loaded:
                 n_without += lost == _WITHOUT
             else:
                 found.append(Marked(str(file), label, split, votes=several[0], key=f"{split}/{said}"))
-    return read(tree, found, skipped, progress, notes=[left_out([each.label for each in found], n_without)])
-
-
-def left_out(labels: Iterable[int], n_without: int) -> str:
-    """What is not trained on or scored where labels are the annotators': those of the faces with a majority, and how
-    many have none.
-    """
-    n_contempt = sum(label == EMOTIONS.index("contempt") for label in labels)
-    return (
-        f"by the annotators' majority {n_contempt:,} faces are contempt, which is trained on with classes: 8 alone, "
-        f"and {n_without:,} have no majority for an emotion: with their labels those are not trained on"
-    )
+    n_contempt = sum(each.label == EMOTIONS.index("contempt") for each in found)
+    return read(tree, found, skipped, progress, notes=[told_of_majority(n_contempt, n_without)])
 
 
 def _lost(file: str | None, several: Sequence[tuple[int, ...]], label: int) -> str:

@@ -24,14 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facex_tune.data import known, label_files
-from facex_tune.data.faces import VOTE_ANSWERS, Faces, counts, majority_labels
+from facex_tune.data.faces import VOTE_ANSWERS, Faces, counts, majority_labels, told_of_majority
 from facex_tune.data.importing import NOTHING, Asked, Loaded
 from facex_tune.data.sources import _ferplus_pictures, fer2013, folder
 from facex_tune.data.sources._download import Download
 from facex_tune.data.sources._pixel_csv import column_names, first_line, records_of
 from facex_tune.data.sources.fer2013 import SPLIT_OF_USAGE
 from facex_tune.data.tree import Tree, is_picture, is_zip, open_tree, require_classes, require_readable, told_as_damage
-from facex_tune.emotions import N_FER2013, canonical
+from facex_tune.emotions import EMOTIONS, N_FER2013, canonical
 from facex_tune.errors import InputError
 
 DESCRIPTION = "FER+: SOURCE has fer2013.csv and fer2013new.csv (annotators' votes), FER2013Train/label.csv, or classes"
@@ -89,8 +89,9 @@ def load(path: Path | None, progress: Callable[[int, int], None], asked: Asked =
         raise InputError(f"{where}: row {row} is of {usage_R[row]}, in FER2013's CSV of {split}: not the same order")
     faces = replace(faces, votes_NC=votes_RC[row_N])
     majority_N = majority_labels(votes_RC[row_N])
-    left_out = _ferplus_pictures.left_out(majority_N.tolist(), int((majority_N < 0).sum()))
-    return replace(loaded, faces=faces, unproven=_unpublished_votes(faces), notes=(*loaded.notes, left_out))
+    n_contempt, n_without = int((majority_N == EMOTIONS.index("contempt")).sum()), int((majority_N < 0).sum())
+    notes = (*loaded.notes, told_of_majority(n_contempt, n_without))
+    return replace(loaded, faces=faces, unproven=_unpublished_votes(faces), notes=notes)
 
 
 def _unpublished_votes(faces: Faces) -> str:
