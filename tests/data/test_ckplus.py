@@ -112,6 +112,7 @@ def test_a_frame_in_two_classes_counts_in_neither(ckplus_folder: Path) -> None:
 def test_the_real_zip(realdata_dir: Path) -> None:
     read, skipped = load(realdata_dir / "ckplus.zip")
     assert skipped == []
+    assert fingerprint(read) == "45eedadf14616cced4aa4d2692e655f1a6f4a15db040daea6b02eb3edbaeb2e7"
     assert np.bincount(read.labels_N, minlength=8).tolist() == [135, 177, 75, 207, 84, 249, 0, 54]
     assert len(set(read.group_N)) == 118
     assert np.bincount(read.sequence_N).tolist() == [3] * 327

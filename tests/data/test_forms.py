@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -162,9 +163,20 @@ def test_numbers_mean_what_the_user_says(tmp_path: Path, pool: Pool, numbering: 
 
 
 def test_a_number_that_the_numbering_lacks(tmp_path: Path, pool: Pool) -> None:
-    tree(tmp_path, pool, classes=[str(number) for number in range(7)])
-    with pytest.raises(InputError, match="--numbers rafdb has no 0; it has 1 surprise 2 fear"):
+    tree(tmp_path, pool, classes=[str(number) for number in range(8)][::-1], n=4)
+    with pytest.raises(InputError, match=re.escape(
+        "--numbers rafdb has no 0 (4 faces), such as 0/0.png, 0/1.png, 0/2.png; it has 1 surprise 2 fear"
+    )):  # fmt: skip
         load(tmp_path, numbers="rafdb")
+    rows = [[f"{at}/{k}.png", at] for at in range(9, 0, -1) for k in range(4)]
+    table(tmp_path / "l.csv", [["image", "label"], *rows])
+    for at in (8, 9):
+        for k in range(4):
+            put(tmp_path / str(at) / f"{k}.png", pool["sad"][k])
+    with pytest.raises(InputError, match=re.escape(
+        "--numbers rafdb has no 8 (4 faces), 9 (4 faces), such as 9/0.png, 9/1.png, 9/2.png; it has 1 surprise"
+    )):  # fmt: skip
+        load(tmp_path, numbers="rafdb", labels="l.csv:label")
 
 
 def table(path: Path, rows: Iterable[Sequence[object]], separator: str = ",") -> None:

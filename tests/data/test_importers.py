@@ -327,7 +327,8 @@ def test_bare_numbers_of_a_parquet_are_refused_and_read_as_asked(tmp_path: Path)
     read = read_as("huggingface", tmp_path, numbers="fer2013").faces
     assert read.labels_N.tolist() == list(range(7))
     assert set(read.split_N) == {"train"}
-    refused("huggingface", tmp_path, "--numbers rafdb has no 0", numbers="rafdb")
+    said = r"--numbers rafdb has no 0 \(1 faces\), such as train.parquet row 00000000; it has 1 surprise"
+    refused("huggingface", tmp_path, said, numbers="rafdb")
 
 
 def test_a_numbering_is_the_files_own_and_not_the_columns_order(tmp_path: Path) -> None:

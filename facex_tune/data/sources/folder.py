@@ -24,7 +24,16 @@ from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, key, require_kept
 from facex_tune.data.pictures import FORMATS, said_of
 from facex_tune.data.sources._pixel_csv import first_line
-from facex_tune.data.tree import Tree, advice_on_binaries, head_of, is_litter, is_picture, open_tree, read_images
+from facex_tune.data.tree import (
+    Tree,
+    advice_on_binaries,
+    head_of,
+    is_litter,
+    is_picture,
+    open_tree,
+    printable,
+    read_images,
+)
 from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError, nearest
 
@@ -254,6 +263,8 @@ def _of_the_file(
         raise InputError(
             f"--labels {table.name}: {len(gone):,} of {len(cells):,} rows name no image, such as {', '.join(gone[:3])}"
         )
+    if asked.numbers:
+        known.require_numbers(asked.numbers, cells, list(map(printable, table.said_R)))
     strange = Counter(cell for cell in cells if _label(cell, asked) is None)
     if strange:
         listed = ", ".join(f"{word or '(empty)'} ({n:,} rows)" for word, n in strange.most_common(10))
@@ -268,6 +279,9 @@ def _of_the_file(
 
 def _refuse_unknown_classes(path: Path, places: Mapping[str, _Place], asked: Asked) -> None:
     """InputError that names all folders that ought to be a class and are none."""
+    if asked.numbers:
+        numbered = {name: place.word for name, place in places.items() if place.label is None}
+        known.require_numbers(asked.numbers, numbered.values(), list(numbered))
     unknown = Counter(place.word or _nowhere(name) for name, place in places.items() if place.label is None)
     unknown += Counter(folder for place in places.values() for folder in place.below[-1:] if place.label is not None)
     if not unknown:
