@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from facex_tune.data.importing import Asked
@@ -477,6 +478,15 @@ def arrays_npz(w: Written) -> None:
         there |= {f"X_{split}": _stacked(w), f"y_{split}": np.arange(7)}
         w.faces |= {f"X_{split} {at:08d}": (emotion, split, "", "") for at, emotion in enumerate(SEVEN)}
     np.savez(w.root / "fer.npz", **there)
+
+
+@form("arrays", arrays={"images": "*/X", "labels": "*/y"}, numbers="fer2013")
+def arrays_hdf5(w: Written) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(w.root / "fer.h5", "w") as file:
+        for split in ("train", "test"):
+            file[f"{split}/X"], file[f"{split}/y"] = _stacked(w), np.arange(7)
+            w.faces |= {f"{split}/X {at:08d}": (emotion, split, "", "") for at, emotion in enumerate(SEVEN)}
 
 
 @form("arrays", arrays={"images": "fdataX", "labels": "flabels"}, numbers="fer2013")

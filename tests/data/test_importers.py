@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import re
 import shutil
 import tarfile
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +95,49 @@ def zip_of(folder: Path, path: Path, *, backwards: bool) -> Path:
         for file in sorted((each for each in folder.rglob("*") if each.is_file()), reverse=backwards):
             archive.write(file, file.relative_to(folder.parent).as_posix())
     return path
+
+
+def backwards(folder: Path, into: Path) -> None:
+    """A copy whose files were written in reverse order, and whose archives hold their parts in reverse."""
+    for file in sorted((each for each in folder.rglob("*") if each.is_file()), reverse=True):
+        to = into / file.relative_to(folder)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".tar":
+            with tarfile.open(file) as old, tarfile.open(to, "w") as new:
+                for info in reversed(old.getmembers()):
+                    new.addfile(info, old.extractfile(info))
+        elif file.suffix == ".npz":
+            with np.load(file) as old:
+                np.savez(to, **{name: old[name] for name in reversed(old.files)})
+        elif file.suffix == ".h5":
+            h5py = pytest.importorskip("h5py")
+            with h5py.File(file) as old, h5py.File(to, "w", track_order=True) as new:  # as written, not by name
+                for split in reversed(list(old)):
+                    group = new.create_group(split, track_order=True)
+                    for name in reversed(list(old[split])):
+                        group[name] = old[split][name][()]
+        else:
+            shutil.copy(file, to)
+
+
+@each_form
+def test_the_order_in_which_a_folder_lists_its_files_changes_nothing(
+    form: Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = written(form, tmp_path / "set")
+    plain = load(form, there.root)
+    backwards(there.root, tmp_path / "backwards")
+    walk = os.walk
+
+    def reversed_walk(top: str, **how: Any) -> Iterator[tuple[str, list[str], list[str]]]:
+        for root, below, here in walk(top, **how):
+            below.sort(reverse=True)
+            yield root, below, sorted(here, reverse=True)
+
+    monkeypatch.setattr(os, "walk", reversed_walk)
+    read = load(form, tmp_path / "backwards")
+    assert fingerprint(read.faces) == fingerprint(plain.faces)
+    assert read.faces.source_N.tolist() == plain.faces.source_N.tolist()
 
 
 @each_form
@@ -593,7 +638,9 @@ def test_faces_of_one_photograph_stay_together(tmp_path: Path) -> None:
 
 SCORED = {  # form: protocol, faces scored, classes, clusters
     "rafdb_release": ("rafdb.test", 7, 7, 7), "affectnet_npy": ("affectnet.val", 7, 7, 7),
-    "affectnet_csv": ("affectnet.val8", 8, 8, 8), "jaffe_release": ("jaffe", 14, 7, 2),
+    "affectnet_csv": ("affectnet.val8", 8, 8, 8),
+    "affectnet_names": ("affectnet.val", 7, 7, 7),
+    "jaffe_release": ("jaffe", 14, 7, 2),
     "kdef_release": ("kdef.front", 28, 7, 2), "expw_release": ("expw", 14, 7, 7), "ferg_release": ("ferg", 14, 7, 2),
     "oulu_casia_release": ("oulu_casia.vl", 36, 6, 2), "sfew_folders": ("sfew.val", 7, 7, 7),
     "caers_cut_out": ("caers.test", 7, 7, 7), "ravdess_frames": ("ravdess", 32, 7, 2),

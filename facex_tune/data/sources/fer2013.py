@@ -23,6 +23,7 @@ from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, Published, require_kept
 from facex_tune.data.sources import _pixel_csv
 from facex_tune.data.sources._download import Download
+from facex_tune.data.sources._pixel_csv import first_line, told_of_challenge
 from facex_tune.data.tree import Tree, is_picture, is_zip, open_tree, read_images, require_classes
 from facex_tune.emotions import EMOTIONS, GREY_48, N_FER2013, canonical
 from facex_tune.errors import InputError
@@ -77,6 +78,9 @@ def _recognised(path: Path) -> str:
     if path.is_file() and not is_zip(path):
         return ""
     with open_tree(path) as tree:
+        for name in tree.names:
+            if name.lower().endswith(".csv") and (said := told_of_challenge(first_line(tree, name))):
+                return f" ({name} has no column Usage{said})"
         return known.advice(known.by_names([name for name in tree.names if is_picture(tree, name)]), "fer2013")
 
 

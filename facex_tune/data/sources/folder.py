@@ -113,6 +113,8 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
     skipped += [*others, *read.skipped, *copies]
     if as_published := known.advice(known.by_names(images), "folder"):
         notes.append(as_published.removeprefix("; "))
+    elif counted := known.by_counts(Counter(faces.labels_N.tolist()).values()):
+        notes.append(f"by how many faces each class has, it is {counted.name}")
     return Loaded(faces, skipped, read.pictures.take(one_of_N), notes=(*told, *notes, *_crossing(faces)))
 
 
@@ -283,17 +285,29 @@ def _refuse_unknown_classes(path: Path, places: Mapping[str, _Place], asked: Ask
         numbered = {name: place.word for name, place in places.items() if place.label is None}
         known.require_numbers(asked.numbers, numbered.values(), list(numbered))
     unknown = Counter(place.word or _nowhere(name) for name, place in places.items() if place.label is None)
-    unknown += Counter(folder for place in places.values() for folder in place.below[-1:] if place.label is not None)
+    below = Counter(folder for place in places.values() for folder in place.below[-1:] if place.label is not None)
+    if below and not unknown:
+        raise InputError(
+            f"{path} has folders below its classes: {_some_of(below)}; where each holds a sequence or a person, say so "
+            "with --sequence REGEX or --subject REGEX, which finds it in the path, such as --sequence "
+            f"'/([^/]+)/[^/]+$'; else leave it out with --drop NAME{naming.looks_like(sorted(below))}"
+        )
+    unknown += below
     if not unknown:
         return
     words = sorted(unknown)
-    listed = ", ".join(f"{word} ({unknown[word]:,} images)" for word in words[:20])
-    more = f" and {len(words) - 20:,} more" if len(words) > 20 else ""
     raise InputError(
-        f"{path} has classes that are no emotion: {listed}{more}; map each with --map NAME=EMOTION or leave it out "
-        f"with --drop NAME; emotions: {', '.join(EMOTIONS)}{naming.looks_like(words)}{_numbers_told(words, asked)}"
+        f"{path} has classes that are no emotion: {_some_of(unknown, 20)}; map each with --map NAME=EMOTION or leave "
+        f"it out with --drop NAME; emotions: {', '.join(EMOTIONS)}{naming.looks_like(words)}"
+        f"{_numbers_told(words, asked)}"
         f"{known.advice(known.by_names(list(places)), 'folder')}"
     )
+
+
+def _some_of(times: Mapping[str, int], n: int = 3) -> str:
+    """The first n folders with how many images each has, and how many more there are."""
+    listed = ", ".join(f"{word} ({times[word]:,} images)" for word in sorted(times)[:n])
+    return listed + (f" and {len(times) - n:,} more" if len(times) > n else "")
 
 
 def _nowhere(name: str) -> str:
@@ -319,13 +333,10 @@ def _refuse_unknown_splits(path: Path, places: Mapping[str, _Place]) -> None:
     above = Counter(folder for place in unsplit for depth, folder in place.above if depth >= wrappers)
     if not above:
         return
-    words = sorted(above)
-    listed = ", ".join(f"{word} ({above[word]:,} images)" for word in words[:10])
-    more = f" and {len(words) - 10:,} more" if len(words) > 10 else ""
     raise InputError(
-        f"{path} has folders above its classes that are no split: {listed}{more}; say what each is with "
-        f"--split NAME={'|'.join(naming.SPLIT_WORDS)} or leave it out with --drop NAME{naming.looks_like(words)}"
-        f"{known.advice(known.by_names(list(places)), 'folder')}"
+        f"{path} has folders above its classes that are no split: {_some_of(above, 10)}; say what each is with "
+        f"--split NAME={'|'.join(naming.SPLIT_WORDS)} or leave it out with --drop NAME"
+        f"{naming.looks_like(sorted(above))}{known.advice(known.by_names(list(places)), 'folder')}"
     )
 
 
