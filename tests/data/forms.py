@@ -308,7 +308,7 @@ def jaffe_release(w: Written) -> None:
     w.text("jaffedbase/README", "JAFFE\n")
 
 
-@form("kdef", incomplete=False)
+@form("kdef", incomplete=True)
 def kdef_release(w: Written) -> None:
     codes = dict(AF="fear", AN="angry", DI="disgust", HA="happy", NE="neutral", SA="sad", SU="surprise")
     for session in "AB":
@@ -333,7 +333,7 @@ def ravdess_frames(w: Written) -> None:
                 w.face(f"Actor_{actor}/{name}", emotion, subject=actor, sequence=clip, picture=picture)
 
 
-@form("ferg")
+@form("ferg", incomplete=True)
 def ferg_release(w: Written) -> None:
     words = dict(anger="angry", disgust="disgust", fear="fear", joy="happy", neutral="neutral", sadness="sad",
                  surprise="surprise")  # fmt: skip
@@ -344,7 +344,7 @@ def ferg_release(w: Written) -> None:
             w.face(name, emotion, subject=character, drop=1, picture=picture)
 
 
-@form("oulu_casia")
+@form("oulu_casia", incomplete=True)
 def oulu_casia_release(w: Written) -> None:
     words = dict(Anger="angry", Disgust="disgust", Fear="fear", Happiness="happy", Sadness="sad", Surprise="surprise")
     for camera, light in (("NI", "Dark"), ("VL", "Strong")):
@@ -358,7 +358,7 @@ def oulu_casia_release(w: Written) -> None:
                         w.save(name, w.draw(80))
 
 
-@form("sfew")
+@form("sfew", incomplete=True)
 def sfew_folders(w: Written) -> None:
     for split, place in (("train", "Train/Train_Aligned_Faces"), ("test", "Val/Val_Aligned_Faces")):
         for emotion in SEVEN:
@@ -367,7 +367,7 @@ def sfew_folders(w: Written) -> None:
     w.save("Test/Test_Aligned_Faces/Film_1.png", w.draw(143))
 
 
-@form("sfew")
+@form("sfew", incomplete=True)
 def sfew_archives(w: Written) -> None:
     for split, place in (("train", "Train_Aligned_Faces"), ("test", "Val_Aligned_Faces_new")):
         for emotion in SEVEN:

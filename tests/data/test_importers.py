@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import pickle
@@ -10,7 +11,8 @@ import shutil
 import tarfile
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,7 +24,7 @@ from PIL import Image
 from facex_tune.data import known
 from facex_tune.data.boxes import Box, cut
 from facex_tune.data.faces import Faces, fingerprint, open_set
-from facex_tune.data.importing import NOTHING, Asked, Classes, Loaded
+from facex_tune.data.importing import NOT_BY_CLASS, NOTHING, Asked, Classes, Loaded, held_to_totals
 from facex_tune.data.pictures import Picture
 from facex_tune.data.prepare import find, prepare
 from facex_tune.data.sources import huggingface
@@ -170,11 +172,46 @@ def test_a_set_twice_in_a_tree_counts_once(form: Form, tmp_path: Path) -> None:
     assert fingerprint(read.faces) == fingerprint(plain.faces)
 
 
+BY_TOTALS = ("ferg", "kdef", "oulu_casia", "sfew")  # of which no counts by class are published
+NOTHING_KNOWN = ("caers", "ravdess")
+
+
+@pytest.mark.parametrize("source", [*BY_TOTALS, *NOTHING_KNOWN])
+def test_totals_prove_what_is_not_published_by_class(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the totals of the miniature as if they were the published ones: those are proven, and no more than those."""
+    form = next(form for form in FORMS if form.source == source)
+    there = written(form, tmp_path / "set")
+    module = importlib.import_module(f"facex_tune.data.sources.{source}")
+    held: dict[str, Mapping[str, int]] = {}
+
+    def as_published(name: str, loaded: Loaded, found: Mapping[str, int], published: Mapping[str, int]) -> Loaded:
+        held["published"] = published
+        return held_to_totals(name, loaded, found, dict(found) if "more" not in held else {k: 1 for k in found})
+
+    monkeypatch.setattr(module, "held_to_totals", as_published)
+    asked = replace(form.asked, incomplete=False)
+    manifest = prepare(source, there.root, tmp_path / "data", asked=asked)[source]
+    assert manifest["proven"] is (True if source in BY_TOTALS else None)
+    assert any(note.startswith(NOT_BY_CLASS) for note in manifest["notes"])
+    if source in NOTHING_KNOWN:
+        assert held["published"] == {}
+        return
+    assert held["published"] == {
+        "ferg": {"pictures": 55767}, "kdef": {"pictures": 4900}, "sfew": {"train": 958, "test": 436},
+        "oulu_casia": {f"{of} {name}": 240 for of in ("NI Dark", "VL Strong") for name in EMOTIONS[:6]},
+    }[source]  # fmt: skip
+    held["more"] = {}
+    with pytest.raises(InputError, match=f"this is not {source}: .* were published; prepare it under a name"):
+        prepare(source, there.root, tmp_path / "data", asked=form.asked)
+
+
 @each_set
 def test_prepared_it_is_not_taken_for_the_whole_set(form: Form, tmp_path: Path) -> None:
     there = written(form, tmp_path / "set")
     asked = Asked(uncropped=form.asked.uncropped)
-    published = getattr(find(form.source), "PUBLISHED", ())
+    published = getattr(find(form.source), "PUBLISHED", ()) or form.source in BY_TOTALS
     if published:
         with pytest.raises(InputError, match=r"is not proven: .*--incomplete"):
             prepare(form.source, there.root, tmp_path / "data", asked=asked)

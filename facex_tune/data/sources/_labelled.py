@@ -37,6 +37,7 @@ from facex_tune.data.tree import (
 from facex_tune.emotions import EMOTIONS, GREY_48, FaceShape, canonical
 from facex_tune.errors import InputError
 
+BLANK = "it shows nothing"
 _MAX_LIST_BYTES = 2**29  # AffectNet's training.csv takes some 300 MB, most of it landmarks
 
 
@@ -97,7 +98,7 @@ def read(
     kept = np.array(pictures.kept, np.int64)
     images_NHW, sizes = pictures.images_KHW, pictures.pictures
     if without_blank and (flat_K := blank(images_NHW)).any():
-        lost += [Skipped(marked[at].name, None, "it shows nothing") for at in kept[flat_K]]
+        lost += [Skipped(marked[at].name, None, BLANK) for at in kept[flat_K]]
         kept, images_NHW, sizes = kept[~flat_K], images_NHW[~flat_K], sizes.take(np.flatnonzero(~flat_K))
     for words in ([EMOTIONS[each.label] for each in marked], [each.split for each in marked]):
         require_kept(words, kept.tolist(), lost, tree.path)

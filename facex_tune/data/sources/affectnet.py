@@ -6,13 +6,14 @@
   `automatically_annotated.csv` has the labels of a machine: it is left out.
 * YOLO text: `{train,valid,test}/labels/X.txt` beside `images/X.png`, whose numbers the data file (`data.yaml`) names.
   The pictures are faces already, and read whole.
-* class folders `{train,val,test}/<0 to 7>/`, or named (`Train/Anger/`). A table beside them that says otherwise, as the
+* class folders `{train,val,test}/<0 to 7>/`, or named (`Train/Anger/`); by number so in
+  UTS-SSTC/Facial-Emotion-Recognition-HCI `data/affectNet/README.md`. A table beside them that says otherwise, as the
   `labels.csv` of a copy on Kaggle does, is told.
 
-The numbers are those of hhj1897/AffectNet_Scripts `expression_classes.csv` and hcmlab/hcai-datasets; half a dozen
-public loaders give the training faces of each; 500 of each are for validation, of contempt 499 in the release of faces.
-There is no public test set: publications test on the validation set, which is split "test" here unless there is a test
-split. Who is seen is not told.
+The numbers are those of hhj1897/AffectNet_Scripts `expression_classes.csv` and hcmlab/hcai-datasets; the training faces
+of each stand in public code that was seen by search alone, without the names of its repositories; 500 of each are for
+validation, of contempt 499 in the release of faces. There is no public test set: publications test on the validation
+set, which is split "test" here unless there is a test split. Who is seen is not told.
 """
 
 from __future__ import annotations
@@ -237,8 +238,8 @@ def _in_folders(tree: Tree, asked: Asked) -> _Found | None:
     if strange and said:
         listed = ", ".join(f"{printable(folder)} ({n:,} images)" for folder, n in strange.most_common(3))
         raise InputError(f"{tree.path} has folders beside AffectNet's classes that are none: {listed}; move them away")
-    if other := known.advice(known.by_names([each.name for _, each in said]), "affectnet"):
-        raise InputError(f"{tree.path} is not AffectNet, by the names of its files{other}")
+    if named_so := known.advice(known.by_names([each.name for _, each in said]), "affectnet"):
+        raise InputError(f"{tree.path} is not AffectNet, by the names of its files{named_so}")
     for split in set(_SPLITS.values()):
         other = known.by_counts(Counter(label for label, each in said if each.split == split).values())
         if advice := known.advice(other, "affectnet"):

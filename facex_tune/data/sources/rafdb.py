@@ -4,9 +4,10 @@
   `Image/aligned/train_00001_aligned.jpg`; a third column of some lists is not read. The name's prefix is the split.
 * as on Kaggle: `DATASET/{train,test}/<1 to 7>/train_00001_aligned.jpg`, with `train_labels.csv` beside it.
 
-The numbers are those of yaoing/DAN `rafdb.py` and radudeaconu/fer `scripts/prepare_rafdb.py`; a dozen public loaders
-give the training faces of each, the test faces are the totals without them. The compound set has the same list's name,
-labels up to 11, and names such as `test_792.jpg`: it is refused. Who is seen is not told.
+The numbers are those of yaoing/DAN `rafdb.py` and radudeaconu/fer `scripts/prepare_rafdb.py`; the training faces of
+each stand in public code that was seen by search alone, without the names of its repositories, and the test faces are
+the totals (seen once) without them. The compound set has the same list's name, labels up to 11, and names such as
+`test_792.jpg`: it is refused. Who is seen is not told.
 """
 
 from __future__ import annotations
