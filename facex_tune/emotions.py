@@ -92,6 +92,16 @@ _NAMES: dict[str, tuple[str, ...]] = {
     # English, as sets spell it; slips of the pen as they were met (`suprise` in a FER+ set on Kaggle, `neural` and
     # `surprize` in class folders); AF AN DI FE HA NE SA SU are the codes of KDEF and JAFFE; calm is one of RAVDESS'
     # classes, which has few faces and none to tell it from neutral by. An i may stand without its dot (Turkish).
+    # Of each language the words that a public source has; others beside them are forms of these, without one:
+    # German: emotionen-lesen-lernen.de/7-basisemotionen-nach-paul-ekman, cowonews.de/wissen/mimik-die-basisemotionen
+    # French: detection-du-mensonge.com/dossier-1/les-7-emotions-universelles
+    # Spanish: mjdpsicologia.es/story/6372-cuales-son-las-7-expresiones-emocionales
+    # Portuguese: lapisusp/lapisusp.github.io `_researches/pt/generating-sketch.md` (raiva, nojo, medo, surpresa, ...)
+    # Turkish: ifsakblog.org/insanda-temel-emosyonlar-fotografci-icin-ipuclari-4, m.uludagsozluk.com (evrensel yuz
+    # ifadeleri)
+    # Chinese: donghui12/FaceEmotion `training_models/README.md`, plattanus/ExpressionRecognition `README.md`
+    # Russian: uformat.ru/for-beginners/6-emocii-bazovye-emocii-ili-chto-utail-pol-ekman-gnev-otvrashchenie-strah
+    # Indonesian: jazaalaufa/EmotionDetection-CNN `README.md`, T-Fikram/Convolutional-Neural-Network `README.md`
     "angry": ("anger", "an", "angered", "wut", "wütend", "ärger", "zorn", "colère", "en colère", "fâché", "enojado",
               "enojo", "enfadado", "ira", "raiva", "zangado", "irritado", "kizgin", "öfke", "kizginlik", "生气", "愤怒",
               "злость", "гнев", "злой", "marah"),

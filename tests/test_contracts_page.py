@@ -49,6 +49,7 @@ def test_every_event_stands_there_with_its_fields_and_no_other() -> None:
 def test_every_protocol_stands_there_with_its_set() -> None:
     said = {code(row[0])[0]: code(row[1])[0] for row in rows(section("Protocols"))}
     assert said == {protocol.id: protocol.data for protocol in protocols._TABLE}
+    assert not [protocol.id for protocol in protocols._TABLE if f"| {protocol.doc} |" not in PAGE]
 
 
 def test_every_exit_code_stands_there() -> None:

@@ -64,7 +64,8 @@ def prepare(
         typer.Option("--split", metavar="NAME=SPLIT", help="folder: what a folder holds: train, validation or test."),
     ] = None,
     labels: Annotated[
-        str, typer.Option("--labels", metavar="FILE:COLUMN", help="folder: labels of a table beside it, or `folders`.")
+        str,
+        typer.Option("--labels", metavar="FILE:COLUMN", help="Labels of a table beside folders, or `folders`: theirs."),
     ] = "",
     numbers: Annotated[
         str, typer.Option("--numbers", metavar="SET", help="folder: whose numbers its classes are, such as rafdb.")

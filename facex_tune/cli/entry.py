@@ -19,6 +19,7 @@ from facex_tune.cli import bench, data, delete, model, remote, resume, run, show
 from facex_tune.cli.common import process_outcome
 from facex_tune.errors import Remark
 
+_CTRL_C = 130  # 128 and the signal's number, as shells have it; no command returns it
 app = typer.Typer(
     help="Search, retrain, evaluate and report facial-expression models; a study (YAML) says what.",
     epilog="Begin with: [bold]facex-tune run search_spaces/quick.yaml --run demo[/bold]",
@@ -44,8 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     process_outcome.run_folder, process_outcome.resume = None, ""
     with _remarks_as_lines():
-        code = process_outcome.of(lambda: _command()(args=given, prog_name="facex-tune", standalone_mode=False))
+        code = process_outcome.of(lambda: _ran(given))
     sys.exit(code)
+
+
+def _ran(given: Sequence[str]) -> Any:
+    """What a command returns.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, of which newer versions of typer make an exit code without a word.
+    """
+    code = _command()(args=list(given), prog_name="facex-tune", standalone_mode=False)
+    if code == _CTRL_C:
+        raise KeyboardInterrupt
+    return code
 
 
 def _command() -> Any:

@@ -36,6 +36,7 @@ face: the size and channels of the prepared faces (`emotions.FaceShape`).
 proven: whether the counts are the published ones (None: nothing is published). incomplete: else what falls short.
 notes: what the user should know. pictures: sizes of the files that the faces were read from.
 """
+_BY_MAJORITY = "by the annotators' majority "
 MISSPELT = 0.8  # likeness of names (difflib's ratio) from which one is taken for another with a slip
 _SOURCES = Path(__file__).parent / "sources"
 IntegerT = TypeVar("IntegerT", np.int16, np.int64)
@@ -363,6 +364,21 @@ def as_read(study: Mapping[str, Any], name: str) -> dict[str, Any]:
     sets = sets_of(study["data"])
     by_votes = name in sets and str(study["labels"]).startswith("ferplus")
     return {"classes": study["classes"], "by_votes": by_votes, "joined": name in sets and len(sets) > 1}
+
+
+def told_of_majority(n_contempt: int, n_without: int) -> str:
+    """What of a set with votes is not trained on or scored where the labels are the annotators': a manifest's note,
+    which `notes_on_majority` finds again.
+    """
+    return (
+        f"{_BY_MAJORITY}{n_contempt:,} faces are contempt, which is trained on with classes: 8 alone, and "
+        f"{n_without:,} have no majority for an emotion: with their labels those are not trained on"
+    )
+
+
+def notes_on_majority(manifest: Mapping[str, Any]) -> list[str]:
+    """What a manifest notes of the annotators' majority; nothing where it has none, or is of an older version."""
+    return [note for note in manifest.get("notes", []) if note.startswith(_BY_MAJORITY)]
 
 
 def left_out(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +226,7 @@ class Loaded:
         unproven: why the set is not proven to be what its name says although its counts may fit; "" leaves it to the
             counts (`PUBLISHED`).
         notes: what the user should know, a sentence each.
+        proven: whether its totals are the published ones, where no counts by class are (`held_to_totals`).
     """
 
     faces: Faces
@@ -233,6 +234,31 @@ class Loaded:
     pictures: Pictures | None = None
     unproven: str = ""
     notes: tuple[str, ...] = ()
+    proven: bool = False
+
+
+NOT_BY_CLASS = "its counts are not published by class"
+
+
+def held_to_totals(name: str, loaded: Loaded, found: Mapping[str, int], published: Mapping[str, int]) -> Loaded:
+    """A set of which totals alone are published, with what that proves.
+
+    Args:
+        found, published: how many faces there are and should be, by what they are counted by, in words.
+
+    Raises:
+        InputError: there are more than were published.
+    """
+    if more := [f"{what} {n:,}" for what, n in found.items() if n > published.get(what, 0)]:
+        told = ", ".join(f"{what} {n:,}" for what, n in list(published.items())[:2])
+        raise InputError(
+            f"this is not {name}: {_some(more)}, where {told} were published; prepare it under a name of its own with "
+            "`facex-tune data prepare folder SOURCE --as NAME`, as class folders"
+        )
+    short = [f"{what} {found.get(what, 0):,} of {n:,}" for what, n in published.items() if found.get(what, 0) < n]
+    notes = (*loaded.notes, f"{NOT_BY_CLASS}: {'nothing' if not published else 'the totals alone'} proves it")
+    unproven = f"too few of {_some(short)}" if short else ""
+    return replace(loaded, notes=notes, unproven=unproven, proven=bool(published) and not short)
 
 
 @dataclass(frozen=True)
@@ -297,6 +323,8 @@ def proof(name: str, loaded: Loaded, published: Sequence[Published], asked: Aske
         InputError: it is another set, or it falls short and `--incomplete` was not given.
     """
     found = counts(loaded.faces)
+    if loaded.proven:
+        return True, ""
     if not published and not loaded.unproven:
         return None, ""
     if not loaded.unproven:

@@ -7,7 +7,8 @@ classes are bare numbers is proven.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,16 +35,26 @@ def meaning(numbering: str) -> dict[int, str]:
     return dict(enumerate(emotions, first))
 
 
-def emotion(numbering: str, number: int) -> int:
-    """The index into EMOTIONS of a number.
-
-    Raises:
-        InputError: the numbering lacks it.
-    """
+def emotion(numbering: str, number: int) -> int | None:
+    """The index into EMOTIONS of a number; None where the numbering lacks it."""
     there = meaning(numbering)
-    if number not in there:
-        raise InputError(f"--numbers {numbering} has no {number}; it has {told(numbering)}")
-    return EMOTIONS.index(there[number])
+    return EMOTIONS.index(there[number]) if number in there else None
+
+
+def require_numbers(numbering: str, words: Iterable[str], names: Sequence[str] = ()) -> None:
+    """InputError where a numbering lacks numbers among the words, one a face, with how many faces have them.
+
+    Args:
+        names: of the faces, three of which are told.
+    """
+    there, listed = meaning(numbering), list(words)
+    lacking = [at for at, word in enumerate(listed) if word.isdecimal() and int(word) not in there]
+    if not lacking:
+        return
+    times = Counter(int(listed[at]) for at in lacking)
+    told_times = ", ".join(f"{number} ({n:,} faces)" for number, n in sorted(times.items()))
+    such_as = f", such as {', '.join(names[at] for at in lacking[:3])}" if names else ""
+    raise InputError(f"--numbers {numbering} has no {told_times}{such_as}; it has {told(numbering)}")
 
 
 def told(numbering: str) -> str:

@@ -6,12 +6,15 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
-from facex_tune.data.importing import key
+from facex_tune.data import known
+from facex_tune.data.importing import Asked, key
 from facex_tune.data.members import TooLarge
 from facex_tune.data.naming import emotion_of
 from facex_tune.data.tree import Tree, content, printable, told_as_damage
+from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError, nearest
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
@@ -98,7 +101,7 @@ def _table(tree: Tree, name: str, images: Sequence[str]) -> Table | None:
 
 
 def _finder(folder: PurePosixPath, images: Sequence[str]) -> Callable[[str], str | None]:
-    """What finds a picture by a path from the table or the top, or by its name alone where only one has it."""
+    """What finds a picture by a path from the table or the top, or by its name alone, of several the nearest."""
     there = set(images)
     of_file: dict[str, list[str]] = {}
     for image in images:
@@ -111,9 +114,16 @@ def _finder(folder: PurePosixPath, images: Sequence[str]) -> Callable[[str], str
                 return candidate
         same = of_file.get(place.name, [])
         ends = [image for image in same if image.endswith(f"/{place.as_posix()}")] or same
-        return ends[0] if len(ends) == 1 else None
+        far = [_far(PurePosixPath(image).parts, folder.parts) for image in ends]
+        return ends[far.index(min(far))] if far and far.count(min(far)) == 1 else None
 
     return find
+
+
+def _far(image: Sequence[str], folder: Sequence[str]) -> tuple[int, int]:
+    """Sorts pictures by how near they lie to a table's folder: a set may lie in a tree twice, its tables too."""
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(image, folder, strict=False)))
+    return -shared, len(image)
 
 
 def column(table: Table, name: str) -> list[str]:
@@ -130,20 +140,78 @@ def column(table: Table, name: str) -> list[str]:
     return columns[key(name)]
 
 
-def held_against(tables: Sequence[Table], word_of: Mapping[str, str], path: Path) -> list[str]:
+def emotion_said(word: str, numbering: str = "") -> int | None:
+    """The emotion that a cell or a folder says, by its name or by its number in a numbering; None: it says none."""
+    if numbering and word.strip().isdecimal():
+        return next((EMOTIONS.index(each) for at, each in known.meaning(numbering).items() if at == int(word)), None)
+    try:
+        return emotion_of(word) if word else None
+    except InputError:
+        return None
+
+
+def beside(tree: Tree, label_of: Mapping[str, int], asked: Asked, numbering: str = "") -> list[str]:
+    """Notes on the tables beside a published set's class folders, label_of each picture, that agree with them.
+
+    Args:
+        numbering: of `known.NUMBERINGS`, by which the tables' numbers are read.
+
+    Raises:
+        InputError: a table says otherwise and `--labels folders` was not given, or `--labels` names a table.
+    """
+    how = "facex-tune data prepare folder SOURCE --as NAME" + f" --numbers {numbering}" * bool(numbering)
+    if asked.labels_file:
+        raise InputError(
+            f"--labels {asked.labels}: with a table's labels it is not the published set any more: prepare it under a "
+            f"name of its own with `{how} --labels {asked.labels}`, or keep the folders' with --labels folders"
+        )
+    if asked.labels:
+        return []
+    words = {name: EMOTIONS[label] for name, label in label_of.items()}
+    return held_against(
+        found(tree, list(label_of)),
+        words,
+        tree.path,
+        lambda word: emotion_said(word, numbering),
+        lambda said: f"keep those of the folders with --labels folders, or take the table's with `{how} {said}`",
+    )
+
+
+def refuse_asked(asked: Asked, form: str) -> None:
+    """InputError where `--labels` was given and a set's labels lie in no folders."""
+    if asked.labels:
+        raise InputError(f"--labels {asked.labels} goes with class folders, and SOURCE is {form}: leave it out")
+
+
+def _either(said: str) -> str:
+    return f"say which hold with {said} or --labels folders"
+
+
+def held_against(
+    tables: Sequence[Table],
+    word_of: Mapping[str, str],
+    path: Path,
+    meant: Callable[[str], int | None] = emotion_said,
+    what_to_do: Callable[[str], str] = _either,
+) -> list[str]:
     """Notes on tables that agree with the folders, word_of each picture.
+
+    Args:
+        meant: the emotion of a cell or a folder's word; None where it is none.
+        what_to_do: what a refusal ends with, by the option that takes the table's labels.
 
     Raises:
         InputError: one says otherwise, or cannot be held against them.
     """
     notes: list[str] = []
+    words = set(word_of.values())
     for table in tables:
-        labels = {name: cells for name, cells in table.columns.items() if _are_labels(cells, set(word_of.values()))}
+        labels = {name: cells for name, cells in table.columns.items() if _are_labels(cells, words, meant)}
         rows = [(at, image) for at, image in enumerate(table.image_R) if image in word_of]
         if not labels or not rows:
             continue
         differ = {
-            name: [image for at, image in rows if not _same(cells[at], word_of[str(image)])]
+            name: [image for at, image in rows if not _same(cells[at], word_of[str(image)], meant)]
             for name, cells in labels.items()
         }
         best = min(differ, key=lambda name: len(differ[name]))
@@ -151,28 +219,21 @@ def held_against(tables: Sequence[Table], word_of: Mapping[str, str], path: Path
             first = ", ".join(map(str, differ[best][:3]))
             raise InputError(
                 f"{path}: {table.name} has other labels ({printable(best)}) than the folders for {len(differ[best]):,} "
-                f"of {len(rows):,} images, such as {first}: say which hold with "
-                f"--labels {table.name}:{printable(best)} or --labels folders"
+                f"of {len(rows):,} images, such as {first}: {what_to_do(f'--labels {table.name}:{printable(best)}')}"
             )
-        notes.append(f"{table.name} ({printable(best)}) agrees with the folders for {len(rows):,} images")
+        name = PurePosixPath(table.name).name
+        notes.append(f"{name} ({printable(best)}) agrees with the folders for {len(rows):,} images")
     return notes
 
 
-def _are_labels(cells: Sequence[str], words: set[str]) -> bool:
+def _are_labels(cells: Sequence[str], words: set[str], meant: Callable[[str], int | None]) -> bool:
     """Whether a column's cells are the folders' names, or emotions, or small numbers."""
     keys = {key(word) for word in words}
     distinct = set(cells)
-    known = {cell for cell in distinct if key(cell) in keys or _emotion(cell) is not None or cell.isdigit()}
+    known = {cell for cell in distinct if key(cell) in keys or meant(cell) is not None or cell.isdigit()}
     return len(distinct) <= 30 and sum(cell in known for cell in cells) >= _WORDS * len(cells)
 
 
-def _emotion(word: str) -> int | None:
-    try:
-        return emotion_of(word) if word else None
-    except InputError:
-        return None
-
-
-def _same(cell: str, word: str) -> bool:
-    emotion = _emotion(word)
-    return key(cell) == key(word) or (emotion is not None and _emotion(cell) == emotion)
+def _same(cell: str, word: str, meant: Callable[[str], int | None]) -> bool:
+    emotion = meant(word)
+    return key(cell) == key(word) or (emotion is not None and meant(cell) == emotion)

@@ -25,7 +25,7 @@ _SPLITS = {
 _FILLERS = frozenset((
     "set", "sets", "data", "dataset", "images", "image", "imgs", "img", "pics", "pictures", "face", "faces", "facial",
     "aligned", "cropped", "crop", "crops", "split", "folder", "new", "fer", "ferplus", "raf", "rafdb", "db",
-    "affectnet", "sfew", "expw", "mmafedb", "mma",
+    "affectnet", "sfew", "afew", "expw", "mmafedb", "mma",
 ))  # fmt: skip
 _CONTAINERS = _FILLERS | {
     "raw", "original", "origin", "archive", "content", "files", "all", "frames", "photos", "basic", "main", "part",

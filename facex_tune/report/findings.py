@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from facex_tune.data.faces import as_read, left_out
+from facex_tune.data.faces import as_read, left_out, notes_on_majority
 from facex_tune.evaluation.intervals import LEVEL, MIN_SEEDS
 from facex_tune.report import comparison_findings as more
 from facex_tune.report.generalization import below_own
@@ -354,7 +354,9 @@ def _left_out(report: Mapping[str, Any]) -> Iterator[Finding]:
         if manifest is None:
             continue
         said = [*([f"incomplete: {manifest['incomplete']}"] if manifest.get("incomplete") else [])]
-        said += left_out(manifest["counts"], trained=name in own, **as_read(report["study"], name))
+        read_as = as_read(report["study"], name)
+        said += notes_on_majority(manifest) if read_as["by_votes"] else []
+        said += left_out(manifest["counts"], trained=name in own, **read_as)
         if said:
             yield say(f"Of {name}: {'; '.join(said)}.", f"data.{name}.told")
 

@@ -100,7 +100,13 @@ _TABLE = (
         doc="AffectNet, the validation set of 3,999 or 4,000 faces; contempt counts, and a model of seven misses it",
     ),
     Protocol("sfew.val", "sfew", ("test",), SEVEN, doc="SFEW 2.0, the validation set of 436 faces from films"),
-    Protocol("caers.test", "caers", ("test",), SEVEN, doc="CAER-S, the test set of frames of television series"),
+    Protocol(
+        "caers.test",
+        "caers",
+        ("test",),
+        SEVEN,
+        doc="CAER-S, the test set of frames of television series (20,868 with a box in larrylu0426/CAERS-Annotation)",
+    ),
     Protocol(
         "expw",
         "expw",
@@ -120,7 +126,14 @@ _TABLE = (
         doc="KDEF, 980 posed faces of 70 people who look straight at the camera",
     ),
     Protocol("kdef", "kdef", ("test",), SEVEN, clusters="subjects", doc="KDEF, 4,900 posed faces, full profiles too"),
-    Protocol("ravdess", "ravdess", ("test",), SEVEN, clusters="subjects", doc="RAVDESS, frames; calm is neutral"),
+    Protocol(
+        "ravdess",
+        "ravdess",
+        ("test",),
+        SEVEN,
+        clusters="subjects",
+        doc="RAVDESS, the frames that were taken of its clips (of speech 1,440: robertjkeck2/EmoNet); calm is neutral",
+    ),
     Protocol("ferg", "ferg", ("test",), SEVEN, clusters="characters", doc="FERG-DB, 55,767 pictures of six characters"),
     Protocol(
         "oulu_casia.vl",

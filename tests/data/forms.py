@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from facex_tune.data.importing import Asked
@@ -105,6 +106,11 @@ def form(source: str, **asked: Any) -> Callable[[Callable[[Written], None]], Cal
     return add
 
 
+def by_name(name: str) -> Form:
+    others = [Form("ferplus", ferplus_folders, Asked(incomplete=True))]
+    return next(form for form in (*FORMS, *others) if form.name == name)
+
+
 def written(each: Form, root: Path) -> Written:
     there = Written(root)
     root.mkdir(parents=True, exist_ok=True)
@@ -180,6 +186,35 @@ def affectnet_folders(w: Written) -> None:
     for folder, split in (("train", "train"), ("val", "test")):
         for at in range(8):
             w.face(f"{folder}/{at}/image{at}.jpg", AFFECTNET[at], split, size=224)
+
+
+@form("affectnet", incomplete=True)
+def affectnet_names(w: Written) -> None:
+    """As on Kaggle."""
+    words = ("Neutral", "Happy", "Sad", "surprise", "Fear", "Disgust", "Anger", "Contempt", "No-Face")
+    for folder, split in (("Train", "train"), ("Test", "test")):
+        for at, word in enumerate(words):
+            if at < len(AFFECTNET):
+                w.face(f"{folder}/{word}/image{at}.jpg", AFFECTNET[at], split, size=96)
+            else:
+                w.save(f"{folder}/{word}/image{at}.jpg", w.draw(96))
+
+
+@form("fer2013", incomplete=True)
+def fer2013_folder(w: Written) -> None:
+    for folder, usage, split in (
+        ("train", "Training", "train"), ("test", "PublicTest", "public_test"), ("test", "PrivateTest", "private_test")
+    ):  # fmt: skip
+        for at, emotion in enumerate(SEVEN):
+            w.save(f"{folder}/{emotion}/{usage}_{at}.png", w.draw())
+            w.faces[f"{usage}_{at}.png"] = (emotion, split, "", "")
+
+
+def ferplus_folders(w: Written) -> None:
+    """Cleaned, as on Kaggle, without votes: read as any class folders are, faces named from SOURCE on."""
+    for number, (folder, split) in enumerate((("train", "train"), ("validation", "public_test"), ("test", "test"))):
+        for at, emotion in enumerate(SEVEN):
+            w.face(f"{folder}/{emotion}/fer{10 * number + at:07d}.png", emotion, split, size=48)
 
 
 @form("ferplus", incomplete=True)
@@ -273,7 +308,7 @@ def jaffe_release(w: Written) -> None:
     w.text("jaffedbase/README", "JAFFE\n")
 
 
-@form("kdef", incomplete=False)
+@form("kdef", incomplete=True)
 def kdef_release(w: Written) -> None:
     codes = dict(AF="fear", AN="angry", DI="disgust", HA="happy", NE="neutral", SA="sad", SU="surprise")
     for session in "AB":
@@ -298,7 +333,7 @@ def ravdess_frames(w: Written) -> None:
                 w.face(f"Actor_{actor}/{name}", emotion, subject=actor, sequence=clip, picture=picture)
 
 
-@form("ferg")
+@form("ferg", incomplete=True)
 def ferg_release(w: Written) -> None:
     words = dict(anger="angry", disgust="disgust", fear="fear", joy="happy", neutral="neutral", sadness="sad",
                  surprise="surprise")  # fmt: skip
@@ -309,7 +344,7 @@ def ferg_release(w: Written) -> None:
             w.face(name, emotion, subject=character, drop=1, picture=picture)
 
 
-@form("oulu_casia")
+@form("oulu_casia", incomplete=True)
 def oulu_casia_release(w: Written) -> None:
     words = dict(Anger="angry", Disgust="disgust", Fear="fear", Happiness="happy", Sadness="sad", Surprise="surprise")
     for camera, light in (("NI", "Dark"), ("VL", "Strong")):
@@ -323,7 +358,7 @@ def oulu_casia_release(w: Written) -> None:
                         w.save(name, w.draw(80))
 
 
-@form("sfew")
+@form("sfew", incomplete=True)
 def sfew_folders(w: Written) -> None:
     for split, place in (("train", "Train/Train_Aligned_Faces"), ("test", "Val/Val_Aligned_Faces")):
         for emotion in SEVEN:
@@ -332,7 +367,7 @@ def sfew_folders(w: Written) -> None:
     w.save("Test/Test_Aligned_Faces/Film_1.png", w.draw(143))
 
 
-@form("sfew")
+@form("sfew", incomplete=True)
 def sfew_archives(w: Written) -> None:
     for split, place in (("train", "Train_Aligned_Faces"), ("test", "Val_Aligned_Faces_new")):
         for emotion in SEVEN:
@@ -443,6 +478,15 @@ def arrays_npz(w: Written) -> None:
         there |= {f"X_{split}": _stacked(w), f"y_{split}": np.arange(7)}
         w.faces |= {f"X_{split} {at:08d}": (emotion, split, "", "") for at, emotion in enumerate(SEVEN)}
     np.savez(w.root / "fer.npz", **there)
+
+
+@form("arrays", arrays={"images": "*/X", "labels": "*/y"}, numbers="fer2013")
+def arrays_hdf5(w: Written) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(w.root / "fer.h5", "w") as file:
+        for split in ("train", "test"):
+            file[f"{split}/X"], file[f"{split}/y"] = _stacked(w), np.arange(7)
+            w.faces |= {f"{split}/X {at:08d}": (emotion, split, "", "") for at, emotion in enumerate(SEVEN)}
 
 
 @form("arrays", arrays={"images": "fdataX", "labels": "flabels"}, numbers="fer2013")

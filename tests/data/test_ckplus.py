@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forms import by_name, written  # beside this file
+from PIL import Image
 
 from facex_tune.data.faces import Faces, Skipped, fingerprint
+from facex_tune.data.importing import Asked
 from facex_tune.data.sources import ckplus
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
@@ -108,10 +111,24 @@ def test_a_frame_in_two_classes_counts_in_neither(ckplus_folder: Path) -> None:
     ]
 
 
+def test_larger_copies_are_read_as_large_as_they_are(tmp_path: Path) -> None:
+    """CK+48's folders at 96×96: 96 is their own size, and nothing is enlarged."""
+    there = written(by_name("ckplus_numbers_96"), tmp_path / "set")
+    asked = Asked(incomplete=True, size=96)
+    read = ckplus.load(there.root, lambda done, total: None, asked)
+    assert read.faces.face.size == 96
+    assert read.pictures is not None
+    assert not read.pictures.enlarged(96).any()
+    picture = next(there.root.rglob(str(read.faces.source_N[0])))
+    with Image.open(picture) as image:
+        assert np.array_equal(read.faces.images_NHW[0], np.asarray(image))
+
+
 @pytest.mark.realdata
 def test_the_real_zip(realdata_dir: Path) -> None:
     read, skipped = load(realdata_dir / "ckplus.zip")
     assert skipped == []
+    assert fingerprint(read) == "45eedadf14616cced4aa4d2692e655f1a6f4a15db040daea6b02eb3edbaeb2e7"
     assert np.bincount(read.labels_N, minlength=8).tolist() == [135, 177, 75, 207, 84, 249, 0, 54]
     assert len(set(read.group_N)) == 118
     assert np.bincount(read.sequence_N).tolist() == [3] * 327

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from facex_tune.data.faces import Faces, Skipped, fingerprint
+from facex_tune.data.groups import with_copies_grouped
 from facex_tune.data.sources import fer2013
 from facex_tune.emotions import EMOTIONS
 from facex_tune.errors import InputError
@@ -432,6 +433,9 @@ def test_a_csv_that_is_no_text(tmp_path: Path) -> None:
 def test_the_real_zip(realdata_dir: Path) -> None:
     read, skipped = load(realdata_dir / "fer2013.zip")
     assert skipped == []
+    assert fingerprint(read) == "06d4ca3b7b78dd694b0d1ef66010336fa2b7030f74ce6c52228972b88944d048"
+    prepared = with_copies_grouped(read)
+    assert fingerprint(prepared) == "4d22e54b72aae225840278c4dfe67ee3e6f7d34472f7e655d22fc0aa65e7543d"
     assert np.bincount(read.where("train").labels_N).tolist() == [3995, 436, 4097, 7215, 4830, 3171, 4965]
     assert len(read.where("public_test")) == 3589
     assert np.bincount(read.where("private_test").labels_N).tolist() == [491, 55, 528, 879, 594, 416, 626]

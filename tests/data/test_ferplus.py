@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from facex_tune.data.faces import Faces, Skipped, exact_groups, fingerprint, majority_labels, open_set
+from facex_tune.data.groups import with_copies_grouped
 from facex_tune.data.importing import Asked
 from facex_tune.data.prepare import prepare
 from facex_tune.data.sources import ferplus
@@ -130,6 +131,9 @@ def test_a_missing_file_is_told(tmp_path: Path, write_csv: Callable[..., Path], 
 def test_the_real_votes_give_the_published_counts(real_csv_folder: Path) -> None:
     read, skipped = load(real_csv_folder)
     assert (len(read), skipped) == (35887, [])
+    assert fingerprint(read) == "b7965cea0d76782c7ffde7b33e6599e53ebfc7e5e4274dd836bb66631dc0d158"
+    prepared = with_copies_grouped(read)
+    assert fingerprint(prepared) == "4a3426fbee3f8e51e73ec97dd5c71dab1f82e4d9995d7356ed9c43df10e292b2"
     assert np.bincount(read.where("train").labels_N).tolist() == [3995, 436, 4097, 7215, 4830, 3171, 4965]
     assert read.votes_NC is not None
     majority_N = majority_labels(read.votes_NC)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from forms import ALPHABET, FORMS, Written  # beside this file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from facex_tune.data import known, naming
+from facex_tune.data import copies, known, naming
 from facex_tune.data.faces import Faces, fingerprint, holdout, left_out, open_set, read_manifest
 from facex_tune.data.importing import Asked, Loaded
-from facex_tune.data.prepare import find, prepare, preview
+from facex_tune.data.prepare import find, names, prepare, preview
 from facex_tune.data.sources import ckplus, fer2013, ferplus, folder
 from facex_tune.emotions import AMBIGUOUS, EMOTIONS, canonical
 from facex_tune.errors import InputError
@@ -162,9 +165,20 @@ def test_numbers_mean_what_the_user_says(tmp_path: Path, pool: Pool, numbering: 
 
 
 def test_a_number_that_the_numbering_lacks(tmp_path: Path, pool: Pool) -> None:
-    tree(tmp_path, pool, classes=[str(number) for number in range(7)])
-    with pytest.raises(InputError, match="--numbers rafdb has no 0; it has 1 surprise 2 fear"):
+    tree(tmp_path, pool, classes=[str(number) for number in range(8)][::-1], n=4)
+    with pytest.raises(InputError, match=re.escape(
+        "--numbers rafdb has no 0 (4 faces), such as 0/0.png, 0/1.png, 0/2.png; it has 1 surprise 2 fear"
+    )):  # fmt: skip
         load(tmp_path, numbers="rafdb")
+    rows = [[f"{at}/{k}.png", at] for at in range(9, 0, -1) for k in range(4)]
+    table(tmp_path / "l.csv", [["image", "label"], *rows])
+    for at in (8, 9):
+        for k in range(4):
+            put(tmp_path / str(at) / f"{k}.png", pool["sad"][k])
+    with pytest.raises(InputError, match=re.escape(
+        "--numbers rafdb has no 8 (4 faces), 9 (4 faces), such as 9/0.png, 9/1.png, 9/2.png; it has 1 surprise"
+    )):  # fmt: skip
+        load(tmp_path, numbers="rafdb", labels="l.csv:label")
 
 
 def table(path: Path, rows: Iterable[Sequence[object]], separator: str = ",") -> None:
@@ -452,10 +466,30 @@ def published(tmp_path_factory: pytest.TempPathFactory, pool: Pool) -> dict[str,
         put(root / "ferplus" / half / name / f"fer{at:07d}.png", pool[name][at // 7])
     for at, name in enumerate(("anger", "disgust", "fear", "happy", "sadness", "surprise", "contempt") * 3):
         put(root / "ckplus" / "CK+48" / name / f"S{at % 5:03d}_{at:03d}_{at:08d}.png", pool[SEVEN[at % 7]][at // 7])
-    return {name: (root / name, read(name, root / name)) for name in ("fer2013", "folder", "ferplus", "ckplus")}
+    faces = ["emotion,pixels,Usage"]
+    votes = ["Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"]
+    for at in range(42):
+        name, usage = SEVEN[at % 7], usages[at // 7]
+        faces.append(f"{at % 7},{' '.join(map(str, pool[name][at // 7].ravel().tolist()))},{usage}")
+        votes.append(f"{usage},fer{at:07d}.png,{','.join(str(at * k % 11) for k in range(10))}")
+    for folder_name in ("fer2013_csv", "ferplus_csv"):
+        (root / folder_name).mkdir()
+        (root / folder_name / "fer2013.csv").write_text("\n".join(faces))
+    (root / "ferplus_csv" / "fer2013new.csv").write_text("\n".join(votes))
+    return {name: (root / name, read(name, root / name)) for name in BY_FOLDER}
 
 
-def read(source: str, path: Path) -> str:
+BY_FOLDER = ("fer2013", "fer2013_csv", "folder", "ferplus", "ferplus_csv", "ckplus")
+
+
+def test_every_source_of_files_is_held_to_another_order_litter_and_a_deeper_root() -> None:
+    """Here, or as a form beside `test_importers`' property."""
+    held = {name.removesuffix("_csv") for name in BY_FOLDER} | {form.source for form in FORMS}
+    assert held == {name for name in names() if find(name).NEEDS_SOURCE}
+
+
+def read(name: str, path: Path) -> str:
+    source = name.removesuffix("_csv")
     return fingerprint(find(source).load(path, lambda done, total: None, Asked(incomplete=True)).faces)
 
 
@@ -466,7 +500,7 @@ def read(source: str, path: Path) -> str:
     wrapper=st.sampled_from(WRAPPERS),
     packed=st.booleans(),
 )
-@pytest.mark.parametrize("source", ["fer2013", "folder", "ferplus", "ckplus"])
+@pytest.mark.parametrize("source", BY_FOLDER)
 def test_order_stray_files_and_wrappers_change_nothing(
     source: str,
     published: dict[str, tuple[Path, str]],
@@ -495,6 +529,124 @@ def test_order_stray_files_and_wrappers_change_nothing(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(contents[name])
     assert read(source, place / "it") == wanted
+
+
+def test_frames_in_a_folder_for_each_video(tmp_path: Path, pool: Pool) -> None:
+    """AFEW."""
+    for split in ("Train_AFEW", "Val_AFEW"):
+        for at, name in enumerate(SEVEN):
+            for frame in range(3):
+                video = f"{split[0] == 'V':d}{at:04d}6280"
+                put(tmp_path / split / name.title() / video / f"{video}_{frame:02d}.png", pool[name][frame])
+    line = refused(tmp_path)
+    assert "has folders below its classes: 000006280 (3 images), 000016280 (3 images), 000026280 (3 images)" in line
+    assert "with --sequence REGEX or --subject REGEX" in line
+    (pattern,) = re.findall(r"such as --sequence '(.*?)'", line)
+    assert refused(tmp_path, sequence=r"clip\d") == line
+    loaded = load(tmp_path, sequence=pattern)
+    assert right(loaded, pool)
+    assert dict.fromkeys(loaded.faces.split_N.tolist()) == dict.fromkeys(["train", "public_test"])
+    assert np.bincount(loaded.faces.sequence_N).tolist() == [3] * 14
+
+
+def test_classes_of_other_moods_and_a_broken_file(tmp_path: Path, pool: Pool) -> None:
+    """FANE."""
+    tree(tmp_path, pool, classes=[*SEVEN, "confused"])
+    tree(tmp_path, pool, classes=["shy"])
+    (tmp_path / "happy" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
+    line = refused(tmp_path)
+    assert "has classes that are no emotion: confused (2 images), shy (2 images); map each" in line
+    loaded = load(tmp_path, drop=["confused", "shy"])
+    assert right(loaded, pool)
+    assert [skip.file for skip in loaded.skipped] == ["happy/broken.jpg"]
+    assert len(loaded.faces) == 14
+
+
+def test_one_folder_of_classes(tmp_path: Path, pool: Pool) -> None:
+    """NHFI: no splits, its own words, contempt too."""
+    words = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutrality", "contempt")
+    loaded = load(tree(tmp_path, pool, classes=words))
+    assert np.bincount(loaded.faces.labels_N).tolist() == [2] * 8
+    assert set(loaded.faces.split_N) == {"test"}
+    assert right(replace(loaded, faces=loaded.faces.take(loaded.faces.labels_N < 7)), pool)
+
+
+@pytest.mark.parametrize("form", ["folder", "train.csv", "test.csv"])
+def test_the_challenges_pair_has_no_labels_to_test_on(tmp_path: Path, pool: Pool, form: str) -> None:
+    pixels = [" ".join(map(str, pool[name][0].ravel().tolist())) for name in SEVEN]
+    labelled = [f"{at},{each}" for at, each in enumerate(pixels)]
+    (tmp_path / "train.csv").write_text("\n".join(["emotion,pixels", *labelled]))
+    (tmp_path / "test.csv").write_text("\n".join(["pixels", *pixels]))
+    said = r"no column (emotion, )?[Uu]sage.*the challenge's .* no labels.* get fer2013\.csv"
+    with pytest.raises(InputError, match=said) as told:
+        fer2013.load(tmp_path if form == "folder" else tmp_path / form, lambda done, total: None)
+    assert len(told.value.problems) == 1
+
+
+def test_ckplus_in_whole_frames_by_class(tmp_path: Path) -> None:
+    """CK+48's folders at 640×490: the middle is read, and only if that was asked for."""
+    there = Written(tmp_path / "set")
+    for at, name in enumerate(("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")):
+        there.save(f"{name}/S010_{at:03d}_00000014.png", there.scene(640, 490, (200, 90, 460, 400)))
+    said = r"7 of 7 pictures look like whole photographs \(median 640 x 490 .*--uncropped"
+    with pytest.raises(InputError, match=said):
+        prepare("ckplus", there.root, tmp_path / "data", asked=Asked(incomplete=True))
+    asked = Asked(incomplete=True, uncropped=True, size=96)
+    assert prepare("ckplus", there.root, tmp_path / "data", asked=asked)["ckplus"]["face"]["size"] == 96
+    assert open_set(tmp_path / "data", "ckplus").labels_N.tolist() == [0, 7, 1, 2, 3, 4, 5]
+
+
+def test_mmafedb_is_named_and_its_copies_are_told(
+    tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree of faces that are FER2013's, under other names; by its counts, as if it had so few, it is recognised."""
+    for at in range(42):
+        usage = ("Training", "PublicTest", "PrivateTest")[at // 7 % 3]
+        half = "train" if usage == "Training" else "test"
+        put(tmp_path / "fer" / half / SEVEN[at % 7] / f"{usage}_{at}.png", pool[SEVEN[at % 7]][at // 7])
+        split = ("train", "valid", "test")[at // 7 % 3]
+        put(tmp_path / "MMAFEDB" / split / SEVEN[at % 7] / f"{at}{SEVEN[at % 7]}.png", pool[SEVEN[at % 7]][at // 7])
+    put(tmp_path / "MMAFEDB" / "train" / "sad" / "more.png", pool["sad"][9])
+    assert "by how many faces each class has" not in " ".join(load(tmp_path / "MMAFEDB").notes)
+    counted = known.Known("MMAFEDB (a copy of ExpW and FER2013)", "folder", ((6, 6, 6, 6, 6, 6, 7),))
+    monkeypatch.setattr(known, "KNOWN", (*known.KNOWN, counted))
+    prepare("fer2013", tmp_path / "fer", tmp_path / "data", asked=Asked(incomplete=True))
+    manifest = prepare("folder", tmp_path / "MMAFEDB", tmp_path / "data", set_name="mma")["mma"]
+    assert "by how many faces each class has, it is MMAFEDB (a copy of ExpW and FER2013)" in manifest["notes"]
+    read_set = open_set(tmp_path / "data", "mma")
+    assert right(Loaded(read_set, []), pool)
+    assert {split: sum(of.values()) for split, of in manifest["counts"].items()} == {
+        "train": 15, "public_test": 14, "test": 14
+    }  # fmt: skip
+    (row,) = copies.across(tmp_path / "data", "mma")
+    assert (row.in_set, row.exact, row.n) == ("fer2013", 42, 43)
+    assert "most of mma is faces of fer2013" in copies.told([row], "mma", tmp_path / "data")[0]
+
+
+@pytest.mark.parametrize(
+    ("splits", "classes", "beside"),
+    [
+        (("Train", "Test"), ("Anger", "Disgust", "Fear", "Happy", "Sad", "Surprise", "neutral", "Contempt"), ()),
+        (("train", "valid", "test"), ALPHABET, ("README.dataset.txt", "README.roboflow.txt")),
+    ],
+    ids=["AffectNet on Kaggle", "Roboflow"],
+)
+def test_class_folders_as_they_are_exported(
+    tmp_path: Path, pool: Pool, splits: Sequence[str], classes: Sequence[str], beside: Sequence[str]
+) -> None:
+    for rank, split in enumerate(splits):
+        for name in classes:
+            emotion = EMOTIONS[canonical(name)]
+            put(tmp_path / split / name / "im_jpg.rf.0a1b.png", pool.get(emotion, pool["sad"])[rank])
+    for name in beside:
+        (tmp_path / name).write_text("Faces\n\nProvided by a user\nCC BY 4.0\n")
+    loaded = load(tmp_path)
+    assert dict.fromkeys(loaded.faces.split_N.tolist()) == {
+        {"train": "train", "valid": "public_test", "test": "test"}[split.lower()]: None for split in splits
+    }
+    assert right(replace(loaded, faces=loaded.faces.take(loaded.faces.labels_N < 7)), pool)
+    assert len(loaded.faces) == len(splits) * len(classes)
+    assert (loaded.skipped, loaded.notes) == ([], ())
 
 
 def test_the_prepared_set_knows_its_people(tmp_path: Path, pool: Pool) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import os
 import pickle
+import re
 import shutil
 import tarfile
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pytest
-from forms import FORMS, Form, Written, encoded, write_parquet, written  # beside this file
+from forms import FORMS, Form, Written, by_name, encoded, write_parquet, written  # beside this file
 from PIL import Image
 
+from facex_tune.data import known
 from facex_tune.data.boxes import Box, cut
 from facex_tune.data.faces import Faces, fingerprint, open_set
-from facex_tune.data.importing import NOTHING, Asked, Classes, Loaded
+from facex_tune.data.importing import NOT_BY_CLASS, NOTHING, Asked, Classes, Loaded, held_to_totals
 from facex_tune.data.pictures import Picture
 from facex_tune.data.prepare import find, prepare
 from facex_tune.data.sources import huggingface
@@ -93,6 +99,49 @@ def zip_of(folder: Path, path: Path, *, backwards: bool) -> Path:
     return path
 
 
+def backwards(folder: Path, into: Path) -> None:
+    """A copy whose files were written in reverse order, and whose archives hold their parts in reverse."""
+    for file in sorted((each for each in folder.rglob("*") if each.is_file()), reverse=True):
+        to = into / file.relative_to(folder)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".tar":
+            with tarfile.open(file) as old, tarfile.open(to, "w") as new:
+                for info in reversed(old.getmembers()):
+                    new.addfile(info, old.extractfile(info))
+        elif file.suffix == ".npz":
+            with np.load(file) as old:
+                np.savez(to, **{name: old[name] for name in reversed(old.files)})
+        elif file.suffix == ".h5":
+            h5py = pytest.importorskip("h5py")
+            with h5py.File(file) as old, h5py.File(to, "w", track_order=True) as new:  # as written, not by name
+                for split in reversed(list(old)):
+                    group = new.create_group(split, track_order=True)
+                    for name in reversed(list(old[split])):
+                        group[name] = old[split][name][()]
+        else:
+            shutil.copy(file, to)
+
+
+@each_form
+def test_the_order_in_which_a_folder_lists_its_files_changes_nothing(
+    form: Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = written(form, tmp_path / "set")
+    plain = load(form, there.root)
+    backwards(there.root, tmp_path / "backwards")
+    walk = os.walk
+
+    def reversed_walk(top: str, **how: Any) -> Iterator[tuple[str, list[str], list[str]]]:
+        for root, below, here in walk(top, **how):
+            below.sort(reverse=True)
+            yield root, below, sorted(here, reverse=True)
+
+    monkeypatch.setattr(os, "walk", reversed_walk)
+    read = load(form, tmp_path / "backwards")
+    assert fingerprint(read.faces) == fingerprint(plain.faces)
+    assert read.faces.source_N.tolist() == plain.faces.source_N.tolist()
+
+
 @each_form
 def test_file_order_litter_and_a_deeper_root_change_nothing(form: Form, tmp_path: Path) -> None:
     there = written(form, tmp_path / "set")
@@ -123,17 +172,121 @@ def test_a_set_twice_in_a_tree_counts_once(form: Form, tmp_path: Path) -> None:
     assert fingerprint(read.faces) == fingerprint(plain.faces)
 
 
+BY_TOTALS = ("ferg", "kdef", "oulu_casia", "sfew")  # of which no counts by class are published
+NOTHING_KNOWN = ("caers", "ravdess")
+
+
+@pytest.mark.parametrize("source", [*BY_TOTALS, *NOTHING_KNOWN])
+def test_totals_prove_what_is_not_published_by_class(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the totals of the miniature as if they were the published ones: those are proven, and no more than those."""
+    form = next(form for form in FORMS if form.source == source)
+    there = written(form, tmp_path / "set")
+    module = importlib.import_module(f"facex_tune.data.sources.{source}")
+    held: dict[str, Mapping[str, int]] = {}
+
+    def as_published(name: str, loaded: Loaded, found: Mapping[str, int], published: Mapping[str, int]) -> Loaded:
+        held["published"] = published
+        return held_to_totals(name, loaded, found, dict(found) if "more" not in held else {k: 1 for k in found})
+
+    monkeypatch.setattr(module, "held_to_totals", as_published)
+    asked = replace(form.asked, incomplete=False)
+    manifest = prepare(source, there.root, tmp_path / "data", asked=asked)[source]
+    assert manifest["proven"] is (True if source in BY_TOTALS else None)
+    assert any(note.startswith(NOT_BY_CLASS) for note in manifest["notes"])
+    if source in NOTHING_KNOWN:
+        assert held["published"] == {}
+        return
+    assert held["published"] == {
+        "ferg": {"pictures": 55767}, "kdef": {"pictures": 4900}, "sfew": {"train": 958, "test": 436},
+        "oulu_casia": {f"{of} {name}": 240 for of in ("NI Dark", "VL Strong") for name in EMOTIONS[:6]},
+    }[source]  # fmt: skip
+    held["more"] = {}
+    with pytest.raises(InputError, match=f"this is not {source}: .* were published; prepare it under a name"):
+        prepare(source, there.root, tmp_path / "data", asked=form.asked)
+
+
 @each_set
 def test_prepared_it_is_not_taken_for_the_whole_set(form: Form, tmp_path: Path) -> None:
     there = written(form, tmp_path / "set")
     asked = Asked(uncropped=form.asked.uncropped)
-    published = getattr(find(form.source), "PUBLISHED", ())
+    published = getattr(find(form.source), "PUBLISHED", ()) or form.source in BY_TOTALS
     if published:
         with pytest.raises(InputError, match=r"is not proven: .*--incomplete"):
             prepare(form.source, there.root, tmp_path / "data", asked=asked)
     manifest = prepare(form.source, there.root, tmp_path / "data", asked=form.asked)[form.source]
     assert manifest["n"] == len(there.faces)
     assert manifest["proven"] is (False if published else None)
+
+
+LABELLED = {  # form -> (a picture, a table beside it, another emotion, what the numbers of its folders are called)
+    "rafdb_kaggle": ("DATASET/train/3/train_00003_aligned.jpg", "DATASET/said.csv", "happy", "rafdb"),
+    "affectnet_folders": ("train/3/image3.jpg", "labels.csv", "happy", "affectnet"),
+    "affectnet_names": ("Train/Happy/image1.jpg", "labels.csv", "sad", "affectnet"),
+    "caers_cut_out": ("CAER-S/test/Sad/0001.png", "CAER-S/labels.csv", "happy", ""),
+    "sfew_archives": ("Train_Aligned_Faces/Sad/Film_sad_1.png", "labels.csv", "happy", ""),
+    "ferg_release": ("FERG_DB_256/aia/aia_joy/aia_joy_1.png", "FERG_DB_256/said.tsv", "sad", ""),
+    "oulu_casia_release": ("Oulu_CASIA_NIR_VIS/VL/Strong/P001/Anger/004.jpeg", "labels.csv", "sad", ""),
+    "ckplus_48": ("CK+48/angry/S010_001_00000014.png", "CK+48/labels.csv", "sad", ""),
+    "ckplus_numbers_96": ("CK+48/0/S010_001_00000014.png", "labels.csv", "sad", "ckplus_folders"),
+    "fer2013_folder": ("train/sad/Training_4.png", "labels.csv", "happy", "fer2013"),
+    "ferplus_folders": ("train/sad/fer0000004.png", "labels.csv", "happy", "ferplus"),
+}
+WORDS = {"angry": "Anger", "happy": "joy", "sad": "sadness"}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_a_table_beside_class_folders_is_held_against_them(name: str, tmp_path: Path) -> None:
+    """By the emotions' words, and by the numbers that a published set gives them; the table is never passed over."""
+    picture, file, other, numbering = LABELLED[name]
+    form = by_name(name)
+    there = written(form, tmp_path / "set")
+    if name == "rafdb_kaggle":
+        deleted(there.root, "*.csv")
+    plain = load(form, there.root)
+    emotions = {path: emotion for path, (emotion, *_) in there.faces.items()}
+    files = sorted(path.relative_to(there.root).as_posix() for path in there.root.rglob("*") if path.is_file())
+    ends = [(path, end) for path in files for end in emotions if f"/{path}".endswith(f"/{end}")]
+    of_file = {path: emotions[end] for path, end in ends}
+    assert len(of_file) == len(there.faces)
+    number_of = {emotion: number for number, emotion in known.meaning(numbering).items()} if numbering else {}
+
+    def beside(words: dict[str, str], **asked: object) -> Loaded:
+        folder = PurePosixPath(file).parent
+        listed = [(PurePosixPath(path).relative_to(folder), word) for path, word in words.items()]
+        there.table(file, [["", "pth", "label", "relFCs"], *([at, *each, 0.87] for at, each in enumerate(listed))])
+        return find(form.source).load(there.root, lambda done, total: None, Asked(**{**vars(form.asked), **asked}))
+
+    said = {path: WORDS.get(emotion, emotion) for path, emotion in of_file.items()}
+    numbers = {path: str(number_of[emotion]) for path, emotion in of_file.items()} if numbering else said
+    for words in (said, numbers):
+        read = beside(words)
+        assert fingerprint(read.faces) == fingerprint(plain.faces)
+        assert f"{PurePosixPath(file).name} (label) agrees with the folders for {len(of_file):,} images" in read.notes
+    for words in (said | {picture: other}, numbers | {picture: str(number_of[other]) if numbering else other}):
+        with pytest.raises(InputError) as told:
+            beside(words)
+        (line,) = told.value.problems
+        assert f"{file} has other labels (label) than the folders for 1 of {len(of_file):,} images" in line
+        assert f"such as {picture}: keep those of the folders with --labels folders" in line
+        by_numbers = f" --numbers {numbering}" if numbering else ""
+        assert f"data prepare folder SOURCE --as NAME{by_numbers} --labels {file}:label`" in line
+        kept = beside(words, labels="folders")
+        assert fingerprint(kept.faces) == fingerprint(plain.faces)
+        assert kept.notes == plain.notes
+        with pytest.raises(InputError, match=f"--labels {re.escape(file)}:label: with a table's labels it is not the"):
+            beside(words, labels=f"{file}:label")
+
+
+FOLDERLESS = ("rafdb_release", "affectnet_npy", "affectnet_csv", "affectnet_yolo", "ckplus_release", "ferplus_pictures")
+
+
+@pytest.mark.parametrize("name", FOLDERLESS)
+def test_labels_are_not_asked_for_where_there_are_no_class_folders(name: str, tmp_path: Path) -> None:
+    there = written(by_name(name), tmp_path / "set")
+    said = "--labels folders goes with class folders, and SOURCE is"
+    refused(by_name(name).source, there.root, said, labels="folders")
 
 
 NAMED = {
@@ -153,10 +306,6 @@ def test_another_set_is_refused_in_a_line_that_says_what_is_wanted(source: str, 
     assert len(str(told.value).splitlines()) == 1
     assert NAMED[source] in str(told.value)
     assert "data prepare folder SOURCE --as NAME" in str(told.value)
-
-
-def by_name(name: str) -> Form:
-    return next(form for form in FORMS if form.name == name)
 
 
 def replaced(path: Path, old: str, new: str) -> None:
@@ -200,7 +349,7 @@ REFUSED: list[tuple[str, Callable[[Path], None], str]] = [
     ("rafdb_release", swap(RAF_LIST, "test_0007.jpg 7", "test_0007.jpg"), r"line 1 has 1 fields where 2 are wanted"),
     ("rafdb_release", delete("basic/Image/aligned"), r"names 21 faces and none of them is there"),
     ("rafdb_kaggle", swap("train_labels.csv", "train_00003_aligned.jpg,3", "train_00003_aligned.jpg,4"),
-     r"train_labels.csv has other labels than the folders for 1 faces, such as train_00003_aligned.jpg"),
+     r"train_labels.csv has other labels \(label\) than the folders for 1 of 14 images, such as DATASET/train/3/"),
     ("rafdb_kaggle", rename("DATASET/train/7", "DATASET/train/8"), r"label '8' is none of 1 surprise"),
     ("affectnet_yolo", delete(DATA_FILE), r"YOLO labels and no data.yaml"),
     ("affectnet_yolo", swap(DATA_FILE, "'Happy', ", ""), r"label '7' is none of"),
@@ -260,7 +409,8 @@ def test_bare_numbers_of_a_parquet_are_refused_and_read_as_asked(tmp_path: Path)
     read = read_as("huggingface", tmp_path, numbers="fer2013").faces
     assert read.labels_N.tolist() == list(range(7))
     assert set(read.split_N) == {"train"}
-    refused("huggingface", tmp_path, "--numbers rafdb has no 0", numbers="rafdb")
+    said = r"--numbers rafdb has no 0 \(1 faces\), such as train.parquet row 00000000; it has 1 surprise"
+    refused("huggingface", tmp_path, said, numbers="rafdb")
 
 
 def test_a_numbering_is_the_files_own_and_not_the_columns_order(tmp_path: Path) -> None:
@@ -525,7 +675,9 @@ def test_faces_of_one_photograph_stay_together(tmp_path: Path) -> None:
 
 SCORED = {  # form: protocol, faces scored, classes, clusters
     "rafdb_release": ("rafdb.test", 7, 7, 7), "affectnet_npy": ("affectnet.val", 7, 7, 7),
-    "affectnet_csv": ("affectnet.val8", 8, 8, 8), "jaffe_release": ("jaffe", 14, 7, 2),
+    "affectnet_csv": ("affectnet.val8", 8, 8, 8),
+    "affectnet_names": ("affectnet.val", 7, 7, 7),
+    "jaffe_release": ("jaffe", 14, 7, 2),
     "kdef_release": ("kdef.front", 28, 7, 2), "expw_release": ("expw", 14, 7, 7), "ferg_release": ("ferg", 14, 7, 2),
     "oulu_casia_release": ("oulu_casia.vl", 36, 6, 2), "sfew_folders": ("sfew.val", 7, 7, 7),
     "caers_cut_out": ("caers.test", 7, 7, 7), "ravdess_frames": ("ravdess", 32, 7, 2),

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
+import os
+import pty
+import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from subprocess import run
+from subprocess import DEVNULL, Popen, run
 
 import pytest
+from PIL import Image
 
 from facex_tune.data import prepare as room
+from facex_tune.data import tree
 from facex_tune.data.faces import counts, open_set, prepared_names, read_manifest
 from facex_tune.data.importing import Asked, Published
 from facex_tune.data.prepare import find, names, prepare
-from facex_tune.data.sources import fer2013
+from facex_tune.data.sources import fer2013, synthetic
 from facex_tune.errors import InputError
+from facex_tune.storage.helpers import processors
 
 PART = Asked(incomplete=True)
 
@@ -139,6 +147,60 @@ def test_a_new_file_is_a_new_source(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(room.sources, "__path__", [*room.sources.__path__, str(tmp_path)])
     assert "made_up_source" in names()
     assert find("made_up_source").DESCRIPTION == "x"
+
+
+@pytest.fixture
+def many_pictures(tmp_path: Path) -> Path:
+    """As many as processes of their own decode, and large enough that they have work for a while; one file, linked."""
+    first = tmp_path / "first.jpg"
+    drawn = synthetic.generate(1, seed=1).images_NHW[0]
+    Image.fromarray(drawn).resize((700, 700)).save(first)
+    for at in range(tree._MANY):
+        path = tmp_path / "many" / "train" / ("happy", "sad")[at % 2] / f"{at:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.hardlink_to(first)
+    return tmp_path / "many"
+
+
+def children_of(pid: int) -> set[int]:
+    """Processes, by their ids."""
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    return {int(word) for path in listed for word in path.read_text().split()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are read from /proc")
+@pytest.mark.skipif(processors() < 2, reason="one CPU has no helpers")
+def test_ctrl_c_while_helpers_decode_leaves_nothing(many_pictures: Path, tmp_path: Path) -> None:
+    """As in a terminal: to the whole process group, once the bar counts faces; the bar also tells the time left."""
+    ours, theirs = pty.openpty()
+    command = "from facex_tune.cli import main; main()"
+    words = ["data", "prepare", "folder", str(many_pictures), "--as", "many", "--data", str(tmp_path / "data")]
+    process = Popen(
+        [sys.executable, "-c", command, *words],
+        stdin=DEVNULL, stdout=DEVNULL, stderr=theirs, start_new_session=True, env={**os.environ, "COLUMNS": "120"},
+    )  # fmt: skip
+    os.close(theirs)
+    seen = ""
+    try:
+        while not (counted := re.search(r" ([1-9]\d?)% \d:\d\d:\d\d", seen)):
+            seen = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", seen + os.read(ours, 4096).decode(errors="replace"))
+        assert int(counted[1]) < 100
+        helpers = children_of(process.pid)
+        assert helpers, "it decodes by itself"
+        os.killpg(process.pid, signal.SIGINT)
+        with suppress(OSError):  # a terminal's end, as Linux tells it
+            while part := os.read(ours, 4096):
+                seen += part.decode(errors="replace")
+        assert process.wait() == 75, seen
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert "interrupted: nothing was begun; give the same command again" in seen
+    assert not list((tmp_path / "data").rglob("*"))
+    assert not [pid for pid in helpers if Path(f"/proc/{pid}").exists()]
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 def test_faces_can_be_imported_with_numpy_alone() -> None:

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from facex_tune.data.faces import VOTE_ANSWERS, Skipped, majority_labels
+from facex_tune.data.faces import VOTE_ANSWERS, Skipped, majority_labels, told_of_majority
 from facex_tune.data.importing import Loaded, Progress, Published
 from facex_tune.data.sources._labelled import Finder, Marked, files, read, text_of
 from facex_tune.data.tree import Tree, is_picture
@@ -41,6 +41,7 @@ _ANSWERS = [
     VOTE_ANSWERS.index("not-a-face"),
 ]
 _BOX = "(0, 0, 48, 48)"
+_WITHOUT = "no emotion has a majority of its votes"
 
 
 def lists(tree: Tree) -> list[str]:
@@ -61,7 +62,7 @@ def load(tree: Tree, progress: Progress) -> Loaded:
     Raises:
         InputError: a row that is none of such a list, or none of its pictures is there.
     """
-    found, skipped = [], []
+    found, skipped, n_without = [], [], 0
     for where in lists(tree):
         find = Finder(tree.names, where)
         split = _SPLITS[PurePosixPath(where).parent.name.lower()]
@@ -70,9 +71,11 @@ def load(tree: Tree, progress: Progress) -> Loaded:
             label = int(majority_labels(np.array(several[:1], np.int16))[0])
             if lost := _lost(file, several, label):
                 skipped += [Skipped(file or f"{where}: {said}", None, lost)] * len(several)
+                n_without += lost == _WITHOUT
             else:
                 found.append(Marked(str(file), label, split, votes=several[0], key=f"{split}/{said}"))
-    return read(tree, found, skipped, progress)
+    n_contempt = sum(each.label == EMOTIONS.index("contempt") for each in found)
+    return read(tree, found, skipped, progress, notes=[told_of_majority(n_contempt, n_without)])
 
 
 def _lost(file: str | None, several: Sequence[tuple[int, ...]], label: int) -> str:
@@ -81,7 +84,7 @@ def _lost(file: str | None, several: Sequence[tuple[int, ...]], label: int) -> s
         return "it is not there"
     if len(set(several)) > 1:
         return "it is listed with different votes"
-    return "no emotion has a majority of its votes" if label < 0 else ""
+    return _WITHOUT if label < 0 else ""
 
 
 def _votes(tree: Tree, where: str) -> dict[str, list[tuple[int, ...]]]:

@@ -19,10 +19,10 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data import known
+from facex_tune.data import known, label_files
 from facex_tune.data.boxes import Box
 from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
-from facex_tune.data.importing import Loaded, Progress, require_kept, told_reasons
+from facex_tune.data.importing import Asked, Loaded, Progress, require_kept, told_reasons
 from facex_tune.data.members import TooLarge
 from facex_tune.data.near import blank
 from facex_tune.data.tree import (
@@ -37,6 +37,7 @@ from facex_tune.data.tree import (
 from facex_tune.emotions import EMOTIONS, GREY_48, FaceShape, canonical
 from facex_tune.errors import InputError
 
+BLANK = "it shows nothing"
 _MAX_LIST_BYTES = 2**29  # AffectNet's training.csv takes some 300 MB, most of it landmarks
 
 
@@ -97,7 +98,7 @@ def read(
     kept = np.array(pictures.kept, np.int64)
     images_NHW, sizes = pictures.images_KHW, pictures.pictures
     if without_blank and (flat_K := blank(images_NHW)).any():
-        lost += [Skipped(marked[at].name, None, "it shows nothing") for at in kept[flat_K]]
+        lost += [Skipped(marked[at].name, None, BLANK) for at in kept[flat_K]]
         kept, images_NHW, sizes = kept[~flat_K], images_NHW[~flat_K], sizes.take(np.flatnonzero(~flat_K))
     for words in ([EMOTIONS[each.label] for each in marked], [each.split for each in marked]):
         require_kept(words, kept.tolist(), lost, tree.path)
@@ -176,6 +177,11 @@ def named(tree: Tree, pattern: re.Pattern[str]) -> Iterator[tuple[str, re.Match[
             if (match := pattern.fullmatch(name, start)) and is_picture(tree, name):
                 yield name, match
                 break
+
+
+def beside(tree: Tree, found: Iterable[Marked], asked: Asked, numbering: str = "") -> list[str]:
+    """As `label_files.beside`, of faces that are marked by their folders."""
+    return label_files.beside(tree, {each.name: each.label for each in found}, asked, numbering)
 
 
 def files(tree: Tree, *endings: str) -> list[str]:

@@ -258,13 +258,28 @@ def _refuse_flood(rows: _Rows, where: str) -> None:
         raise InputError(f"{where}: more than {n - 1:,} rows are no faces ({reason}): get the set from its publisher")
 
 
+def told_of_challenge(names: Iterable[str]) -> str:
+    """What to say of a CSV of the challenge's pair, by its column names; "" of another."""
+    there = set(names)
+    if "pixels" not in there or "usage" in there:
+        return ""
+    which = "train.csv, beside which test.csv has no labels" if "emotion" in there else "test.csv, which has no labels"
+    return (
+        f"; it looks like the challenge's {which}, so that nothing could be scored: get fer2013.csv or "
+        "icml_face_data.csv, which have all three splits"
+    )
+
+
 def _columns(header: list[str], where: str) -> list[int]:
     names = column_names(header)
     if missing := [name for name in COLUMNS if name not in names]:
         shown = printable(", ".join(names)[:80]) or "nothing"
         shown += " (its separator is ';': wanted ',')" * (names[0].count(";") > 1 if names else False)
         shown += " (text of UTF-16: save it as UTF-8)" * shown.startswith("\ufffd\ufffd")
-        raise InputError(f"{where} has no column {', '.join(missing)}: wanted emotion,pixels,Usage, found {shown}")
+        raise InputError(
+            f"{where} has no column {', '.join(missing)}: wanted emotion,pixels,Usage, found {shown}"
+            f"{told_of_challenge(names)}"
+        )
     return [names.index(name) for name in COLUMNS]
 
 

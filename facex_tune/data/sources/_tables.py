@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from facex_tune.data import known, naming
 from facex_tune.data.importing import Asked, key
+from facex_tune.data.sources._labelled import Marked
 from facex_tune.data.tree import Tree, is_zip, printable
 from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError
@@ -17,13 +18,16 @@ _LABELS = ("emotion", "label", "expression", "class")
 _SHOWN = 10
 
 
-def emotions(words: Iterable[str], path: Path, asked: Asked) -> dict[str, int | None]:
+def emotions(found: Sequence[tuple[str, Marked]], path: Path, asked: Asked) -> dict[str, int | None]:
     """Emotion by word, as `--map`, `--drop` and `--numbers` say, else by its name; None of those that are dropped.
+
+    Args:
+        found: each face with its word.
 
     Raises:
         InputError: words that are no emotion, all named with how many faces have each; bare numbers; all are dropped.
     """
-    times = Counter(words)
+    times = Counter(word for word, _ in found)
     labels: dict[str, int | None] = {}
     unknown = []
     for word in times:
@@ -33,6 +37,9 @@ def emotions(words: Iterable[str], path: Path, asked: Asked) -> dict[str, int | 
             labels[word] = label
         else:
             unknown.append(word)
+    if unknown and asked.numbers:
+        lacking = [(word, each.name) for word, each in found if word in unknown]
+        known.require_numbers(asked.numbers, [word.strip() for word, _ in lacking], [name for _, name in lacking])
     if unknown:
         raise InputError(_told_unknown(path, {word: times[word] for word in sorted(unknown)}))
     if not any(label is not None for label in labels.values()):

@@ -6,12 +6,14 @@
   `automatically_annotated.csv` has the labels of a machine: it is left out.
 * YOLO text: `{train,valid,test}/labels/X.txt` beside `images/X.png`, whose numbers the data file (`data.yaml`) names.
   The pictures are faces already, and read whole.
-* class folders `{train,val,test}/<0 to 7>/`.
+* class folders `{train,val,test}/<0 to 7>/`, or named (`Train/Anger/`); by number so in
+  UTS-SSTC/Facial-Emotion-Recognition-HCI `data/affectNet/README.md`. A table beside them that says otherwise, as the
+  `labels.csv` of a copy on Kaggle does, is told.
 
-The numbers are those of hhj1897/AffectNet_Scripts `expression_classes.csv` and hcmlab/hcai-datasets; half a dozen
-public loaders give the training faces of each; 500 of each are for validation, of contempt 499 in the release of faces.
-There is no public test set: publications test on the validation set, which is split "test" here unless there is a test
-split. Who is seen is not told.
+The numbers are those of hhj1897/AffectNet_Scripts `expression_classes.csv` and hcmlab/hcai-datasets; the training faces
+of each stand in public code that was seen by search alone, without the names of its repositories; 500 of each are for
+validation, of contempt 499 in the release of faces. There is no public test set: publications test on the validation
+set, which is split "test" here unless there is a test split. Who is seen is not told.
 """
 
 from __future__ import annotations
@@ -23,16 +25,18 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from facex_tune.data import known
+from facex_tune.data import known, label_files
 from facex_tune.data.boxes import Box
 from facex_tune.data.decoding import one_line
 from facex_tune.data.faces import Skipped
-from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, Published, told_reasons
+from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, Published, key, told_reasons
 from facex_tune.data.known import meaning
 from facex_tune.data.members import read_array
+from facex_tune.data.naming import emotion_of
 from facex_tune.data.sources._labelled import (
     Finder,
     Marked,
+    beside,
     files,
     named,
     number,
@@ -47,11 +51,12 @@ from facex_tune.data.tree import Tree, open_tree, printable
 from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError
 
-DESCRIPTION = "AffectNet: 8 emotions; SOURCE has npy annotations, CSVs with face boxes, YOLO text, or folders 0-7"
+DESCRIPTION = "AffectNet: 8 emotions; SOURCE has npy annotations, CSVs with face boxes, YOLO text, or class folders"
 NEEDS_SOURCE = True
-OPTIONS = ("incomplete", "uncropped", "size", "colour")
+OPTIONS = ("incomplete", "labels", "uncropped", "size", "colour")
 NUMBERS = meaning("affectnet")
 _NO_EMOTION = {8: "none", 9: "uncertain", 10: "no face"}
+_NUMBER_OF = {emotion: number for number, emotion in NUMBERS.items()}
 _TRAIN = (74_874, 134_415, 25_459, 14_090, 6_378, 3_803, 24_882, 3_750)
 PUBLISHED = tuple(
     Published.of(list(NUMBERS.values()), {"train": _TRAIN, "test": (500,) * 7 + (n_contempt,)})
@@ -63,9 +68,7 @@ _LISTS = {"/training.csv": "train", "/validation.csv": "public_test"}
 _MAX_SCALAR_BYTES, _MAX_YAML_BYTES = 2**10, 2**16
 _NPY = re.compile(r"(train|val)_set/images/([^/]+)\.\w+")
 _YOLO = re.compile(r"(train|val|valid|test)/images/([^/]+)\.\w+", re.IGNORECASE)
-_FOLDERS = re.compile(r"(train|val|valid|test)/(\d+)/[^/]+", re.IGNORECASE)
-
-
+_FOLDERS = re.compile(r"(train|val|valid|test)/([^/]+)/[^/]+", re.IGNORECASE)
 
 
 class _Found(NamedTuple):
@@ -75,24 +78,30 @@ class _Found(NamedTuple):
     skipped: list[Skipped]
     without: Counter[int]
     unproven: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loaded:
     """The faces of the first form that is there, in the order of this module's first lines.
 
     Raises:
-        InputError: none of them, a YOLO set without its data file, or a number that the set does not have.
+        InputError: none of them, a YOLO set without its data file, a number or folder that the set does not have, or a
+            table beside the folders that says otherwise.
     """
     assert path is not None, "prepare asks for the source"
     with open_tree(path) as tree:
-        found = _annotated(tree) or _boxed(tree) or _yolo(tree) or _in_folders(tree)
+        found = _annotated(tree) or _boxed(tree) or _yolo(tree)
+        if found:
+            label_files.refuse_asked(asked, "AffectNet with npy annotations, CSVs or YOLO text")
+        found = found or _in_folders(tree, asked)
         if found is None:
-            refuse(tree, "affectnet", "AffectNet", "N_exp.npy, training.csv, YOLO labels with data.yaml or folders 0-7")
+            wanted = "N_exp.npy, training.csv, YOLO labels with data.yaml or class folders in train/ and val/"
+            refuse(tree, "affectnet", "AffectNet", wanted)
         faces = validation_for_test(found.faces)
         unproven = found.unproven
         if any(each.split == "public_test" for each in faces):
             unproven = unproven or "its three splits are their maker's, whose counts are not published"
-        notes = _notes(found.without)
+        notes = [*_notes(found.without), *found.notes]
         return read(tree, faces, found.skipped, progress, face=asked.face, notes=notes, unproven=unproven)
 
 
@@ -218,13 +227,39 @@ def _word(name: Any) -> str:
     return name
 
 
-def _in_folders(tree: Tree) -> _Found | None:
+def _in_folders(tree: Tree, asked: Asked) -> _Found | None:
     without: Counter[int] = Counter()
-    said = [
-        (match[2], Marked(name, 0, _SPLITS[match[1].lower()], key=match[0])) for name, match in named(tree, _FOLDERS)
-    ]
+    said, strange = [], Counter[str]()
+    for name, match in named(tree, _FOLDERS):
+        if label := _number_said(match[2]):
+            said.append((label, Marked(name, 0, _SPLITS[match[1].lower()], key=match[0])))
+        else:
+            strange[match[2]] += 1
+    if strange and said:
+        listed = ", ".join(f"{printable(folder)} ({n:,} images)" for folder, n in strange.most_common(3))
+        raise InputError(f"{tree.path} has folders beside AffectNet's classes that are none: {listed}; move them away")
+    if named_so := known.advice(known.by_names([each.name for _, each in said]), "affectnet"):
+        raise InputError(f"{tree.path} is not AffectNet, by the names of its files{named_so}")
     for split in set(_SPLITS.values()):
         other = known.by_counts(Counter(label for label, each in said if each.split == split).values())
         if advice := known.advice(other, "affectnet"):
             raise InputError(f"{tree.path} is not AffectNet, by how many faces its folders of {split} have{advice}")
-    return _Found(list(_sorted_out(said, without, str(tree.path))), [], without) if said else None
+    if not said:
+        return None
+    faces = list(_sorted_out(said, without, str(tree.path)))
+    return _Found(faces, [], without, notes=tuple(beside(tree, faces, asked, "affectnet")))
+
+
+def _number_said(folder: str) -> str:
+    """A class's number, by which its folder is called or by its name; "" where it is no class.
+
+    Raises:
+        InputError: the name may mean two emotions.
+    """
+    word = key(folder).replace("-", " ").replace("_", " ")
+    if word.isdecimal():
+        return word
+    if word in _NO_EMOTION.values():
+        return next(str(number) for number, name in _NO_EMOTION.items() if name == word)
+    emotion = emotion_of(folder)
+    return "" if emotion is None else str(_NUMBER_OF[EMOTIONS[emotion]])

@@ -62,7 +62,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
                 raise InputError(f"{path}: {images} has {len(faces_NHW):,} faces and {labels} {len(words):,} labels")
             stored[images] = faces_NHW
             found += [(word, Marked(f"{images} {row:08d}", 0, split)) for row, word in enumerate(words)]
-        label_of = emotions([word for word, _ in found], path, asked)
+        label_of = emotions(found, path, asked)
         kept = [each.labelled(label) for word, each in found if (label := label_of[word]) is not None]
         tree = tree_of(path, {each.name: 1 for each in kept}, lambda name: _file(stored, name))
         return read(tree, kept, [], progress, face=asked.face)

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from facex_tune.data import known
+from facex_tune.data import known, label_files
 from facex_tune.data.faces import Faces, Skipped
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Published, require_kept
 from facex_tune.data.known import meaning, told
@@ -35,7 +35,7 @@ DESCRIPTION = "CK+: 981 posed faces of 118 subjects, for testing; SOURCE is CK+4
 NEEDS_SOURCE = True
 DOWNLOAD = Download(kaggle="shawon10/ckplus")
 
-OPTIONS = ("incomplete", "uncropped", "size", "colour")
+OPTIONS = ("incomplete", "labels", "uncropped", "size", "colour")
 
 _IMAGE = re.compile(r"S(\d+)_(\d+)_(\d+)(?:\.\w+)?", re.IGNORECASE)
 _CLASSES = tuple(index for index, name in enumerate(EMOTIONS) if name != "neutral")
@@ -61,22 +61,23 @@ def load(path: Path | None, progress: Callable[[int, int], None], asked: Asked =
     if path.is_dir() or is_zip(path):
         with open_tree(path) as tree:
             if _ckplus_release.is_release(tree):
+                label_files.refuse_asked(asked, "CK+ as released, whose labels lie in Emotion/")
                 return _ckplus_release.load(tree, progress, asked)
-            _require_48(path, asked)
             if any(_IMAGE.fullmatch(PurePosixPath(name).name) for name in tree.names):
-                return _load_images(path, progress)
-    _require_48(path, asked)
+                return _load_images(path, progress, asked)
     if found := _pixel_csv.load_rows(path, progress, _LAYOUT):
+        label_files.refuse_asked(asked, "a CSV of CK+")
+        _require_48(path, asked)
         _require_published_order(found.faces, path)
         return found
-    return _load_images(path, progress)
+    return _load_images(path, progress, asked)
 
 
 def _require_48(path: Path, asked: Asked) -> None:
     if asked.face != GREY_48:
         raise InputError(
-            f"{asked.face.options}: {path} holds CK+ as {GREY_48} alone: only the release has larger frames, some "
-            "of them in colour"
+            f"{asked.face.options}: {path} holds CK+ as {GREY_48} alone: the release and copies of other sizes have "
+            "larger frames"
         )
 
 
@@ -91,10 +92,12 @@ def _require_published_order(faces: Faces, path: Path) -> None:
         )
 
 
-def _load_images(path: Path, progress: Callable[[int, int], None]) -> Loaded:
+def _load_images(path: Path, progress: Callable[[int, int], None], asked: Asked) -> Loaded:
     with open_tree(path) as tree:
-        found, skipped = _find(tree)
-        read = read_images(tree, [name for *_, name in found], progress)
+        found, skipped, notes = _find(tree, asked)
+        read = read_images(tree, [name for *_, name in found], progress, face=asked.face)
+    if asked.size > GREY_48.size and read.pictures.enlarged(GREY_48.size + 1).all():
+        _require_48(path, asked)
     require_kept([PurePosixPath(name).parent.name for *_, name in found], read.kept, read.skipped, path)
     found = [found[position] for position in read.kept]
     label_of = _classes(path, {PurePosixPath(name).parent.name for *_, name in found})
@@ -110,11 +113,11 @@ def _load_images(path: Path, progress: Callable[[int, int], None]) -> Loaded:
         votes_NC=None,
         source_N=np.array([PurePosixPath(name).name for *_, name in found], dtype=np.str_),
     )
-    return Loaded(faces, skipped + read.skipped, read.pictures)
+    return Loaded(faces, skipped + read.skipped, read.pictures, notes=tuple(notes))
 
 
-def _find(tree: Tree) -> tuple[list[tuple[int, int, int, str]], list[Skipped]]:
-    """(subject, sequence, frame, name) of each image, sorted, and the images whose names say no subject."""
+def _find(tree: Tree, asked: Asked) -> tuple[list[tuple[int, int, int, str]], list[Skipped], list[str]]:
+    """(subject, sequence, frame, name) of each image, sorted; the images whose names say no subject; and notes."""
     by_frame: dict[tuple[int, int, int], list[str]] = {}
     skipped = []
     for name in tree.names:
@@ -130,13 +133,24 @@ def _find(tree: Tree) -> tuple[list[tuple[int, int, int, str]], list[Skipped]]:
             f"{tree.path} is not CK+: it has neither <class>/S<subject>_<sequence>_<frame>.png nor a CSV "
             f"emotion,pixels,Usage{known.advice(known.by_names(tree.names), 'ckplus')}"
         )
-    label_of = _classes(tree.path, {PurePosixPath(name).parent.name for same in by_frame.values() for name in same})
+    folders = {PurePosixPath(name).parent.name for same in by_frame.values() for name in same}
+    label_of = _classes(tree.path, folders)
     found = []
     for frame_of, same in by_frame.items():  # the published zip is known to hold the folder twice
         one, doubtful = one_of_a_name([(name, label_of[PurePosixPath(name).parent.name]) for name in same])
         skipped += doubtful
         found += [(*frame_of, name) for name in same[:one]]
-    return sorted(found), skipped
+    of_picture = {name: label_of[PurePosixPath(name).parent.name] for *_, name in found}
+    numbering = next(iter(_numberings(folders)), "")
+    return sorted(found), skipped, label_files.beside(tree, of_picture, asked, numbering)
+
+
+def _numberings(folders: set[str]) -> list[str]:
+    """Those that folders of numbers alone fit."""
+    if not all(folder.isdecimal() for folder in folders):
+        return []
+    numbers = {int(folder) for folder in folders}
+    return [name for name in ("ckplus_folders", "ckplus") if _ALL_OF[name] <= numbers <= set(meaning(name))]
 
 
 def _classes(path: Path, folders: set[str]) -> dict[str, int]:
@@ -147,8 +161,7 @@ def _classes(path: Path, folders: set[str]) -> dict[str, int]:
     """
     if not all(folder.isdecimal() for folder in folders):
         return {folder: canonical(folder) for folder in folders}
-    numbers = {int(folder) for folder in folders}
-    fitting = [name for name in ("ckplus_folders", "ckplus") if _ALL_OF[name] <= numbers <= set(meaning(name))]
+    fitting = _numberings(folders)
     if len(fitting) != 1:
         raise InputError(
             f"{path} has CK+ in folders {', '.join(sorted(folders))}, which are neither 0 to 6 "

@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facex_tune.data import known
+from facex_tune.data import known, label_files
 from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, Published, require_kept
 from facex_tune.data.sources import _pixel_csv
 from facex_tune.data.sources._download import Download
+from facex_tune.data.sources._pixel_csv import first_line, told_of_challenge
 from facex_tune.data.tree import Tree, is_picture, is_zip, open_tree, read_images, require_classes
 from facex_tune.emotions import EMOTIONS, GREY_48, N_FER2013, canonical
 from facex_tune.errors import InputError
@@ -32,7 +33,7 @@ NEEDS_SOURCE = True
 DOWNLOAD = Download(kaggle="msambare/fer2013")
 SPLIT_OF_USAGE = dict(zip(_pixel_csv.USAGES, ("train", "public_test", "private_test"), strict=True))
 
-OPTIONS = ("incomplete",)
+OPTIONS = ("incomplete", "labels")
 PUBLISHED = (
     Published.of(
         EMOTIONS[:N_FER2013],
@@ -55,13 +56,15 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
 
     Raises:
         InputError: no such file, none of the three forms, an unknown class, a class without a face, a damaged zip,
-            numbers that are no emotion of FER2013 or count in another order.
+            numbers that are no emotion of FER2013 or count in another order, or a table that says otherwise
+            than the folders do.
     """
     assert path is not None, "prepare asks for the source"
     if path.is_dir() or is_zip(path):
         with open_tree(path) as tree:
             if any(is_image_name(name) for name in tree.names):
-                return _load_images(tree, progress)
+                return _load_images(tree, progress, asked)
+    label_files.refuse_asked(asked, "no folder of FER2013's pictures")
     if found := load_rows(path, progress):
         return found
     raise InputError(
@@ -75,6 +78,9 @@ def _recognised(path: Path) -> str:
     if path.is_file() and not is_zip(path):
         return ""
     with open_tree(path) as tree:
+        for name in tree.names:
+            if name.lower().endswith(".csv") and (said := told_of_challenge(first_line(tree, name))):
+                return f" ({name} has no column Usage{said})"
         return known.advice(known.by_names([name for name in tree.names if is_picture(tree, name)]), "fer2013")
 
 
@@ -88,8 +94,9 @@ def is_image_name(name: str) -> bool:
     return _IMAGE.fullmatch(PurePosixPath(name).name) is not None
 
 
-def _load_images(tree: Tree, progress: Progress) -> Loaded:
+def _load_images(tree: Tree, progress: Progress, asked: Asked) -> Loaded:
     found, skipped = _find(tree)
+    notes = label_files.beside(tree, {image.name: image.label for image in found}, asked, "fer2013")
     read = read_images(tree, [image.name for image in found], progress, GREY_48.size)
     for words in ([image.split for image in found], [EMOTIONS[image.label] for image in found]):
         require_kept(words, read.kept, read.skipped, tree.path)
@@ -106,7 +113,7 @@ def _load_images(tree: Tree, progress: Progress) -> Loaded:
         votes_NC=None,
         source_N=np.array(_sources(found), dtype=np.str_),
     )
-    return Loaded(faces, skipped + read.skipped, read.pictures)
+    return Loaded(faces, skipped + read.skipped, read.pictures, notes=tuple(notes))
 
 
 class _Image(NamedTuple):

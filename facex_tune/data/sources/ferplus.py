@@ -23,8 +23,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from facex_tune.data import known
-from facex_tune.data.faces import VOTE_ANSWERS, Faces, counts, majority_labels
+from facex_tune.data import known, label_files
+from facex_tune.data.faces import VOTE_ANSWERS, Faces, counts, majority_labels, told_of_majority
 from facex_tune.data.importing import NOTHING, Asked, Loaded
 from facex_tune.data.sources import _ferplus_pictures, fer2013, folder
 from facex_tune.data.sources._download import Download
@@ -45,7 +45,7 @@ DOWNLOAD = Download(
     file_sha256="9206e20d62f56475939f516847d61753e4860caeac9718b560129541b776fc2c",
 )
 
-OPTIONS = ("incomplete",)
+OPTIONS = ("incomplete", "labels")
 PUBLISHED = (*fer2013.PUBLISHED, _ferplus_pictures.PUBLISHED)
 """FER2013's faces and labels, beside which the votes come; or the majorities of the pictures that its tool writes."""
 
@@ -62,7 +62,8 @@ def load(path: Path | None, progress: Callable[[int, int], None], asked: Asked =
     Of class folders: their faces, without votes.
 
     Raises:
-        InputError: one of the two files is missing or damaged, or their rows do not belong together.
+        InputError: one of the two files is missing or damaged, their rows do not belong together, or a
+            table beside class folders says otherwise.
     """
     assert path is not None, "prepare asks for the source"
     require_readable(path)
@@ -71,9 +72,11 @@ def load(path: Path | None, progress: Callable[[int, int], None], asked: Asked =
     if path.is_dir() or is_zip(path):
         with open_tree(path) as tree:
             if _ferplus_pictures.lists(tree):
+                label_files.refuse_asked(asked, "FER+ with votes")
                 return _ferplus_pictures.load(tree, progress)
     if _is_class_folders(path):
-        return _load_folders(path, progress)
+        return _load_folders(path, progress, asked)
+    label_files.refuse_asked(asked, "FER+ with votes")
     usage_R, votes_RC, where = _votes(path)
     loaded = _faces(path, progress)
     faces = loaded.faces
@@ -85,18 +88,10 @@ def load(path: Path | None, progress: Callable[[int, int], None], asked: Asked =
         row, split = row_N[strange[0]], faces.split_N[strange[0]]
         raise InputError(f"{where}: row {row} is of {usage_R[row]}, in FER2013's CSV of {split}: not the same order")
     faces = replace(faces, votes_NC=votes_RC[row_N])
-    return replace(loaded, faces=faces, unproven=_unpublished_votes(faces), notes=(*loaded.notes, _left_out(faces)))
-
-
-def _left_out(faces: Faces) -> str:
-    """What is not trained on or scored where the labels are the annotators'."""
-    assert faces.votes_NC is not None
-    majority_N = majority_labels(faces.votes_NC)
-    contempt, none = int((majority_N == EMOTIONS.index("contempt")).sum()), int((majority_N < 0).sum())
-    return (
-        f"by the annotators' majority {contempt:,} faces are contempt, which is trained on with classes: 8 alone, and "
-        f"{none:,} have no majority for an emotion: with their labels those are not trained on"
-    )
+    majority_N = majority_labels(votes_RC[row_N])
+    n_contempt, n_without = int((majority_N == EMOTIONS.index("contempt")).sum()), int((majority_N < 0).sum())
+    notes = (*loaded.notes, told_of_majority(n_contempt, n_without))
+    return replace(loaded, faces=faces, unproven=_unpublished_votes(faces), notes=notes)
 
 
 def _unpublished_votes(faces: Faces) -> str:
@@ -154,11 +149,14 @@ def _is_class_folders(path: Path) -> bool:
     return True
 
 
-def _load_folders(path: Path, progress: Callable[[int, int], None]) -> Loaded:
-    loaded = folder.load(path, progress)
+def _load_folders(path: Path, progress: Callable[[int, int], None], asked: Asked) -> Loaded:
+    loaded = folder.load(path, progress, Asked(labels="folders"))
     require_classes(set(loaded.faces.labels_N.tolist()), tuple(range(N_FER2013)), str(path))
     unproven = f"class folders without {VOTES_FILE} hold the labels that their maker chose"
-    return replace(loaded, notes=(), unproven=unproven)
+    label_of = dict(zip(loaded.faces.source_N.tolist(), loaded.faces.labels_N.tolist(), strict=True))
+    with open_tree(path) as tree:
+        notes = label_files.beside(tree, label_of, asked, "ferplus")
+    return replace(loaded, notes=tuple(notes), unproven=unproven)
 
 
 def _read(file: BinaryIO, where: str) -> tuple[NDArray[np.str_], NDArray[np.int16]]:

@@ -24,7 +24,16 @@ from facex_tune.data.faces import SPLITS, Faces, Skipped, exact_groups
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, key, require_kept
 from facex_tune.data.pictures import FORMATS, said_of
 from facex_tune.data.sources._pixel_csv import first_line
-from facex_tune.data.tree import Tree, advice_on_binaries, head_of, is_litter, is_picture, open_tree, read_images
+from facex_tune.data.tree import (
+    Tree,
+    advice_on_binaries,
+    head_of,
+    is_litter,
+    is_picture,
+    open_tree,
+    printable,
+    read_images,
+)
 from facex_tune.emotions import EMOTIONS, canonical
 from facex_tune.errors import InputError, nearest
 
@@ -104,6 +113,8 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
     skipped += [*others, *read.skipped, *copies]
     if as_published := known.advice(known.by_names(images), "folder"):
         notes.append(as_published.removeprefix("; "))
+    elif counted := known.by_counts(Counter(faces.labels_N.tolist()).values()):
+        notes.append(f"by how many faces each class has, it is {counted.name}")
     return Loaded(faces, skipped, read.pictures.take(one_of_N), notes=(*told, *notes, *_crossing(faces)))
 
 
@@ -211,6 +222,13 @@ def _label(folder: str, asked: Asked) -> int | None:
         raise InputError(f"{error}, as in --map {folder}=EMOTION, or leave it out with --drop {folder}") from error
 
 
+def _meant(word: str, asked: Asked) -> int | None:
+    """The emotion of a folder or of a table's cell, as it was mapped, numbered or named; None where it has none."""
+    if emotion := asked.classes.rename.get(key(word)):
+        return canonical(emotion)
+    return label_files.emotion_said(word, asked.numbers)
+
+
 def _split(folder: str, asked: Asked) -> str | None:
     return asked.splits.get(key(folder)) or naming.split_of(folder)
 
@@ -232,7 +250,8 @@ def _labels(
     notes = []
     if asked.labels != "folders":
         tables = label_files.found(tree, list(places))
-        notes = label_files.held_against(tables, {name: place.word for name, place in places.items()}, tree.path)
+        words = {name: place.word for name, place in places.items()}
+        notes = label_files.held_against(tables, words, tree.path, lambda word: _meant(word, asked))
     return {name: place.label for name, place in places.items() if place.label is not None}, [], notes
 
 
@@ -246,6 +265,8 @@ def _of_the_file(
         raise InputError(
             f"--labels {table.name}: {len(gone):,} of {len(cells):,} rows name no image, such as {', '.join(gone[:3])}"
         )
+    if asked.numbers:
+        known.require_numbers(asked.numbers, cells, list(map(printable, table.said_R)))
     strange = Counter(cell for cell in cells if _label(cell, asked) is None)
     if strange:
         listed = ", ".join(f"{word or '(empty)'} ({n:,} rows)" for word, n in strange.most_common(10))
@@ -260,18 +281,33 @@ def _of_the_file(
 
 def _refuse_unknown_classes(path: Path, places: Mapping[str, _Place], asked: Asked) -> None:
     """InputError that names all folders that ought to be a class and are none."""
+    if asked.numbers:
+        numbered = {name: place.word for name, place in places.items() if place.label is None}
+        known.require_numbers(asked.numbers, numbered.values(), list(numbered))
     unknown = Counter(place.word or _nowhere(name) for name, place in places.items() if place.label is None)
-    unknown += Counter(folder for place in places.values() for folder in place.below[-1:] if place.label is not None)
+    below = Counter(folder for place in places.values() for folder in place.below[-1:] if place.label is not None)
+    if below and not unknown:
+        raise InputError(
+            f"{path} has folders below its classes: {_some_of(below)}; where each holds a sequence or a person, say so "
+            "with --sequence REGEX or --subject REGEX, which finds it in the path, such as --sequence "
+            f"'/([^/]+)/[^/]+$'; else leave it out with --drop NAME{naming.looks_like(sorted(below))}"
+        )
+    unknown += below
     if not unknown:
         return
     words = sorted(unknown)
-    listed = ", ".join(f"{word} ({unknown[word]:,} images)" for word in words[:20])
-    more = f" and {len(words) - 20:,} more" if len(words) > 20 else ""
     raise InputError(
-        f"{path} has classes that are no emotion: {listed}{more}; map each with --map NAME=EMOTION or leave it out "
-        f"with --drop NAME; emotions: {', '.join(EMOTIONS)}{naming.looks_like(words)}{_numbers_told(words, asked)}"
+        f"{path} has classes that are no emotion: {_some_of(unknown, 20)}; map each with --map NAME=EMOTION or leave "
+        f"it out with --drop NAME; emotions: {', '.join(EMOTIONS)}{naming.looks_like(words)}"
+        f"{_numbers_told(words, asked)}"
         f"{known.advice(known.by_names(list(places)), 'folder')}"
     )
+
+
+def _some_of(times: Mapping[str, int], n: int = 3) -> str:
+    """The first n folders with how many images each has, and how many more there are."""
+    listed = ", ".join(f"{word} ({times[word]:,} images)" for word in sorted(times)[:n])
+    return listed + (f" and {len(times) - n:,} more" if len(times) > n else "")
 
 
 def _nowhere(name: str) -> str:
@@ -297,13 +333,10 @@ def _refuse_unknown_splits(path: Path, places: Mapping[str, _Place]) -> None:
     above = Counter(folder for place in unsplit for depth, folder in place.above if depth >= wrappers)
     if not above:
         return
-    words = sorted(above)
-    listed = ", ".join(f"{word} ({above[word]:,} images)" for word in words[:10])
-    more = f" and {len(words) - 10:,} more" if len(words) > 10 else ""
     raise InputError(
-        f"{path} has folders above its classes that are no split: {listed}{more}; say what each is with "
-        f"--split NAME={'|'.join(naming.SPLIT_WORDS)} or leave it out with --drop NAME{naming.looks_like(words)}"
-        f"{known.advice(known.by_names(list(places)), 'folder')}"
+        f"{path} has folders above its classes that are no split: {_some_of(above, 10)}; say what each is with "
+        f"--split NAME={'|'.join(naming.SPLIT_WORDS)} or leave it out with --drop NAME"
+        f"{naming.looks_like(sorted(above))}{known.advice(known.by_names(list(places)), 'folder')}"
     )
 
 

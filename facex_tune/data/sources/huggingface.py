@@ -61,7 +61,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
                 name = f"{where} row {row:08d}"
                 sizes[name] = size_bytes
                 found.append((str(word), Marked(name, 0, split)))
-        label_of = emotions([word for word, _ in found], path, asked)
+        label_of = emotions(found, path, asked)
         kept = [each.labelled(known) for word, each in found if (known := label_of[word]) is not None]
         return read(tree_of(path, sizes, _Pictures(tables)), kept, skipped, progress, face=asked.face)
 

@@ -1,7 +1,8 @@
 """JAFFE (Lyons et al., FG 1998): 213 posed faces of ten Japanese women, 256 x 256, named `YM.NE1.49.tiff`.
 
-The first two letters are the subject, the next two the emotion (NE HA SA SU AN DI FE): so half a dozen public loaders
-read it. The counts by class stand in one of them, and add up to the published total. Split "test".
+The first two letters are the subject, the next two the emotion (NE HA SA SU AN DI FE): so public code reads it, which
+was seen by search alone, without the names of its repositories. The counts by class stand in one of these, and add up
+to the published total. Split "test".
 """
 
 from __future__ import annotations

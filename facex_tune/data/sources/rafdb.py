@@ -4,9 +4,10 @@
   `Image/aligned/train_00001_aligned.jpg`; a third column of some lists is not read. The name's prefix is the split.
 * as on Kaggle: `DATASET/{train,test}/<1 to 7>/train_00001_aligned.jpg`, with `train_labels.csv` beside it.
 
-The numbers are those of yaoing/DAN `rafdb.py` and radudeaconu/fer `scripts/prepare_rafdb.py`; a dozen public loaders
-give the training faces of each, the test faces are the totals without them. The compound set has the same list's name,
-labels up to 11, and names such as `test_792.jpg`: it is refused. Who is seen is not told.
+The numbers are those of yaoing/DAN `rafdb.py` and radudeaconu/fer `scripts/prepare_rafdb.py`; the training faces of
+each stand in public code that was seen by search alone, without the names of its repositories, and the test faces are
+the totals (seen once) without them. The compound set has the same list's name, labels up to 11, and names such as
+`test_792.jpg`: it is refused. Who is seen is not told.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
+from facex_tune.data import label_files
 from facex_tune.data.faces import Skipped
 from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, Published
 from facex_tune.data.known import meaning
-from facex_tune.data.sources._labelled import Finder, Marked, files, named, number, read, refuse, rows, table
+from facex_tune.data.sources._labelled import Finder, Marked, beside, files, named, number, read, refuse, rows
 from facex_tune.data.tree import Tree, open_tree
 from facex_tune.errors import InputError
 
 DESCRIPTION = "RAF-DB: 15,339 faces; SOURCE is the release (EmoLabel and Image/aligned), Kaggle's folders 1-7, or a zip"
 NEEDS_SOURCE = True
-OPTIONS = ("incomplete", "uncropped", "size", "colour")
+OPTIONS = ("incomplete", "labels", "uncropped", "size", "colour")
 NUMBERS = meaning("rafdb")
 PUBLISHED = (
     Published.of(
@@ -40,15 +42,18 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
     """The faces of the list, else of the numbered folders.
 
     Raises:
-        InputError: neither form, the compound set, a number that is no emotion, or a list that says otherwise.
+        InputError: neither form, the compound set, a number that is no emotion, or a table that says otherwise.
     """
     assert path is not None, "prepare asks for the source"
     with open_tree(path) as tree:
         lists = files(tree, *_LISTS)
+        if lists:
+            label_files.refuse_asked(asked, f"the release with its {PurePosixPath(lists[0]).name}")
         found, skipped = _listed(tree, lists[0]) if lists else (_in_folders(tree), [])
         if not found:
             refuse(tree, "rafdb", "RAF-DB", f"{_LISTS[0][1:]} and none of its aligned faces in train/1 to test/7")
-        return read(tree, found, skipped, progress, face=asked.face)
+        notes = [] if lists else beside(tree, found, asked, "rafdb")
+        return read(tree, found, skipped, progress, face=asked.face, notes=notes)
 
 
 def _listed(tree: Tree, where: str) -> tuple[list[Marked], list[Skipped]]:
@@ -79,18 +84,4 @@ def _in_folders(tree: Tree) -> list[Marked]:
         if not file.lower().startswith(split):
             raise InputError(f"{name} lies in {split} and is named as of the other: get the set as it was published")
         found.append(Marked(name, number(folder, NUMBERS, name), split, key=match[0]))
-    _refuse_other_labels(tree, {PurePosixPath(each.name).name: each for each in found})
     return found
-
-
-def _refuse_other_labels(tree: Tree, faces: dict[str, Marked]) -> None:
-    """InputError where a table beside the folders says otherwise than they do."""
-    for where in files(tree, "_labels.csv") if faces else ():
-        said = {row.get("image", ""): row.get("label", "") for _, row in table(tree, where, ("image", "label"))}
-        both = [name for name in faces if name in said]
-        differ = [name for name in both if number(said[name], NUMBERS, where) != faces[name].label]
-        if differ:
-            raise InputError(
-                f"{where} has other labels than the folders for {len(differ):,} faces, such as {differ[0]}: nobody "
-                "knows which hold; get the set as it was published"
-            )

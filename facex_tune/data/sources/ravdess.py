@@ -3,7 +3,9 @@
 A clip is named by seven numbers, `01-01-06-01-02-01-12.mp4`: the third is the emotion, the last the actor. Frames keep
 that name in their own (`01-01-06-01-02-01-12_frame3.jpg`) or in their folder's. Its neutral and calm clips are both
 neutral here. Frames are whole video pictures, 1280 x 720: cut the faces out first, or insist with `--uncropped`. So the
-set's naming page has it. Subjects are actors, sequences clips. Split "test".
+set's naming page has it, and so do robertjkeck2/EmoNet `server/data/RAVDESS/README.md` and
+anon3y/predict-emotion-from-voice- `README.md`. How many frames there are is whoever took them to say: nothing proves
+it. Subjects are actors, sequences clips. Split "test".
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress
+from facex_tune.data.importing import NOTHING, Asked, Loaded, Progress, held_to_totals
 from facex_tune.data.known import meaning
 from facex_tune.data.sources._labelled import Marked, named, number, read, refuse
 from facex_tune.data.tree import open_tree
@@ -37,4 +39,5 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         ]
         if not found:
             refuse(tree, "ravdess", "RAVDESS", "frame that is named like 01-01-06-01-02-01-12_frame3.jpg")
-        return read(tree, found, [], progress, face=asked.face)
+        loaded = read(tree, found, [], progress, face=asked.face)
+        return held_to_totals("ravdess", loaded, {}, {})

@@ -47,6 +47,6 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
                     skipped.append(Skipped(where, row, reason))
                     continue
                 found.append((shown[0], Marked(file, 0, split, key=f"{split}/{fields['filename']}")))
-        label_of = emotions([word for word, _ in found], path, asked)
+        label_of = emotions(found, path, asked)
         kept = [each.labelled(label) for word, each in found if (label := label_of[word]) is not None]
         return read(tree, kept, skipped, progress, face=asked.face)

@@ -60,7 +60,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
             said, lost = _faces(each, pictures, path, asked, alone=len(tables) == 1)
             found += said
             skipped += lost
-        label_of = emotions([word for word, _ in found], path, asked)
+        label_of = emotions(found, path, asked)
         kept = [each.labelled(label) for word, each in found if (label := label_of[word]) is not None]
         return read(tree, kept, skipped, progress, face=asked.face)
 

@@ -56,7 +56,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
                 name = f"{where}/{printable(picture.name)}"
                 members[name] = (where, picture)
                 found.append((word, Marked(name, 0, split)))
-        label_of = emotions([word for word, _ in found], path, asked)
+        label_of = emotions(found, path, asked)
         kept = [each.labelled(label) for word, each in found if (label := label_of[word]) is not None]
 
         def member(name: str) -> bytes:
