@@ -206,7 +206,7 @@ def _around_spearman(xy_2T: NDArray[np.float64]) -> intervals.Interval | None:
         z, *without_T = np.arctanh(np.clip(rhos, -1, 1))
     if not np.isfinite([z, *without_T]).all():
         return None
-    reach = float(special.stdtrit(n - 2, (1 + intervals.LEVEL) / 2)) * (n - 1) / n**0.5 * float(np.std(without_T))
+    reach = float(special.stdtrit(n - 2, (1 + intervals.LEVEL) / 2)) * (n - 1) ** 0.5 * float(np.std(without_T))
     return (float(np.tanh(z - reach)), float(np.tanh(z + reach))) if reach else None
 
 
