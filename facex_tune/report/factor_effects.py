@@ -234,7 +234,7 @@ def factorial(cells: Sequence[Cell], rows: list[str], table: NDArray[np.float64]
     A main effect averages over the other families' levels. An interaction of two is how much more one swap brings with
     the other swapped too (difference of differences), averaged over the third. All corners weigh alike in each, so that
     their own noise is the right one even where they differ in it, as that of all cells is not: with one corner three
-    times as noisy among fifteen cells, intervals by the latter held in .82 to .91 of simulations.
+    times as noisy among eleven or fifteen cells, intervals by the latter held in .82 to .91 of simulations.
     """
     corners = [cell for cell in cells if cell.factorial]
     if table is None or not corners or any(cell.name not in rows for cell in corners):

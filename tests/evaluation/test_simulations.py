@@ -56,7 +56,7 @@ def test_what_is_read_beside_scores_holds_over_a_few_simulations() -> None:
 
 
 def test_excess_and_factorial_hold_over_a_few_simulations() -> None:
-    """By a part's own trials alone 97 to 100 in 100 of the former held, by the noise of all cells 85 of the latter."""
+    """By a part's own trials alone 97 to 100 in 100 of the former held, by the noise of all cells 89 of the latter."""
     bench, rng = _benchmark(), np.random.default_rng(0)
     ends = [each for _ in range(150) for each in bench._excess(rng, 40, np.ones(3)) if each[0] is not None]
     assert 0.92 < np.mean([low <= truth <= high for (low, high), truth in ends]) < 0.975
