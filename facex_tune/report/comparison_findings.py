@@ -1,5 +1,5 @@
 """Findings from comparisons, choices, the factor study and insight: each with its figure, none where the interval does
-not support it.
+not support it; a confusion, which has none, where enough clusters show it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from facex_tune.evaluation.compare import corrected
+from facex_tune.evaluation.intervals import MIN_CLUSTERS
 from facex_tune.metrics import MAXIMIZE
 from facex_tune.report.wording import Finding, between, counted, interval, listed, metric_words, per_cent, say, share
 from facex_tune.study.words import plural, value_text
@@ -223,10 +224,11 @@ def insight(report: Mapping[str, Any]) -> Iterator[Finding]:
     found = report["insight"]
     for name, pairs in list(found["confused"].items())[:1]:
         for place, pair in enumerate(pairs[:2]):
-            if pair["interval"] and pair["interval"][0] > 0:
+            if pair["clusters"] >= MIN_CLUSTERS:
+                largest = "" if place else ": the largest of many such shares, and so probably somewhat too large"
                 text = (
                     f"{pair['true'].capitalize()} is taken for {pair['answered']} on "
-                    f"{share(pair['share'], pair['n'])} of {name} (95 % interval {between(pair['interval'])})."
+                    f"{share(pair['share'], pair['n'])} of {name}{largest}."
                 )
                 yield say(text, f"insight.confused.{name}.{place}", f"confusion-{name}.svg")
     for name, said in list(found["disagreement"].items())[:1]:

@@ -97,13 +97,23 @@ class _Side:
         return float(np.mean(known)) if known else None
 
     def drawn(self, metric: str) -> NDArray[np.float64] | None:
-        """The mean over models in every draw; None where there is none."""
+        """The mean over models in every draw; None where there is none, or where it rests on too few clusters."""
         if metric not in self._drawn:
             self._drawn[metric] = self._draw(metric)
         return self._drawn[metric]
 
+    def rests_on(self, metric: str) -> float:
+        """How many clusters the metric rests on, for `intervals.percentile`."""
+        kind, _, emotion = metric.partition(".")
+        if not emotion:
+            return intervals.rests_on(metric, self.labels_N, self.groups_N)
+        answers_MN = self.probabilities_MNC.argmax(axis=2)
+        return intervals.rests_on_class(answers_MN, self.labels_N, self.groups_N, kind, EMOTIONS.index(emotion))
+
     def _draw(self, metric: str) -> NDArray[np.float64] | None:
         kind, _, emotion = metric.partition(".")
+        if emotion and self.rests_on(f"recall.{emotion}") < intervals.MIN_CLUSTERS:
+            return None
         if kind == "log_loss":
             losses_MN = np.stack([metrics.log_losses(each_NC, self.labels_N) for each_NC in self.probabilities_MNC])
             losses_DM = intervals.resampled_mean(losses_MN, self.groups_N, self.seed)
@@ -127,7 +137,7 @@ def _gap(sides: list[_Side], objective: str) -> dict[str, Any]:
     draws = [side.drawn(metric) for side in sides]
     interval = None
     if draws[0] is not None and draws[1] is not None:
-        each = [intervals.rests_on(metric, side.labels_N, side.groups_N) for side in sides]
+        each = [side.rests_on(metric) for side in sides]
         interval = intervals.percentile(draws[0] - draws[1], intervals.together([draws[0], draws[1]], each))
     return {"metric": metric, "validation": validation, "test": test, "gap": validation - test, "interval": interval}
 

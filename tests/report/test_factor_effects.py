@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from facex_tune import study as studies
 from facex_tune.errors import InputError
@@ -219,6 +220,26 @@ def test_an_interaction_is_found_and_its_size_is_right() -> None:
     assert terms["model × augment"]["supported"]
     assert not terms["model × balance"]["supported"]
     assert any("Model × augment depend" in each["text"] for each in _findings(analysed(runs, found)))
+
+
+def test_the_noise_of_the_factorial_is_that_of_its_corners() -> None:
+    """All weigh alike in it, however they differ in noise; what knobs' runs scatter by is not theirs."""
+    found = cells()
+    runs = planted(found, {}, 0.01, 0)
+    before = analysed(runs, found)["factorial"]["terms"]
+    for cell in found:
+        for seed in range(3):
+            if not cell.factorial:
+                noisier = {name: 0.5 + 30 * (value - 0.5) for name, value in runs[cell.name, seed].items()}
+                runs[cell.name, seed] = noisier
+    assert analysed(runs, found)["factorial"]["terms"] == before
+    corners_CS = np.array([[runs[c.name, s]["macro_f1"] for s in range(3)] for c in found if c.factorial])
+    left_CS = corners_CS - corners_CS.mean(axis=1)[:, None] - corners_CS.mean(axis=0) + corners_CS.mean()
+    k = len(corners_CS)
+    sd = (np.sum(left_CS**2) / ((k - 1) * 2)) ** 0.5
+    reach = stats.t.ppf(0.975, (k - 1) * 2) * 2 * sd / (k * 3) ** 0.5  # of the mean of half less that of the other half
+    main = next(term for term in before if len(term["families"]) == 1)
+    assert (main["interval"][1] - main["interval"][0]) / 2 == pytest.approx(reach)
 
 
 def test_one_seed_gives_values_and_no_interval() -> None:

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from facex_tune.evaluation import intervals
 from facex_tune.report import findings, generalization_gap
 from facex_tune.report.insight import Answers
+
+SEED = np.random.SeedSequence([0])
 
 
 def document(objective: str = "accuracy", **study: Any) -> dict[str, Any]:
@@ -79,6 +82,27 @@ def test_the_gap_is_that_of_the_objective(objective: str) -> None:
     (row,) = generalization_gap.of_run(document(objective), side, {"fer2013.private": side})
     assert (row["metric"], row["gap"]) == (objective, 0.0)
     assert (row["interval"] is None) is (objective == "ece")
+
+
+@pytest.mark.parametrize("kind", ["precision", "recall", "f1"])
+def test_the_gap_of_one_emotion_rests_on_its_clusters(kind: str) -> None:
+    """Four faces of disgust say nothing for certain; twelve by t of eleven degrees of freedom and more, not by 700."""
+    side = table(share(700, 0.6))
+    rows = []
+    for n_disgust in (4, 12):
+        kept_N = (side.labels_N != 1) | (np.cumsum(side.labels_N == 1) <= n_disgust)
+        few = side.take(kept_N)
+        rows += generalization_gap.of_run(document(f"{kind}.disgust"), side, {"fer2013.private": few})
+    assert [row["metric"] for row in rows] == [f"{kind}.disgust"] * 2
+    assert [row["interval"] is None for row in rows] == [True, False]
+    whole, other = (generalization_gap._Side.of(each, SEED, without_copies=True) for each in (side, few))
+    assert whole.rests_on("recall.disgust") == 100
+    assert other.rests_on("recall.disgust") == 12
+    assert 12 < other.rests_on("f1.disgust") < 200
+    draws = [each.drawn(f"{kind}.disgust") for each in (whole, other)]
+    by_all = intervals.percentile(draws[0] - draws[1], 700)
+    by_own = generalization_gap._gap([whole, other], f"{kind}.disgust")["interval"]
+    assert by_own[1] - by_own[0] > by_all[1] - by_all[0]
 
 
 def test_an_objective_that_a_set_cannot_measure_gives_way_to_accuracy() -> None:
