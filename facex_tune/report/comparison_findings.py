@@ -11,7 +11,7 @@ from typing import Any
 from facex_tune.evaluation.compare import corrected
 from facex_tune.evaluation.intervals import MIN_CLUSTERS
 from facex_tune.metrics import MAXIMIZE
-from facex_tune.report.wording import Finding, between, counted, interval, listed, metric_words, per_cent, say, share
+from facex_tune.report.wording import Finding, counted, interval, listed, metric_words, per_cent, say, share
 from facex_tune.study.words import plural, value_text
 
 SHOWN = 3  # effects of a kind, the largest; the report's table has them all
