@@ -47,12 +47,11 @@ def test_intervals_hold_over_a_few_simulations(clusters: int, size: int, rho: fl
 def test_what_is_read_beside_scores_holds_over_a_few_simulations() -> None:
     """The long form has all of them; here they are simulated at all, and none is far away."""
     bench = _benchmark()
-    world = bench.World("", 150, (1, 3), 0.2)
+    world = bench.World("", 150, (1, 3), 0.2, bench.EVEN, bench.CLOSE)
     found = bench.insights(world, 20) | bench.of_sequences(world, 20)
     assert found.pop("largest confusions") == (0, 0), "of 42 the largest has no interval"
     assert found.pop("worst_class_recall of sequences") == (0, 0)
-    assert {name for name, (_, total) in found.items() if not total} <= {"balanced_accuracy of sequences"}
-    assert all(held >= 0.75 * total for name, (held, total) in found.items()), found
+    assert all(total >= 10 and held >= 0.7 * total for name, (held, total) in found.items()), found
 
 
 def test_excess_and_factorial_hold_over_a_few_simulations() -> None:
