@@ -25,7 +25,7 @@ OPTIONS = ("incomplete", "labels", "uncropped", "size", "colour")
 _FRAME = re.compile(r"(?:(NI|VL)(?:_\w+)?/)(Dark|Strong|Weak)/(P\d{3})/([A-Z]+)/(\d+)\.\w+", re.IGNORECASE)
 _PEAK_FRAMES = 3
 _OF_EACH = 80 * _PEAK_FRAMES
-SIX = EMOTIONS[:6]
+_SIX = EMOTIONS[:6]
 
 
 def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loaded:
@@ -47,7 +47,7 @@ def load(path: Path | None, progress: Progress, asked: Asked = NOTHING) -> Loade
         found = [of[frame] for of in frames.values() for frame in sorted(of)[-_PEAK_FRAMES:]]
         loaded = read(tree, found, [], progress, face=asked.face, notes=beside(tree, found, asked))
     conditions = {(camera, light) for camera, light, *_ in frames}  # a part of them alone is common
-    wanted = {_counted_as(*each, emotion): _OF_EACH for each in conditions for emotion in SIX}
+    wanted = {_counted_as(*each, emotion): _OF_EACH for each in conditions for emotion in _SIX}
     places = [_FRAME.search(source) for source in loaded.faces.source_N.tolist()]
     labels = [EMOTIONS[label] for label in loaded.faces.labels_N]
     there = Counter(_counted_as(at[1], at[2], label) for at, label in zip(places, labels, strict=True) if at)
