@@ -55,7 +55,7 @@ NOT_RUN = {
     r"delete (SET|RUN)|data prepare folder DIR|data show SET": "run below, with its own words",
     r"evaluate RUN --protocol folder.mine": "run below, with its own words",
     r"mirror RUN$": "wants to be told what to write for",
-    r"init mine.yaml$": "asks in a terminal; run below, with what it asks for",
+    r"init( mine.yaml)?$": "asks in a terminal; run below, with what it asks for",
     r"resume RUN --set": "goes on with a search: minutes; the pipeline's tests do it",
     r"retrain RUN": "starts Ray, though nothing is left to do; tests/pipeline do it",
     r"retrain NAME|resume first|show first|delete night|report night|.*--parts": "of a run or parts that a reader has",

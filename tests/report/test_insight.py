@@ -50,10 +50,10 @@ def test_a_confusion_is_said_without_an_interval_where_enough_clusters_show_it()
     report = {"insight": {"confused": {"set": pairs}, "disagreement": {}, "versatility": None}}
     first, second = comparison_findings.insight(report)
     assert first["text"] == (
-        "Fear is taken for sad on 0.400 of its 100 faces of set: the largest of many such shares, "
+        "Fear is taken for sad on 40 % of 100 faces of set: the largest of many such shares, "
         "and so probably somewhat too large."
     )
-    assert second["text"] == "Angry is taken for happy on 0.050 of its 100 faces of set."
+    assert second["text"] == "Angry is taken for happy on 5 % of 100 faces of set."
     pairs[1]["clusters"] = intervals.MIN_CLUSTERS - 1
     assert len(list(comparison_findings.insight(report))) == 1
 
