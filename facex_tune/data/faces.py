@@ -37,6 +37,7 @@ proven: whether the counts are the published ones (None: nothing is published). 
 notes: what the user should know. pictures: sizes of the files that the faces were read from.
 """
 _BY_MAJORITY = "by the annotators' majority "
+_WITH_EIGHT = ", which is trained on with classes: 8 alone"
 MISSPELT = 0.8  # likeness of names (difflib's ratio) from which one is taken for another with a slip
 _SOURCES = Path(__file__).parent / "sources"
 IntegerT = TypeVar("IntegerT", np.int16, np.int64)
@@ -346,7 +347,8 @@ def told_of(
     said = ABOUT | dict(manifest)  # a run's header may hold one of an older version
     found = [f"incomplete: {said['incomplete']}"] if said["incomplete"] else []
     found += [_told_sizes(said["pictures"], FaceShape.of(said))] if said["pictures"] else []
-    return [*found, *said["notes"], *left_out(said["counts"], classes=classes, by_votes=by_votes, joined=joined)]
+    notes = [_of_classes(note, classes) for note in said["notes"]]
+    return [*found, *notes, *left_out(said["counts"], classes=classes, by_votes=by_votes, joined=joined)]
 
 
 def _told_sizes(pictures: Mapping[str, Any], face: FaceShape) -> str:
@@ -371,14 +373,21 @@ def told_of_majority(n_contempt: int, n_without: int) -> str:
     which `notes_on_majority` finds again.
     """
     return (
-        f"{_BY_MAJORITY}{n_contempt:,} faces are contempt, which is trained on with classes: 8 alone, and "
+        f"{_BY_MAJORITY}{n_contempt:,} faces are contempt{_WITH_EIGHT}, and "
         f"{n_without:,} have no majority for an emotion: with their labels those are not trained on"
     )
 
 
-def notes_on_majority(manifest: Mapping[str, Any]) -> list[str]:
-    """What a manifest notes of the annotators' majority; nothing where it has none, or is of an older version."""
-    return [note for note in manifest.get("notes", []) if note.startswith(_BY_MAJORITY)]
+def notes_on_majority(manifest: Mapping[str, Any], classes: int) -> list[str]:
+    """What a manifest notes of the annotators' majority, as a study of so many classes reads it; nothing where it has
+    none, or is of an older version.
+    """
+    return [_of_classes(note, classes) for note in manifest.get("notes", []) if note.startswith(_BY_MAJORITY)]
+
+
+def _of_classes(note: str, classes: int) -> str:
+    """A manifest's note is written once for all studies: that eight classes are needed is no news to one that has."""
+    return note.replace(_WITH_EIGHT, "") if classes > N_FER2013 and note.startswith(_BY_MAJORITY) else note
 
 
 def left_out(

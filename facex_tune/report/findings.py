@@ -355,7 +355,7 @@ def _left_out(report: Mapping[str, Any]) -> Iterator[Finding]:
             continue
         said = [*([f"incomplete: {manifest['incomplete']}"] if manifest.get("incomplete") else [])]
         read_as = as_read(report["study"], name)
-        said += notes_on_majority(manifest) if read_as["by_votes"] else []
+        said += notes_on_majority(manifest, read_as["classes"]) if read_as["by_votes"] else []
         said += left_out(manifest["counts"], trained=name in own, **read_as)
         if said:
             yield say(f"Of {name}: {'; '.join(said)}.", f"data.{name}.told")

@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facex_tune.data import copies, known, naming
-from facex_tune.data.faces import Faces, fingerprint, holdout, left_out, open_set, read_manifest
+from facex_tune.data.faces import (
+    Faces,
+    fingerprint,
+    holdout,
+    left_out,
+    notes_on_majority,
+    open_set,
+    read_manifest,
+    told_of_majority,
+)
 from facex_tune.data.importing import Asked, Loaded
 from facex_tune.data.prepare import find, names, prepare, preview
 from facex_tune.data.sources import ckplus, fer2013, ferplus, folder
@@ -350,6 +359,10 @@ def test_what_is_not_trained_on_or_scored_is_said() -> None:
     ]
     said = left_out({"train": without, "test": without}, trained=False)
     assert said == ["no face of neutral in test: not scored there"]
+    written = {"notes": [told_of_majority(16, 300), "of something else"]}
+    assert notes_on_majority(written, 7) == [told_of_majority(16, 300)]
+    assert "16 faces are contempt, which is trained on with classes: 8 alone, and 300 have" in told_of_majority(16, 300)
+    assert "16 faces are contempt, and 300 have" in notes_on_majority(written, 8)[0]
 
 
 @pytest.mark.parametrize("classes", [SEVEN, (*SEVEN, "contempt")])
