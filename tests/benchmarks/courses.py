@@ -44,13 +44,20 @@ SHARED: Config = {
 }
 SGD: Config = {"train.optimizer": "sgd", "train.lr": 0.1, "train.weight_decay": 5e-4}
 MUON: Config = {"train.optimizer": "muon", "train.lr": 0.005, "train.weight_decay": 0.05}
+DEEP: Config = {"model": "patch_cnn", "model.patch_cnn.depth": 3}
 RECIPES: dict[str, Config] = {
     "resnet": {"model": "resnet", "model.resnet.dropout": 0.0, **SGD},
     "resnet_muon": {"model": "resnet", "model.resnet.dropout": 0.0, **MUON},
     "patch_cnn": {"model": "patch_cnn", **MUON},
     "patch_cnn_sgd": {"model": "patch_cnn", **SGD},
     "patch_cnn_2": {"model": "patch_cnn", "model.patch_cnn.patch": 2, **MUON},
-    "patch_cnn_deep": {"model": "patch_cnn", "model.patch_cnn.depth": 3, **MUON},
+    "patch_cnn_deep": {**DEEP, **MUON},
+    "patch_cnn_deep_256": {**DEEP, **MUON, "train.batch_size": 256, "train.lr": 0.007},
+    "patch_cnn_deep_512": {**DEEP, **MUON, "train.batch_size": 512, "train.lr": 0.01},
+    "patch_cnn_deep_512_fast": {**DEEP, **MUON, "train.batch_size": 512, "train.lr": 0.02},
+    "patch_cnn_deep_progressive": {
+        **DEEP, **MUON, "train.batch_size": 256, "train.lr": 0.007, "train.progressive": True
+    },
     "patch_cnn_ema": {"model": "patch_cnn", "train.ema_decay": 0.998, **MUON},
     "patch_cnn_progressive": {"model": "patch_cnn", "train.progressive": True, **MUON},
 }

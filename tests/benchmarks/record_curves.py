@@ -1,6 +1,7 @@
 """Records learning curves of real trainings on FER2013: a table of numbers, no faces, for `facex-tune simulate`.
 
-    python tests/benchmarks/record_curves.py DATA curves.csv [--configurations 300] [--study …/small_curves.yaml]
+    python tests/benchmarks/record_curves.py DATA curves.csv [--configurations 300] [--first 0]
+                                              [--study …/small_curves.yaml]
 
 DATA is a folder of prepared sets that has `fer2013`. Configurations are drawn from the study's space with a fixed seed,
 the model's parts with `MODEL_ODDS` (large networks cost most), and each is trained by `training.train` for all of the
@@ -8,8 +9,10 @@ study's `max_epochs` on `TRAIN` faces of the Training split, validated on `VALID
 shut. A fifth is trained with a second seed. What diverges or collapses stays in the table: a training that diverges
 ends with a row that says so.
 
-An epoch is a row. A training's rows are written together when it ends, so that the command goes on where it was ended.
-`seconds` are of the processor, of one thread, which other work on the machine moves less than it does the wall clock's.
+With `--first 150` a second process records the other half into a table of its own; its rows may be appended to the
+first's. An epoch is a row. A training's rows are written together when it ends, so that the command goes on where it
+was ended. `seconds` are of the processor, of one thread, which other work on the machine moves less than it does the
+wall clock's.
 """
 
 from __future__ import annotations
@@ -55,13 +58,14 @@ def main() -> None:
     asked.add_argument("out", type=Path)
     asked.add_argument("--study", type=Path, default=Path("search_spaces/small_curves.yaml"))
     asked.add_argument("--configurations", type=int, default=300)
+    asked.add_argument("--first", type=int, default=0)
     said = asked.parse_args()
     torch.set_num_threads(1)
     study = studies.load(said.study)
     configs = list(drawn(study.space, said.configurations))
     train_set, validation = _splits(said.data, study)
     done = _begun(said.out, study)
-    for key in _order(len(configs)):
+    for key in _order(range(said.first, len(configs))):
         if key not in done:
             rows = _trained(key, configs[key[0]], study, train_set, validation)
             _append(said.out, rows, _columns(study.space))
@@ -89,9 +93,9 @@ def _short(value: Value) -> Value:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
-def _order(count: int) -> Iterator[Key]:
+def _order(numbers: range) -> Iterator[Key]:
     """First seeds and, among them, the second ones, so that a table that is cut short has its share of both."""
-    for number in range(count):
+    for number in numbers:
         yield number, 0
         if number % SECOND_SEED_EVERY == 0:
             yield number, 1
