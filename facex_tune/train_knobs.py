@@ -27,7 +27,7 @@ SPACE: Knobs = {
     "plateau_factor": Float(0.1, 0.9, 0.3, doc="of plateau: what the rate falls to, as a share"),
     "clip_norm": Float(0.0, 10.0, 0.0, doc="largest norm of all gradients together; 0 clips none"),
     "label_smoothing": Float(0.0, 0.3, 0.1),
-    "batch_size": Int(8, 4096, 128, log=True),
+    "batch_size": Int(8, 4096, 128, log=True, doc="a step of muon costs as much whatever the batch: 256 or more pay"),
     "ema_decay": Float(0.0, 0.9999, 0.0, doc="moving average of the weights, per step; 0 keeps none"),
     "mixup": Float(0.0, 2.0, 0.0, doc="alpha: faces and labels blended with another's; 0 mixes none"),
     "cutmix": Float(0.0, 2.0, 0.0, doc="alpha: a box of another face, and its share of the label; 0 cuts none"),
