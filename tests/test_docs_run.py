@@ -64,7 +64,7 @@ WORDS = [
     "data prepare folder faces --as mine",
     "evaluate demo --protocol folder.mine",
     "data show synthetic",
-    "init mine.yaml --for synthetic --machine cpu --time 10m",
+    "init other.yaml --for synthetic --machine cpu --time 10m",
     "report demo --without-faces",
     "delete other --yes",
     "delete mine --yes",

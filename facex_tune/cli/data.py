@@ -261,4 +261,7 @@ def _notes(name: str, manifest: Mapping[str, Any], before: Mapping[str, str], co
     if before.get(name, manifest["sha256"]) != manifest["sha256"]:
         found.append("replaced other faces of that name; a run begun with those goes on with those alone")
     found += told_of(manifest) if manifest["source"].get("path") else []  # drawn faces are as they are meant
+    if manifest["source"].get("name") == "folder" and set(manifest["counts"]) == {"test"}:  # class folders alone
+        put = "put their class folders into train/, and the others' into test/"
+        found.append(f"all its faces are test faces: to train on some, {put}")
     return [*found, *copies]

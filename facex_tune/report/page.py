@@ -197,9 +197,15 @@ def commands(run: Run, document: Mapping[str, Any]) -> list[str]:
     """How to get these numbers again, report included."""
     made = [name for name in document["data"] if name.startswith("synthetic")]
     read = [name for name in document["data"] if name not in made]
-    prepare = [f"facex-tune data prepare {name} SOURCE" for name in read]
+    prepare = [f"facex-tune data prepare {_prepared_by(name, run.header['data'].get(name, {}))}" for name in read]
     again = f"facex-tune run study.yaml --run {run.name}-again --seed {run.header['seed']}"
     return [*prepare, again]
+
+
+def _prepared_by(name: str, manifest: Mapping[str, Any]) -> str:
+    """A folder of one's own is read by `folder`, whatever its set is named; runs of older versions do not tell."""
+    source = manifest.get("source", {}).get("name", name)
+    return f"{name} SOURCE" if source == name else f"{source} SOURCE --as {name}"
 
 
 def study_yaml(run: Run) -> str:

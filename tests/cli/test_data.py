@@ -56,7 +56,14 @@ def test_a_folder_is_prepared_with_its_classes_mapped(call: Call, my_faces: Path
     code, out, err = call(*words, "--drop", "boredom")
     assert (code, out) == (0, f"mine: 1 faces (test 1), in {Path.cwd()}/data/mine\n")
     assert "replaced other faces of that name" in err
-    assert "replaced" not in call(*words, "--drop", "boredom")[2], "the same again"
+    err = call(*words, "--drop", "boredom")[2]
+    assert "replaced" not in err, "the same again"
+    assert "note: mine: all its faces are test faces: to train on some" in err
+    (my_faces / "train").mkdir()
+    (my_faces / "happy").rename(my_faces / "train" / "happy")
+    code, out, err = call(*words, "--drop", "boredom")
+    assert "mine: 1 faces (train 1)" in out
+    assert "test faces" not in err
 
 
 def test_other_sources_refuse_the_folders_options(call: Call, my_faces: Path) -> None:

@@ -64,7 +64,7 @@ from facex_tune.service import pull as pulling
 from facex_tune.service.pull import FolderSource, pull
 from facex_tune.space import Choice, Config, Float, Int
 from facex_tune.storage import files
-from tests.evaluation.conftest import RunMaker, new_run, write_data
+from tests.evaluation.conftest import SAID, RunMaker, new_run, write_data
 
 KEYS = [
     *("version", "run", "study", "environment", "data", "search", "leaderboard", "models", "evaluation", "factors"),
@@ -227,6 +227,17 @@ def test_the_best_so_far_is_one_that_finished() -> None:
 
 def test_what_repeats_a_run_repeats_its_report(finished: Finished) -> None:
     assert page.commands(finished.run, finished.document) == ["facex-tune run study.yaml --run small-1-again --seed 0"]
+
+
+def test_a_folder_of_ones_own_is_prepared_again_as_it_was(tmp_path: Path) -> None:
+    """By the source that read it, under its own name; what its manifest does not tell is taken for the name."""
+    sets = {"mine": {"source": {"name": "folder"}}, "fer2013": {"source": {"name": "fer2013"}}, "old": {}}
+    run = Run.create(tmp_path, "r", study.parse(SAID), data=sets, environment={"packages": {}})
+    assert page.commands(run, {"data": sets})[:-1] == [
+        "facex-tune data prepare folder SOURCE --as mine",
+        "facex-tune data prepare fer2013 SOURCE",
+        "facex-tune data prepare old SOURCE",
+    ]
 
 
 def test_final_models_that_were_trained_less_and_a_constant_winner_are_told(finished: Finished) -> None:
