@@ -87,10 +87,8 @@ def _search(run: Run, document: Mapping[str, Any]) -> list[Drawing]:
     usable = [trial for trial in history.trials.values() if trial.state != FAILED and trial.label in curves]
     values = {trial.number: list(curves[trial.label].values())[-1] for trial in sorted(usable, key=lambda t: t.number)}
     best = best_so_far(usable, values, MAXIMIZE[objective])
-    return [
-        Drawing("search", figures.search_progress, (values, best, objective)),
-        Drawing("learning", figures.learning_curves, (curves, winner_label(document), objective)),
-    ]
+    progress = [Drawing("search", figures.search_progress, (values, best, objective))] if values else []
+    return [*progress, Drawing("learning", figures.learning_curves, (curves, winner_label(document), objective))]
 
 
 def best_so_far(trials: Sequence[Trial], values: Mapping[int, float], maximize: bool) -> dict[int, float]:

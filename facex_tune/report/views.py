@@ -83,10 +83,11 @@ def of_run(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
     contours: list[Pair] = []
     winner, label = winner_label(document), f"validation {metric_words(objective)}"
     figures: dict[str, Any] = {
-        "history": _history(every.values(), usable, values, objective, winner),
         "learning": _learning(shown, objective, winner),
         "timeline": _timeline(shown, run.events(), decided),
     }
+    if usable:
+        figures["history"] = _history(every.values(), usable, values, objective, winner)
     if axes and usable:
         figures["parallel"] = _parallel(axes[:MOST_AXES], usable, values, objective)
         figures["slices"] = [_slice(axis, usable, values, label) for axis in axes[:MOST_SLICES]]

@@ -227,7 +227,8 @@ class History:
         return [standing.trial for standing in self.standings(study)]
 
     def standings(self, study: Study) -> list[Standing]:
-        """Trials, best first: those that keep the study's constraints, then those that break them, failed ones last.
+        """Trials, best first: those that keep the study's constraints, then those that break them, then failed ones;
+        behind all others those without an epoch, so that ranks of what was measured have no gaps.
 
         Among either, finished ones come first, then stopped (see `compared_at`) and running (longer before shorter); of
         several objectives' trials, the Pareto front comes first, and within it and behind it the first objective
@@ -240,6 +241,7 @@ class History:
             broken = not keeps(study.bounds, group.mean)
             behind = group.lead.number not in front
             return (
+                not group.lead.epochs,
                 group.lead.state == FAILED,
                 broken,
                 state,

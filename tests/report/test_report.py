@@ -967,6 +967,22 @@ def test_a_trial_that_failed_before_its_first_epoch_can_be_opened(make_run: RunM
     assert all(4 not in trace["customdata"] for trace in found["figures"]["timeline"]["data"])
 
 
+def test_a_search_whose_trials_all_failed_has_curves_and_no_empty_history(make_run: RunMaker, tmp_path: Path) -> None:
+    run = Run.create(tmp_path, "bad", make_run(retrained=False).study, data={}, environment={"packages": {}})
+    with run.log() as log:
+        log.append(TrialStarted(trial=0, config=run.study.space.defaults(), source="sampler"))
+        log.append(EpochDone(trial=0, epoch=1, metrics={"macro_f1": 0.05}, seconds=1.0))
+        log.append(TrialFailed(trial=0, reason="collapsed"))
+    document = summary.document(run, {})
+    found = views.of_run(run, document)
+    assert found is not None
+    assert found["figures"].keys() == {"learning", "timeline"}
+    assert [each.name for each in figure_choice._search(run, document)] == ["learning"]
+    said, _ = _reported(run, None)
+    assert 'data-view="learning"' in said
+    assert 'data-view="history"' not in said
+
+
 def test_one_is_written_in_words(make_run: RunMaker, data_dir: Path) -> None:
     """One seed, one model, one epoch, one time: a report of a run with one of each."""
     said = {"fidelity": {"min_epochs": 1, "max_epochs": 3}, "retrain": {"top": 1, "seeds": 1, "epochs": 1}}

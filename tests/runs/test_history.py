@@ -204,6 +204,13 @@ def test_a_trial_without_a_value_goes_last_of_its_kind() -> None:
     assert order(events) == [1, 0]
 
 
+def test_what_was_measured_is_ranked_before_what_was_not() -> None:
+    """A failed trial that came to an epoch comes before one that runs its first, whose rank nobody is shown."""
+    failed = [*trained(1, [0.1], None), event("trial_failed", trial=1, reason="diverged")]
+    early = [started(3), event("trial_failed", trial=3, reason="out_of_memory")]
+    assert order([started(0), *failed, *early, *trained(2, [0.3], "trial_finished")]) == [2, 1, 0, 3]
+
+
 @pytest.mark.parametrize(
     ("found", "is_kept"),
     [({"ece": 0.1}, True), ({"ece": 0.2}, True), ({"ece": 0.05}, True), ({"ece": 0.21}, False), ({}, False)],

@@ -179,6 +179,27 @@ def test_a_trial_without_an_epoch_has_no_rank(looked: Browser, served: Client) -
     assert [rank for rank in ranks if rank] == ["1", "2"]
 
 
+def test_where_all_failed_ranks_have_no_gap_and_no_chart_is_empty(
+    looked: Browser, served: Client, options: Options
+) -> None:
+    run = Run.create(options.storage, "bad", tiny_study(), data={}, environment={"packages": {}})
+    config = run.study.space.draw(lambda _, knob: knob.default)
+    with run.log() as log:
+        for number in range(3):
+            log.append(TrialStarted(trial=number, config=config | {"train.lr": 0.01 * (number + 1)}, source="sampler"))
+        for number in (1, 2):
+            log.append(EpochDone(trial=number, epoch=1, metrics={"macro_f1": 0.05}, seconds=1.0))
+            log.append(TrialFailed(trial=number, reason="collapsed"))
+    looked.open(f"{served.url}/#bad")
+    looked.until("document.querySelectorAll('#board tbody tr').length === 3")
+    ranks = looked.value("[...document.querySelectorAll('#board tbody tr')].map((row) => row.cells[0].innerText)")
+    assert ranks == ["1", "2", ""]
+    assert text(looked, "#progress dl").count("2 collapsed") == 1, "told once"
+    looked.until("document.querySelectorAll('#views .chart').length > 0")
+    views = looked.value("[...document.querySelectorAll('#views .chart')].map((each) => each.dataset.view)")
+    assert views == ["learning", "timeline"]
+
+
 def test_trials_are_sorted_and_filtered(looked: Browser, served: Client) -> None:
     looked.open(f"{served.url}/#going")
     looked.until("document.querySelectorAll('#board tbody tr').length === 5")

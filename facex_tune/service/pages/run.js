@@ -132,13 +132,11 @@ function runsNow() {
 function progress(run) {
   const told = run.progress;
   const rungs = told.rungs.map(({ epoch, seen, cut }) => `epoch ${epoch}: ${seen} trial${seen === 1 ? "" : "s"}${cut === null ? "" : `, cut ${shown(cut)}`}`);
-  const failed = Object.entries(run.failures).map(([why, n]) => `${n} ${words(why)}`).join(", ");
   pairs($("#progress dl"), {
     "runs now": underWay(),
     used: told.used,
     rungs: rungs.join(" · "),
     ended: told.ended,
-    "why failed": failed,
     "went on after": Object.entries(told.went_on).map(([why, n]) => `${n} ${words(why)}`).join(", "),
     "sealed sets opened": told.opened.join(", "),
     notes: told.notes.join(" · "),
@@ -279,7 +277,7 @@ function arranged(mine) {
   const views = mine.shown;
   const made = [make("div", { className: "charts-2" },
     figure("Learning curves, on validation", chart("learning")),
-    figure("Each trial's last value, and the best so far of those that finished", chart("history")))];
+    ...(views.figures.history ? [figure("Each trial's last value, and the best so far of those that finished", chart("history"))] : []))];
   if (views.figures.parallel) {
     const wide = make("div", { className: "sideways" }, chart("parallel", "parallel"));
     made.push(figure(`Parallel coordinates: from knobs to ${views.objective}, in fifths of the trials that finished`, wide));
